@@ -1,0 +1,45 @@
+# Every target sets up what it needs in a virtual environment of its own (.venv).
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+.PHONY: plan test test-slow lint bench picture clean
+
+plan: $(VENV)/core.stamp  ## install the core and run the 70B at 256K tokens example
+	$(BIN)/meshwright plan llama-3.1-70b --cluster h100-dgx:32 --seq-len 256k --global-batch 64
+
+test: $(VENV)/test.stamp  ## install what the tests need and run all but the slow ones
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-slow: $(VENV)/test.stamp  ## the tests marked slow
+	$(BIN)/python -m pytest -q -m slow
+
+lint: $(VENV)/dev.stamp  ## formatting, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/core.stamp  ## layouts costed per second on one core
+	$(BIN)/python -m benchmarks.layouts_per_second
+
+picture: $(VENV)/core.stamp  ## redraw the pictures the README shows
+	$(BIN)/python docs/draw.py
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/core.stamp: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+$(VENV)/test.stamp: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --editable ".[test]"
+	touch $@
+
+$(VENV)/dev.stamp: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --editable ".[dev]"
+	touch $@

@@ -1,0 +1,120 @@
+"""The attention half of a layer: norm, projections, core attention and what they send."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from models import sequence_parallel
+from models.kernel_set import EAGER, FUSED
+from models.operation import Communication, Compute, Kind
+from models.operators import elementwise, memory, norm_pair, product, residual
+from models.tensor_parallel import column_input, gather_again, row_output
+
+if TYPE_CHECKING:
+    from models.architecture import Layer
+    from models.layout import Array
+    from models.shape import Shapes
+
+BF16 = 2.0
+#: Flash attention's backward FLOP over its forward FLOP: five products for two.
+ATTENTION_BACKWARD = 2.5
+#: Bytes per element to merge one ring step's output: fp32 sum read and written, bf16 block read.
+RING_MERGE_BYTES = 10.0
+
+#: Part of the core attention that fused selective recomputation repeats and eager keeps.
+_CORE = (1.0, 0.0)
+
+Operation = Compute | Communication
+
+
+class AttentionWork:
+    """The attention half of a layer: norm, projections, core attention and what they send."""
+
+    def __init__(self, layer: Layer, hidden: int, shapes: Shapes) -> None:
+        self.layer, self.hidden, self.shapes = layer, hidden, shapes
+        mixer = layer.mixer
+        self.queries = mixer.q_width / shapes.tp
+        self.keys = sequence_parallel.kv_heads_of_tp_rank(mixer, shapes) * mixer.head_dim
+        self.rotated = shapes.tokens * (self.queries + self.keys)
+
+    def forward(self) -> tuple[Operation, ...]:
+        """Return the forward operations in order."""
+        norm, _ = norm_pair("attention norm", self.layer.norm, self.hidden, self.shapes)
+        gather, _ = column_input("attention", self.hidden, self.shapes, reductions=1.0)
+        into, *blocks, out = sequence_parallel.forward_communication(self.layer.mixer, self.shapes)
+        project, _ = self._projections()
+        output, _ = self._output()
+        return (
+            *(norm, *gather, *project, *self._heads(0), into, *self._pack(), *blocks),
+            *self._core(backward=False),
+            *(out, *output, *row_output("attention", self.hidden, self.shapes, forward=True)),
+            *self._after(0),
+        )
+
+    def backward(self) -> tuple[Operation, ...]:
+        """Return the backward operations in order."""
+        _, norm = norm_pair("attention norm", self.layer.norm, self.hidden, self.shapes)
+        reductions = self.shapes.pick(FUSED.input_reductions[0], EAGER.input_reductions[0])
+        gather, scatter = column_input("attention", self.hidden, self.shapes, reductions)
+        out, *blocks, into = sequence_parallel.backward_communication(self.layer.mixer, self.shapes)
+        _, project = self._projections()
+        _, output = self._output()
+        return (
+            *self._after(1),
+            *row_output("attention", self.hidden, self.shapes, forward=False),
+            *(*output, out, *blocks, *self._core(backward=True), into, *self._pack()),
+            *(*self._heads(1), *gather_again(gather, self.shapes), *project, *scatter, norm),
+        )
+
+    def _projections(self) -> tuple[tuple[Compute, ...], tuple[Compute, ...]]:
+        launches = self.shapes.pick(FUSED.qkv_products, EAGER.qkv_products)
+        columns = self.queries + 2.0 * self.keys
+        return product("qkv", self.shapes, self.shapes.tokens, columns, self.hidden, launches)
+
+    def _output(self) -> tuple[tuple[Compute, ...], tuple[Compute, ...]]:
+        return product("attention out", self.shapes, self.shapes.tokens, self.hidden, self.queries)
+
+    def _heads(self, phase: int) -> tuple[Compute, ...]:
+        """Rotary embedding and head norms."""
+        ops = []
+        if self.layer.mixer.qk_norm:
+            ops.append(elementwise("head norms", f"{self.layer.norm}_norm", self.shapes, self.rotated)[phase])
+        if self.layer.mixer.rotary:
+            ops.append(elementwise("rotary", "rotary", self.shapes, self.rotated)[phase])
+        return tuple(ops)
+
+    def _pack(self) -> tuple[Compute, ...]:
+        """Transposes to contiguous memory before and after each exchange."""
+        qkv, output = sequence_parallel.exchanged_elements(self.layer.mixer, self.shapes)
+        launches = np.where(self.shapes.ulysses > 1, 8.0, 0.0)
+        return (memory("ulysses pack", self.shapes, (qkv + output) * 4.0 * BF16, launches, _CORE),)
+
+    def _core(self, *, backward: bool) -> tuple[Compute, ...]:
+        mixer, shapes = self.layer.mixer, self.shapes
+        pairs = sequence_parallel.causal_pairs(shapes.seq_len, mixer.window)
+        pairs = shapes.micro_batch * pairs / shapes.ring
+        heads = sequence_parallel.query_heads(mixer, shapes)
+        flop = 4.0 * mixer.head_dim * heads * pairs
+        flop = flop * sequence_parallel.busiest_over_mean(mixer, shapes)
+        queries = sequence_parallel.local_query_elements(mixer, shapes)
+        kv = sequence_parallel.local_kv_elements(mixer, shapes)
+        steps = np.where(shapes.gathers_kv, 1.0, shapes.ring)
+        factor, passes = (ATTENTION_BACKWARD, 2.0) if backward else (1.0, 1.0)
+        core = Compute(
+            name=sequence_parallel.CORE_ATTENTION,
+            kind=Kind.ATTENTION_BACKWARD if backward else Kind.ATTENTION,
+            flop=flop * factor,
+            nbytes=(2.0 * queries + kv) * BF16 * steps * passes,
+            launches=steps * passes,
+            rows=shapes.ring_tokens * heads,
+            columns=np.minimum(shapes.seq_len / steps, float(mixer.window or shapes.seq_len)),
+            depth=np.full(len(shapes), float(mixer.head_dim)),
+            selective=shapes.pick(1.0, 0.0),
+        )
+        merged = (queries + (kv if backward else 0.0)) * (steps - 1.0) * RING_MERGE_BYTES
+        return core, memory("ring merge", shapes, merged, 2.0 * (steps - 1.0), _CORE)
+
+    def _after(self, phase: int) -> tuple[Compute, ...]:
+        return residual(self.layer, "attention", self.hidden, self.shapes, phase)

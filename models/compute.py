@@ -1,0 +1,73 @@
+"""Seconds of compute operations on one device.
+
+``t = max(FLOP / rate(shape), bytes / bandwidth) + launches * kernel_s``, the rate being the dense
+peak times the profile's fraction times saturating terms ``x / (x + half)``: waves of 128 x 128
+tiles over the compute units, the inner dimension, key tokens, head width. Saturation instead of
+exact wave quantisation, as libraries split work where the last wave would be thin.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from models.operation import Kind
+
+if TYPE_CHECKING:
+    from models.layout import Array
+    from models.operation import Compute
+    from models.profile import Profile
+    from topologies.accelerator import Accelerator
+
+#: Rows and columns of one tile: what flash attention and most products on these devices use.
+TILE = 128.0
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """An accelerator with the profile that says what it reaches."""
+
+    accelerator: Accelerator
+    profile: Profile
+
+    def seconds(self, op: Compute) -> Array:
+        """Return the time of one operation, all its launches together."""
+        streaming = op.nbytes / self.streaming_Bps
+        floor = op.launches * self.profile.kernel_s.value
+        if op.kind is Kind.MEMORY:
+            return streaming + floor
+        rate = self._product_rate(op) if op.kind is Kind.GEMM else self._attention_rate(op)
+        return np.maximum(op.flop / rate, streaming) + floor
+
+    @property
+    def streaming_Bps(self) -> float:
+        """Memory bandwidth that streaming kernels reach."""
+        return self.accelerator.hbm_Bps.value * self.profile.hbm_fraction.value
+
+    def host_bound(self, device_s: Array, launches: Array) -> Array:
+        """Return the time of a run of kernels, never below what the host needs to start them."""
+        return np.maximum(device_s, launches * self.profile.host_launch_s.value)
+
+    def _product_rate(self, op: Compute) -> Array:
+        profile = self.profile
+        tiles = np.ceil(op.rows / TILE) * np.ceil(op.columns / TILE)
+        waves = tiles / self.accelerator.compute_units.value
+        full = self.accelerator.bf16_flops.value * profile.gemm_fraction.value
+        deep = _saturating(op.depth, profile.gemm_half_depth.value)
+        return full * _saturating(waves, profile.gemm_half_waves.value) * deep
+
+    def _attention_rate(self, op: Compute) -> Array:
+        profile = self.profile
+        waves = np.ceil(op.rows / TILE) / self.accelerator.compute_units.value
+        full = self.accelerator.bf16_flops.value * profile.attention_fraction.value
+        if op.kind is Kind.ATTENTION_BACKWARD:
+            full = full * profile.attention_backward_ratio.value
+        long = _saturating(op.columns, profile.attention_half_tokens.value)
+        wide = _saturating(op.depth, profile.attention_half_width.value)
+        return full * _saturating(waves, profile.attention_half_waves.value) * long * wide
+
+
+def _saturating(amount: Array, half: float) -> Array:
+    return amount / (amount + half)

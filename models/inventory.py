@@ -1,0 +1,128 @@
+"""The one inventory of work: every FLOP, byte sent and byte kept, per layer kind and phase.
+
+Both clocks and the memory bill read this and nothing else. Everything is for one micro-batch on
+one rank, as arrays over :class:`~models.shape.Shapes`; the busiest rank where ranks differ.
+
+Conventions: a product of ``M x K`` by ``K x N`` is ``2 M N K`` FLOP; causal attention counts half
+the square of the sequence; attention's backward pass is 2.5 times its forward one (the flash
+kernels compute the scores again, arXiv:2205.14135), every other product's twice.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from models import saved_tensors, sequence_parallel
+from models.attention_work import AttentionWork
+from models.mlp_work import MlpWork
+from models.operation import Kind, Work
+from models.operators import elementwise, memory, norm_pair, product
+from models.shape import Shapes
+from models.tensor_parallel import column_input, gather_again, gather_buffer, row_output
+
+if TYPE_CHECKING:
+    from models.architecture import Architecture, Layer
+    from models.workload import Workload
+
+BF16 = 2.0
+
+
+def layer_work(layer: Layer, hidden: int, shapes: Shapes) -> Work:
+    """Return the work of one decoder layer.
+
+    Parameters
+    ----------
+    layer
+        Its mixers and norms.
+    hidden
+        Width of the residual stream.
+    shapes
+        Shapes of work to take it for.
+
+    Returns
+    -------
+    Work
+        Arrays over `shapes`.
+    """
+    attention, mlp = AttentionWork(layer, hidden, shapes), MlpWork(layer, hidden, shapes)
+    return Work(
+        forward=(*attention.forward(), *mlp.forward()),
+        backward=(*mlp.backward(), *attention.backward()),
+        saved=saved_tensors.layer(layer, hidden, shapes),
+        input_bytes=shapes.tokens * hidden * BF16 / shapes.norm_shard,
+        working_bytes=saved_tensors.layer_gradients(layer, hidden, shapes),
+        buffer_bytes=sequence_parallel.buffer_bytes(layer.mixer, shapes)
+        + gather_buffer(hidden, shapes),
+    )
+
+
+def embedding_work(architecture: Architecture, shapes: Shapes) -> Work:
+    """Return the work of the token embedding (and learned positions) on the first stage."""
+    width = shapes.tokens * architecture.hidden
+    tables = 2.0 if architecture.learned_positions else 1.0
+    zero = np.zeros(len(shapes))
+    into = row_output("embedding", architecture.hidden, shapes, forward=True)
+    back = row_output("embedding", architecture.hidden, shapes, forward=False)
+    return Work(
+        forward=(memory("embedding", shapes, width * tables * 2.0 * BF16, tables), *into),
+        backward=(*back, memory("embedding", shapes, width * tables * 3.0 * BF16, 2.0 * tables)),
+        saved=saved_tensors.embedding(shapes),
+        input_bytes=zero,
+        working_bytes=width * BF16,
+        buffer_bytes=zero,
+    )
+
+
+def head_work(architecture: Architecture, shapes: Shapes) -> Work:
+    """Return the work of the last norm, the vocabulary-parallel head and the loss."""
+    hidden = architecture.hidden
+    kind = architecture.layers[-1].norm
+    columns = np.ceil(architecture.vocab / shapes.tp)
+    logits = shapes.tokens * columns
+    forward, backward = product("head", shapes, shapes.tokens, columns, hidden)
+    norm_forward, norm_backward = norm_pair("final norm", kind, hidden, shapes)
+    gather, scatter = column_input("head", hidden, shapes, reductions=1.0)
+    loss_forward, loss_backward = elementwise("loss", "loss", shapes, logits)
+    return Work(
+        forward=(norm_forward, *gather, *forward, loss_forward),
+        backward=(loss_backward, *gather_again(gather, shapes), *backward, *scatter, norm_backward),
+        saved=saved_tensors.head(architecture, shapes),
+        input_bytes=shapes.tokens * hidden * BF16 / shapes.norm_shard,
+        working_bytes=saved_tensors.loss_working_bytes(architecture, shapes),
+        buffer_bytes=gather_buffer(hidden, shapes),
+    )
+
+
+def model_flop(architecture: Architecture, workload: Workload) -> float:
+    """Return the FLOP of one optimizer step that MFU counts.
+
+    Three times the forward pass: causal attention as half, the head but not the embedding look-up,
+    nothing for recomputation (PaLM, arXiv:2204.02311 appendix B, with causal attention halved).
+    """
+    return _step_flop(architecture, workload, masked=True)
+
+
+def full_attention_flop(architecture: Architecture, workload: Workload) -> float:
+    """Return :func:`model_flop` with attention counted as if nothing were masked.
+
+    Megatron-LM's convention (arXiv:2104.04473 equation 3), for comparison with published figures.
+    """
+    return _step_flop(architecture, workload, masked=False)
+
+
+def _step_flop(architecture: Architecture, workload: Workload, *, masked: bool) -> float:
+    shapes = Shapes.single(workload)
+    total = head_work(architecture, shapes).forward_flop()
+    for kind, layer in enumerate(architecture.kinds):
+        count = architecture.kind_of_layer.count(kind)
+        share = 1.0 if masked else _full_over_causal(layer, workload.seq_len)
+        for op in layer_work(layer, architecture.hidden, shapes).forward_compute():
+            total = total + count * op.flop * (share if op.kind is Kind.ATTENTION else 1.0)
+    return float(total[0]) * 3.0 * workload.global_batch
+
+
+def _full_over_causal(layer: Layer, seq_len: int) -> float:
+    seen = min(layer.mixer.window or seq_len, seq_len)
+    return seq_len * seen / sequence_parallel.causal_pairs(seq_len, layer.mixer.window)

@@ -1,0 +1,113 @@
+"""The two kernel sets: what their element-wise operators move and launch.
+
+*Eager* is plain Hugging Face modules, one kernel per torch operator, counted with a dispatch mode
+over the real modules (``tests/oracles``). *Fused* is what Megatron-Core with TransformerEngine
+runs: one kernel per operator that reads its inputs and writes its outputs once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Memory traffic of one element-wise operator.
+
+    Parameters
+    ----------
+    nbytes
+        Bytes read and written per element of the operator's input.
+    launches
+        Kernels started.
+    """
+
+    nbytes: float
+    launches: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelSet:
+    """Element-wise operators of one kernel set, each a pair (forward, backward).
+
+    Parameters
+    ----------
+    rms_norm, rms_offset_norm, layer_norm
+        Per element of the normalised tensor.
+    rotary
+        Per element of queries and keys.
+    gated
+        ``act(gate) * up``, per element of the product.
+    activation, elementary_activation
+        Activation without a gate, per element: one kernel, or GPT-2's GELU from elementary ones.
+    residual
+        Per element of the residual stream; backward is the accumulation of two gradients.
+    loss
+        Cross entropy, per logit.
+    qkv_products, up_products
+        Matrix products for q, k, v and for gate and up: 1 where one product makes all of them.
+    input_reductions
+        Tensor-parallel all-reduces of input gradients, attention and MLP, without tp_sp: one per
+        column-parallel product (counted in torch's tensor parallelism over a fake process group).
+    gathers_input_again
+        Whether tp_sp keeps the shard of a product's input and gathers it again for the weight
+        gradient, instead of keeping the gathered input.
+    kv_gradient_bytes
+        Bytes per element of the key and value gradients that travel along the ring
+        (ring-flash-attention sends fp32, TransformerEngine the activations' type).
+    homecoming_hops
+        Hops beyond ``ring - 1`` that those gradients make to return to their owner.
+    """
+
+    rms_norm: tuple[Traffic, Traffic]
+    rms_offset_norm: tuple[Traffic, Traffic]
+    layer_norm: tuple[Traffic, Traffic]
+    rotary: tuple[Traffic, Traffic]
+    gated: tuple[Traffic, Traffic]
+    activation: tuple[Traffic, Traffic]
+    elementary_activation: tuple[Traffic, Traffic]
+    residual: tuple[Traffic, Traffic]
+    loss: tuple[Traffic, Traffic]
+    qkv_products: int
+    up_products: int
+    input_reductions: tuple[int, int]
+    gathers_input_again: bool
+    kv_gradient_bytes: float
+    homecoming_hops: int
+
+
+EAGER = KernelSet(
+    rms_norm=(Traffic(36, 8), Traffic(96, 16)),
+    rms_offset_norm=(Traffic(40, 10), Traffic(108, 17)),
+    layer_norm=(Traffic(4, 1), Traffic(6, 1)),
+    rotary=(Traffic(20, 10), Traffic(28, 14)),
+    gated=(Traffic(10, 2), Traffic(18, 3)),
+    activation=(Traffic(4, 1), Traffic(6, 1)),
+    elementary_activation=(Traffic(36, 8), Traffic(56, 11)),
+    residual=(Traffic(6, 1), Traffic(6, 1)),
+    loss=(Traffic(14, 3), Traffic(26, 3)),
+    qkv_products=3,
+    up_products=2,
+    input_reductions=(3, 2),
+    gathers_input_again=False,
+    kv_gradient_bytes=4.0,
+    homecoming_hops=1,
+)
+
+FUSED = KernelSet(
+    rms_norm=(Traffic(4, 1), Traffic(6, 2)),
+    rms_offset_norm=(Traffic(4, 1), Traffic(6, 2)),
+    layer_norm=(Traffic(4, 1), Traffic(6, 2)),
+    rotary=(Traffic(4, 2), Traffic(4, 2)),
+    gated=(Traffic(6, 1), Traffic(10, 1)),
+    activation=(Traffic(4, 1), Traffic(6, 1)),
+    elementary_activation=(Traffic(4, 1), Traffic(6, 1)),
+    residual=(Traffic(6, 1), Traffic(6, 1)),
+    loss=(Traffic(10, 3), Traffic(6, 2)),
+    qkv_products=1,
+    up_products=1,
+    input_reductions=(1, 1),
+    gathers_input_again=True,
+    kv_gradient_bytes=2.0,
+    homecoming_hops=0,
+)

@@ -1,0 +1,298 @@
+"""How one job is cut across ranks: one layout, and batches of them as arrays.
+
+``LayoutBatch`` is the form everything is computed in: one integer array per axis. A single
+``Layout`` is what people read and write; it enters the models as a batch of one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+    Ints = NDArray[np.int64]
+
+
+class Named(IntEnum):
+    """An axis whose values have names; arrays hold the number, people see the name."""
+
+    @property
+    def label(self) -> str:
+        """The name as users write it."""
+        return self.name.lower().replace("_", "-").replace("one-f-one-b", "1f1b")
+
+    @classmethod
+    def labels(cls) -> list[str]:
+        """Return the names of all values."""
+        return [value.label for value in cls]
+
+    @classmethod
+    def from_label(cls, label: str) -> Self:
+        """Return the value of a name.
+
+        Raises
+        ------
+        KeyError
+            If there is no such name.
+        """
+        return {value.label: value for value in cls}[label]
+
+
+class Schedule(Named):
+    """Order of micro-batches in the pipeline."""
+
+    GPIPE = 0
+    ONE_F_ONE_B = 1
+    INTERLEAVED = 2
+
+
+class Recompute(Named):
+    """What is computed again in the backward pass instead of being kept."""
+
+    NONE = 0
+    SELECTIVE = 1
+    FULL = 2
+
+
+class CpMethod(Named):
+    """How keys and values reach the ranks of the ring axis."""
+
+    P2P = 0
+    ALL_GATHER = 1
+
+
+class SequenceOrder(Named):
+    """Which tokens a ring rank holds: one run, or a pair from both ends."""
+
+    CONTIGUOUS = 0
+    ZIGZAG = 1
+
+
+class CpPlacement(Named):
+    """Which context-parallel axis is the inner one: Ulysses' heads or the ring's blocks."""
+
+    HEAD_FIRST = 0
+    CONTEXT_FIRST = 1
+
+
+class Kernels(Named):
+    """Which kernels the framework runs: plain Hugging Face modules, or fused ones."""
+
+    EAGER = 0
+    FUSED = 1
+
+
+class RankOrder(Named):
+    """Order of the axes in the rank number, innermost first (Megatron's names)."""
+
+    TP_CP_EP_DP_PP = 0
+    TP_CP_EP_PP_DP = 1
+
+
+class StageSplit(Named):
+    """Layers per pipeline stage: as many each, or balanced with embedding and head counted."""
+
+    EVEN = 0
+    BALANCED = 1
+
+
+NAMED_AXES: dict[str, type[Named]] = {
+    "schedule": Schedule,
+    "recompute": Recompute,
+    "cp_method": CpMethod,
+    "sequence_order": SequenceOrder,
+    "cp_placement": CpPlacement,
+    "kernels": Kernels,
+    "rank_order": RankOrder,
+    "stage_split": StageSplit,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """How one job is cut across ranks.
+
+    Parameters
+    ----------
+    dp, tp, pp
+        Data, tensor and pipeline parallel degrees.
+    ulysses, ring
+        Degrees of the two context-parallel axes; ``cp = ulysses * ring``.
+    vp
+        Model chunks per pipeline rank (1 unless interleaved).
+    micro_batch
+        Sequences per forward pass of one data-parallel rank.
+    zero
+        0 replicates everything; 1 shards optimizer states over dp x cp, 2 gradients too, 3
+        parameters too (FSDP).
+    dp_replicate
+        HSDP: shards are replicated this many times over dp; 1 shards over all of it.
+    tp_sp
+        Megatron's sequence parallelism: activations outside attention and MLP sharded over tp.
+    recompute, recompute_layers
+        What is computed again; with ``full``, in how many layers of each stage (0 for all).
+    cp_method, sequence_order, cp_placement, schedule, kernels, rank_order, stage_split
+        See the enumerations of these names.
+    """
+
+    dp: int = 1
+    tp: int = 1
+    pp: int = 1
+    ulysses: int = 1
+    ring: int = 1
+    vp: int = 1
+    micro_batch: int = 1
+    zero: int = 1
+    dp_replicate: int = 1
+    tp_sp: bool = False
+    recompute: Recompute = Recompute.NONE
+    recompute_layers: int = 0
+    schedule: Schedule = Schedule.ONE_F_ONE_B
+    cp_method: CpMethod = CpMethod.P2P
+    sequence_order: SequenceOrder = SequenceOrder.ZIGZAG
+    cp_placement: CpPlacement = CpPlacement.HEAD_FIRST
+    kernels: Kernels = Kernels.FUSED
+    rank_order: RankOrder = RankOrder.TP_CP_EP_DP_PP
+    stage_split: StageSplit = StageSplit.EVEN
+
+    @property
+    def cp(self) -> int:
+        """Context-parallel ranks: heads are traded inside ulysses, blocks travel along ring."""
+        return self.ulysses * self.ring
+
+    @property
+    def gpus(self) -> int:
+        """Accelerators the layout needs."""
+        return self.dp * self.tp * self.pp * self.cp
+
+    def to_dict(self) -> dict[str, int | bool | str]:
+        """Return the layout with names instead of numbers, for JSON and messages."""
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {k: v.label if isinstance(v, Named) else v for k, v in values.items()}
+
+    def __str__(self) -> str:
+        """Return the layout as people write it: ``dp8 tp4 pp2 ulysses4 mb1``."""
+        degrees = [("dp", self.dp), ("tp", self.tp), ("pp", self.pp)]
+        degrees += [("ulysses", self.ulysses), ("ring", self.ring), ("vp", self.vp)]
+        shown = [f"{name}{value}" for name, value in degrees if value > 1] or ["1 GPU"]
+        return " ".join([*shown, f"mb{self.micro_batch}", f"zero{self.zero}"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayoutBatch:
+    """Many layouts as a struct of integer arrays of one length; fields as in :class:`Layout`."""
+
+    dp: Ints
+    tp: Ints
+    pp: Ints
+    ulysses: Ints
+    ring: Ints
+    vp: Ints
+    micro_batch: Ints
+    zero: Ints
+    dp_replicate: Ints
+    tp_sp: Ints
+    recompute: Ints
+    recompute_layers: Ints
+    schedule: Ints
+    cp_method: Ints
+    sequence_order: Ints
+    cp_placement: Ints
+    kernels: Ints
+    rank_order: Ints
+    stage_split: Ints
+
+    @classmethod
+    def of(cls, layouts: Sequence[Layout]) -> LayoutBatch:
+        """Return the batch of some layouts."""
+        return cls(
+            **{
+                name: np.array([int(getattr(layout, name)) for layout in layouts], dtype=np.int64)
+                for name in AXES
+            }
+        )
+
+    def __len__(self) -> int:
+        """Return the number of layouts."""
+        return len(self.dp)
+
+    @property
+    def cp(self) -> Ints:
+        """Context-parallel ranks of each layout."""
+        return self.ulysses * self.ring
+
+    @property
+    def gpus(self) -> Ints:
+        """Accelerators each layout needs."""
+        return self.dp * self.tp * self.pp * self.cp
+
+    def micro_batches(self, global_batch: int) -> Ints:
+        """Return forward passes per step and data-parallel rank."""
+        return global_batch // (self.dp * self.micro_batch)
+
+    def take(self, index: NDArray[np.intp] | NDArray[np.bool_] | slice) -> LayoutBatch:
+        """Return some of the layouts, chosen by index, mask or slice."""
+        return LayoutBatch(**{name: getattr(self, name)[index] for name in AXES})
+
+    def with_columns(self, **columns: Ints) -> LayoutBatch:
+        """Return the batch with some axes replaced."""
+        return LayoutBatch(**{name: columns.get(name, getattr(self, name)) for name in AXES})
+
+    def layout(self, index: int) -> Layout:
+        """Return one layout."""
+        values: dict[str, Any] = {name: int(getattr(self, name)[index]) for name in AXES}
+        named = {name: kind(values[name]) for name, kind in NAMED_AXES.items()}
+        return Layout(**{**values, **named, "tp_sp": bool(values["tp_sp"])})
+
+    @classmethod
+    def concatenate(cls, batches: Sequence[LayoutBatch]) -> LayoutBatch:
+        """Return the layouts of several batches, one after another."""
+        return cls(
+            **{name: np.concatenate([getattr(b, name) for b in batches]) for name in AXES}
+        )
+
+
+#: Names of all axes, in the order of the fields.
+AXES: tuple[str, ...] = tuple(f.name for f in fields(LayoutBatch))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Strides:
+    """Distance in ranks between neighbours of each axis; arrays over a batch of layouts."""
+
+    tp: Array
+    ulysses: Array
+    ring: Array
+    dp: Array
+    pp: Array
+    cp: Array
+
+
+def strides(batch: LayoutBatch) -> Strides:
+    """Return the strides of every axis under each layout's rank order.
+
+    The innermost axis has stride 1; each further one the product of the degrees inside it
+    (Megatron-LM ``core/parallel_state.py``, ``RankGenerator``). Inside context parallelism
+    `cp_placement` says whether Ulysses or the ring is the inner axis.
+    """
+    tp = np.ones(len(batch))
+    cp = batch.tp * 1.0
+    inner_done = cp * batch.cp
+    pipeline_outside = batch.rank_order == RankOrder.TP_CP_EP_DP_PP
+    head_first = batch.cp_placement == CpPlacement.HEAD_FIRST
+    return Strides(
+        tp=tp,
+        cp=cp,
+        ulysses=np.where(head_first, cp, cp * batch.ring),
+        ring=np.where(head_first, cp * batch.ulysses, cp),
+        dp=np.where(pipeline_outside, inner_done, inner_done * batch.pp),
+        pp=np.where(pipeline_outside, inner_done * batch.dp, inner_done),
+    )

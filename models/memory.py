@@ -1,0 +1,243 @@
+"""The memory bill: what the fullest rank of each layout holds at its peak, line by line.
+
+States follow the ZeRO paper (arXiv:1910.02054 section 3): bf16 parameters (2 bytes), fp32 gradients
+that accumulate micro-batches (4), fp32 master weights and two Adam moments (12). They are sharded
+over the data- and context-parallel ranks together, as those hold the same weights. Activations are
+the inventory's saved tensors times the micro-batches in flight. At the peak either the loss is
+being taken or one layer's backward pass runs, whichever needs more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from models.layout import Recompute
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from models.layout import Array
+    from models.operation import Work
+    from models.prepared import Prepared
+    from models.profile import Profile
+    from topologies.accelerator import Accelerator
+
+PARAMETER_BYTES, GRADIENT_BYTES, OPTIMIZER_BYTES = 2.0, 4.0, 12.0
+#: Layers whose parameters FSDP holds gathered: the running one and the next.
+GATHERED_LAYERS = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryBill:
+    """Bytes on the fullest rank; arrays over layouts.
+
+    Parameters
+    ----------
+    parameters, gradients, optimizer
+        Model states, after sharding.
+    activations
+        Saved tensors of all micro-batches in flight.
+    logits
+        What the loss needs at its peak beyond its saved tensors.
+    working
+        What one layer's backward pass needs beyond `logits`: gradients, repeated activations.
+    buffers
+        Communication: ring and all-to-all buffers, gathered keys and values, FSDP's gathered
+        layers.
+    context
+        Device context, communicators, library workspaces.
+    fragmentation
+        What the allocator holds beyond what is asked for.
+    stage
+        Pipeline rank of the fullest rank.
+    """
+
+    parameters: Array
+    gradients: Array
+    optimizer: Array
+    activations: Array
+    logits: Array
+    working: Array
+    buffers: Array
+    context: Array
+    fragmentation: Array
+    stage: Array
+
+    @property
+    def total(self) -> Array:
+        """All lines together."""
+        return np.sum([getattr(self, line) for line in LINES], axis=0)
+
+
+#: The lines of the bill, in the order people read them.
+LINES: tuple[str, ...] = tuple(f.name for f in fields(MemoryBill) if f.name != "stage")
+
+
+def capacity_bytes(accelerator: Accelerator, profile: Profile) -> float:
+    """Return what a job may use of one device."""
+    return accelerator.hbm_bytes.value - profile.driver_bytes.value
+
+
+def memory_bill(prepared: Prepared, profile: Profile) -> MemoryBill:
+    """Return the bill of every layout.
+
+    Parameters
+    ----------
+    prepared
+        Layouts with their inventory.
+    profile
+        Context, communicator and allocator parameters.
+    """
+    ranks = _Ranks(prepared, profile)
+    totals = np.stack([ranks.total(rank) for rank in range(prepared.stages.width)])
+    return ranks.bill(np.argmax(totals, axis=0))
+
+
+def shard_ranks(prepared: Prepared) -> Array:
+    """Return the ranks over which ZeRO shards: data times context parallel, within a replica."""
+    batch = prepared.batch
+    return batch.dp * batch.cp / batch.dp_replicate
+
+
+class _Ranks:
+    """Memory per kind of pipeline rank; lines that are equal on all ranks are taken once."""
+
+    def __init__(self, prepared: Prepared, profile: Profile) -> None:
+        self.prepared, self.profile = prepared, profile
+        batch, shape = prepared.batch, prepared.shape_index
+        mode = batch.recompute
+        self.per_layer = [_kept(work)[shape, mode] for work in prepared.layers]
+        self.spared = [_spared(work)[shape] for work in prepared.layers]
+        self.partial = bool(np.any((mode == Recompute.FULL) & (batch.recompute_layers > 0)))
+        table = prepared.parameters
+        self.layer_params = [kind[shape] for kind in table.layers]
+        self.embedding, self.head = table.embedding[shape], table.head[shape]
+        self.tied_head = table.tied_head[shape] * (batch.pp > 1)
+        self.head_saved = prepared.head.saved_bytes()[shape]
+        self.logits = prepared.head.working_bytes[shape]
+        self.embedding_saved = prepared.embedding.saved_bytes()[shape]
+        self.state_bytes = _state_bytes(prepared)
+        self.layer_peak = self._layer_peak()
+        self.communication = self._communication()
+        self.context = self._context()
+
+    def total(self, rank: int) -> Array:
+        """Return the total of one kind of rank for every layout."""
+        cut = self.prepared.stage_index
+        rows = np.broadcast_to(np.intp(rank), cut.shape)
+        lines = self._dynamic(cut, rows)
+        states = self._params(cut, rows) * sum(self.state_bytes)
+        return states + self.context + sum(lines) * (1.0 + self.profile.fragmentation.value)
+
+    def bill(self, rank: NDArray[np.intp]) -> MemoryBill:
+        """Return all lines for the kind of rank each layout names."""
+        cut = self.prepared.stage_index
+        params = self._params(cut, rank)
+        weights, gradients, optimizer = (params * nbytes for nbytes in self.state_bytes)
+        activations, logits, working, buffers = self._dynamic(cut, rank)
+        asked = activations + logits + working + buffers
+        return MemoryBill(
+            parameters=weights,
+            gradients=gradients,
+            optimizer=optimizer,
+            activations=activations,
+            logits=logits,
+            working=working,
+            buffers=buffers,
+            context=self.context,
+            fragmentation=asked * self.profile.fragmentation.value,
+            stage=self.prepared.stages.position[cut, rank],
+        )
+
+    def _params(self, cut: NDArray[np.intp], rank: NDArray[np.intp]) -> Array:
+        stages = self.prepared.stages
+        first, last = stages.first[cut, rank], stages.last[cut, rank]
+        ends = first * self.embedding + last * (self.head + self.tied_head)
+        return ends + _weighted(stages.counts[cut, rank], self.layer_params)
+
+    def _dynamic(
+        self, cut: NDArray[np.intp], rank: NDArray[np.intp]
+    ) -> tuple[Array, Array, Array, Array]:
+        """Return activations, logits, working memory and buffers."""
+        stages = self.prepared.stages
+        counts = stages.counts[cut, rank]
+        first, last = stages.first[cut, rank], stages.last[cut, rank]
+        kept = _weighted(counts, self.per_layer)
+        if self.partial:
+            layers = stages.layers[cut, rank]
+            batch = self.prepared.batch
+            chosen = (batch.recompute == Recompute.FULL) & (batch.recompute_layers > 0)
+            share = np.where(chosen, 1.0 - self.prepared.repeated_share(layers), 0.0)
+            kept = kept + share * _weighted(counts, self.spared)
+        kept = kept + first * self.embedding_saved + last * self.head_saved
+        activations = kept * self.prepared.in_flight(stages.position[cut, rank])
+        logits = last * self.logits
+        working = np.maximum(self.layer_peak - logits, 0.0)
+        return activations, logits, working, self.communication + self._gathered_end(last)
+
+    def _layer_peak(self) -> Array:
+        """Return what one layer's backward pass needs beyond the saved tensors."""
+        shape, mode = self.prepared.shape_index, self.prepared.batch.recompute
+        peaks = [
+            (work.working_bytes[:, None] + work.saved_bytes()[:, None] - _kept(work))[shape, mode]
+            for work in self.prepared.layers
+        ]
+        return np.max(peaks, axis=0)
+
+    def _communication(self) -> Array:
+        shape, batch = self.prepared.shape_index, self.prepared.batch
+        largest = np.max([work.buffer_bytes[shape] for work in self.prepared.layers], axis=0)
+        sharded = (batch.zero == 3) & (shard_ranks(self.prepared) > 1)
+        layer = np.max(self.layer_params, axis=0)
+        gathered = layer * (GATHERED_LAYERS * PARAMETER_BYTES + GRADIENT_BYTES)
+        return largest + np.where(sharded, gathered, 0.0)
+
+    def _gathered_end(self, last: Array) -> Array:
+        """Return the gathered head, which FSDP keeps between forward and backward."""
+        batch = self.prepared.batch
+        sharded = (batch.zero == 3) & (shard_ranks(self.prepared) > 1)
+        return np.where(sharded, last * (self.head + self.tied_head) * PARAMETER_BYTES, 0.0)
+
+    def _context(self) -> Array:
+        batch, profile = self.prepared.batch, self.profile
+        axes = (batch.tp, batch.ulysses, batch.ring, batch.pp, batch.dp)
+        groups = np.sum([axis > 1 for axis in axes], axis=0)
+        fixed = profile.context_bytes.value + profile.workspace_bytes.value
+        return fixed + groups * profile.group_bytes.value
+
+
+def _state_bytes(prepared: Prepared) -> tuple[Array, Array, Array]:
+    """Return bytes per parameter of a rank: parameters, gradients, optimizer.
+
+    With ZeRO-3 and pipeline stages the parameters of a stage stay gathered from the first to the
+    last micro-batch (torchtitan's default with pipelining), beside the shard.
+    """
+    batch = prepared.batch
+    share = 1.0 / shard_ranks(prepared)
+    held = np.where((batch.zero == 3) & (batch.pp > 1), 1.0 + share, 1.0)
+    parameters = np.where((batch.zero == 3) & (batch.pp == 1), share, held)
+    gradients = np.where(batch.zero >= 2, share, 1.0)
+    optimizer = np.where(batch.zero >= 1, share, 1.0)
+    return (
+        PARAMETER_BYTES * parameters,
+        GRADIENT_BYTES * gradients,
+        OPTIMIZER_BYTES * optimizer,
+    )
+
+
+def _kept(work: Work) -> Array:
+    """Return a layer's saved bytes by recomputation mode, shape ``[shapes, modes]``."""
+    return np.stack([work.saved_bytes(), work.selective_bytes(), work.input_bytes], axis=-1)
+
+
+def _spared(work: Work) -> Array:
+    """Return what full recomputation of a layer does not keep."""
+    return work.saved_bytes() - work.input_bytes
+
+
+def _weighted(counts: Array, values: list[Array]) -> Array:
+    """Return the sum over kinds of layers of count times value."""
+    return np.sum([counts[..., kind] * value for kind, value in enumerate(values)], axis=0)

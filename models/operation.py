@@ -1,0 +1,173 @@
+"""The words of the inventory: what is computed, sent and kept, as arrays over shapes of work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from models.layout import Array
+
+
+class Kind(StrEnum):
+    """What limits a compute operation."""
+
+    GEMM = "gemm"
+    ATTENTION = "attention"
+    ATTENTION_BACKWARD = "attention_backward"
+    MEMORY = "memory"
+
+
+class Collective(StrEnum):
+    """What a group of ranks does together; `nbytes` counts as noted."""
+
+    ALL_GATHER = "all_gather"  # bytes of the gathered tensor
+    REDUCE_SCATTER = "reduce_scatter"  # bytes of the whole tensor
+    ALL_REDUCE = "all_reduce"  # bytes of the tensor
+    ALL_TO_ALL = "all_to_all"  # bytes of one rank's buffer
+    SHIFT = "shift"  # bytes of one hop to the next rank
+
+
+class Axis(StrEnum):
+    """The axis of the layout whose groups communicate."""
+
+    TP = "tp"
+    ULYSSES = "ulysses"
+    RING = "ring"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compute:
+    """One operation on one rank, for one micro-batch.
+
+    Parameters
+    ----------
+    name, kind
+        What it is and what limits it.
+    flop, nbytes
+        Floating-point operations and device-memory traffic of the busiest rank.
+    launches
+        Kernels started.
+    rows, columns, depth
+        GEMM: M, N, K. Attention: query rows of all heads, key tokens of one kernel, head width.
+    selective
+        Share of it that runs again under selective recomputation (full recomputation repeats all
+        of a forward pass).
+    """
+
+    name: str
+    kind: Kind
+    flop: Array
+    nbytes: Array
+    launches: Array
+    rows: Array
+    columns: Array
+    depth: Array
+    selective: Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Communication:
+    """One collective of one axis, for one micro-batch.
+
+    Parameters
+    ----------
+    name, collective, axis
+        What it is, what the group does, and which groups do it.
+    nbytes
+        Bytes of one call, counted as :class:`Collective` says.
+    calls
+        Calls, or hops of a shift. Zero where the axis has one rank.
+    hidden_by
+        Name of the compute operation of the same phase it may overlap with; empty if none.
+    selective
+        Share of it that is repeated under selective recomputation.
+    """
+
+    name: str
+    collective: Collective
+    axis: Axis
+    nbytes: Array
+    calls: Array
+    hidden_by: str = ""
+    selective: Array | float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """What one operator keeps for the backward pass, in bytes per micro-batch on one rank.
+
+    Parameters
+    ----------
+    name
+        Operator that keeps it.
+    nbytes
+        Kept without recomputation.
+    selective_nbytes
+        Kept under selective recomputation.
+    """
+
+    name: str
+    nbytes: Array
+    selective_nbytes: Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """Everything one part of the model (a layer, the embedding, the head) does and keeps.
+
+    Parameters
+    ----------
+    forward, backward
+        Operations of each phase in order.
+    saved
+        Kept from forward to backward, by operator.
+    input_bytes
+        The part's input, which full recomputation keeps instead of `saved`.
+    working_bytes
+        Largest gradients alive at once in the backward pass.
+    buffer_bytes
+        Largest communication buffers alive at once.
+    """
+
+    forward: tuple[Compute | Communication, ...]
+    backward: tuple[Compute | Communication, ...]
+    saved: tuple[Saved, ...]
+    input_bytes: Array
+    working_bytes: Array
+    buffer_bytes: Array
+
+    def forward_compute(self) -> list[Compute]:
+        """Return the compute operations of the forward pass."""
+        return [op for op in self.forward if isinstance(op, Compute)]
+
+    def backward_compute(self) -> list[Compute]:
+        """Return the compute operations of the backward pass."""
+        return [op for op in self.backward if isinstance(op, Compute)]
+
+    def forward_communication(self) -> list[Communication]:
+        """Return the communication of the forward pass."""
+        return [op for op in self.forward if isinstance(op, Communication)]
+
+    def backward_communication(self) -> list[Communication]:
+        """Return the communication of the backward pass."""
+        return [op for op in self.backward if isinstance(op, Communication)]
+
+    def forward_flop(self) -> Array:
+        """Return the FLOP of the forward pass on the busiest rank."""
+        return np.sum([op.flop for op in self.forward_compute()], axis=0)
+
+    def backward_flop(self) -> Array:
+        """Return the FLOP of the backward pass on the busiest rank."""
+        return np.sum([op.flop for op in self.backward_compute()], axis=0)
+
+    def saved_bytes(self) -> Array:
+        """Return bytes kept without recomputation."""
+        return np.sum([item.nbytes for item in self.saved], axis=0)
+
+    def selective_bytes(self) -> Array:
+        """Return bytes kept under selective recomputation."""
+        return np.sum([item.selective_nbytes for item in self.saved], axis=0)

@@ -1,0 +1,122 @@
+"""Compute operations by their kind: matrix products, element-wise operators, norms."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from models.kernel_set import EAGER, FUSED, KernelSet, Traffic
+from models.operation import Compute, Kind
+
+if TYPE_CHECKING:
+    from models.architecture import Layer, NormKind
+    from models.layout import Array
+    from models.shape import Shapes
+
+BF16 = 2.0
+
+
+def product(
+    name: str,
+    shapes: Shapes,
+    rows: Array,
+    columns: Array | float,
+    depth: Array | float,
+    launches: Array | float = 1.0,
+) -> tuple[tuple[Compute, ...], tuple[Compute, ...]]:
+    """Return a matrix product forward, and backward its input and weight gradients."""
+    forward = gemm(name, shapes, rows, columns, depth, launches)
+    data = gemm(f"{name} dgrad", shapes, rows, depth, columns, launches)
+    weight = gemm(f"{name} wgrad", shapes, columns, depth, rows, launches)
+    return (forward,), (data, weight)
+
+
+def gemm(
+    name: str,
+    shapes: Shapes,
+    rows: Array | float,
+    columns: Array | float,
+    depth: Array | float,
+    launches: Array | float,
+) -> Compute:
+    """Return one matrix product of ``rows x depth`` by ``depth x columns``."""
+    m, n, k = (np.broadcast_to(np.asarray(x, float), (len(shapes),)) for x in (rows, columns, depth))
+    return Compute(
+        name=name,
+        kind=Kind.GEMM,
+        flop=2.0 * m * n * k,
+        nbytes=(m * k + k * n + m * n) * BF16,
+        launches=np.broadcast_to(np.asarray(launches, float), (len(shapes),)),
+        rows=m,
+        columns=n,
+        depth=k,
+        # torchtitan's per-operator policy keeps every other product's output.
+        selective=shapes.pick(0.0, 0.5),
+    )
+
+
+def memory(
+    name: str,
+    shapes: Shapes,
+    nbytes: Array,
+    launches: Array | float,
+    selective: tuple[float, float] = (0.0, 1.0),
+) -> Compute:
+    """Return an operation that only moves memory.
+
+    `selective` is the share that runs again under selective recomputation, fused and eager.
+    """
+    none = np.zeros(len(shapes))
+    return Compute(
+        name=name,
+        kind=Kind.MEMORY,
+        flop=none,
+        nbytes=nbytes,
+        launches=np.where(nbytes > 0, launches, 0.0),
+        rows=none,
+        columns=none,
+        depth=none,
+        selective=shapes.pick(*selective),
+    )
+
+
+def elementwise(
+    name: str, operator: str, shapes: Shapes, elements: Array
+) -> tuple[Compute, Compute]:
+    """Return one operator of the kernel set, forward and backward."""
+    pairs: list[tuple[Traffic, Traffic]] = list(
+        zip(_traffic(FUSED, operator), _traffic(EAGER, operator), strict=True)
+    )
+    forward, backward = (
+        memory(
+            name,
+            shapes,
+            elements * shapes.pick(fused.nbytes, eager.nbytes),
+            shapes.pick(fused.launches, eager.launches),
+        )
+        for fused, eager in pairs
+    )
+    return forward, backward
+
+
+def _traffic(kernels: KernelSet, operator: str) -> tuple[Traffic, Traffic]:
+    pair: tuple[Traffic, Traffic] = getattr(kernels, operator)
+    return pair
+
+
+def norm_pair(name: str, kind: NormKind, hidden: int, shapes: Shapes) -> tuple[Compute, Compute]:
+    """Return a norm over the residual stream, forward and backward."""
+    elements = shapes.tokens * hidden / shapes.norm_shard
+    return elementwise(name, f"{kind}_norm", shapes, elements)
+
+
+def residual(
+    layer: Layer, name: str, hidden: int, shapes: Shapes, phase: int
+) -> tuple[Compute, ...]:
+    """Return the residual addition, after a post-norm where the layer has one."""
+    elements = shapes.tokens * hidden / shapes.norm_shard
+    add = elementwise(f"{name} residual", "residual", shapes, elements)[phase]
+    if layer.norms == 2:
+        return (add,)
+    return norm_pair(f"{name} post-norm", layer.norm, hidden, shapes)[phase], add

@@ -1,0 +1,137 @@
+"""Seconds of one part of the model on one rank: compute, and communication left exposed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from models import collectives
+from models.operation import Axis
+from models.sequence_parallel import CORE_ATTENTION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from models.compute import Device
+    from models.layout import Array
+    from models.operation import Communication, Compute, Work
+    from models.shape import Shapes
+    from topologies.fabric import Fabric, GroupLinks
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Seconds by what they go into; arrays of one shape.
+
+    Parameters
+    ----------
+    compute
+        Kernels.
+    tp, cp
+        Exposed communication of tensor and of context parallelism, and what hidden communication
+        takes from the compute it hides behind.
+    """
+
+    compute: Array
+    tp: Array
+    cp: Array
+
+    @property
+    def total(self) -> Array:
+        """All of it."""
+        return self.compute + self.tp + self.cp
+
+    def stacked(self) -> Array:
+        """Return the three as one array with a last axis of 3."""
+        return np.stack([self.compute, self.tp, self.cp], axis=-1)
+
+
+@dataclass(frozen=True, slots=True)
+class PartTimes:
+    """Seconds of a part, per micro-batch.
+
+    Parameters
+    ----------
+    forward, backward
+        The two passes.
+    repeated, repeated_selective
+        What full and what selective recomputation add to the backward pass.
+    """
+
+    forward: Spent
+    backward: Spent
+    repeated: Spent
+    repeated_selective: Spent
+
+
+class PartClock:
+    """Times parts of a model for given shapes on a device and a fabric."""
+
+    def __init__(self, device: Device, fabric: Fabric, shapes: Shapes) -> None:
+        self.device = device
+        self.ring = shapes.ring
+        strides = shapes.strides()
+        self.links: dict[Axis, GroupLinks] = {
+            Axis.TP: fabric.links((shapes.tp, strides["tp"])),
+            Axis.ULYSSES: fabric.links((shapes.ulysses, strides["ulysses"])),
+            Axis.RING: fabric.links((shapes.ring, strides["ring"])),
+        }
+
+    def times(self, work: Work) -> PartTimes:
+        """Return the seconds of one part."""
+        forward = self._phase(work.forward_compute(), work.forward_communication())
+        return PartTimes(
+            forward=forward,
+            backward=self._phase(work.backward_compute(), work.backward_communication()),
+            repeated=forward,
+            repeated_selective=self._phase(
+                work.forward_compute(), work.forward_communication(), selective=True
+            ),
+        )
+
+    def seconds(self, op: Communication) -> Array:
+        """Return the time of all calls of one communication."""
+        profile = self.device.profile
+        once = collectives.seconds(op.collective, op.nbytes, self.links[op.axis], profile)
+        return once * op.calls
+
+    def _phase(
+        self,
+        compute: Iterable[Compute],
+        communication: Iterable[Communication],
+        *,
+        selective: bool = False,
+    ) -> Spent:
+        shares = [(op, op.selective if selective else 1.0) for op in compute]
+        seconds = {op.name: self.device.seconds(op) * share for op, share in shares}
+        launches = sum(op.launches * share for op, share in shares)
+        kernels = self.device.host_bound(sum(seconds.values()), launches)
+        waiting: dict[tuple[str, Axis], Array] = {}
+        for sent in communication:
+            key = (sent.hidden_by, sent.axis)
+            share = sent.selective if selective else 1.0
+            waiting[key] = waiting.get(key, 0.0) + self.seconds(sent) * share
+        exposed = {Axis.TP: np.zeros_like(self.ring), "cp": np.zeros_like(self.ring)}
+        for (hidden_by, axis), time in waiting.items():
+            room = self._room(hidden_by, seconds)
+            place = Axis.TP if axis is Axis.TP else "cp"
+            hidden = np.minimum(time, room)
+            exposed[place] = exposed[place] + time - hidden + hidden * self._steal(axis)
+        return Spent(kernels, exposed[Axis.TP], exposed["cp"])
+
+    def _room(self, hidden_by: str, seconds: dict[str, Array]) -> Array:
+        """Return the compute time a communication may hide behind.
+
+        Every ring hop hides behind the block before it, so of `ring` blocks all but one count.
+        """
+        if not hidden_by:
+            return np.zeros_like(self.ring)
+        share = (self.ring - 1.0) / self.ring if hidden_by == CORE_ATTENTION else 1.0
+        return seconds[hidden_by] * share
+
+    def _steal(self, axis: Axis) -> Array:
+        profile = self.device.profile
+        far = self.links[axis].scale_out
+        return np.where(far, profile.steal_scale_out.value, profile.steal_scale_up.value)

@@ -1,0 +1,188 @@
+"""What autograd keeps from the forward to the backward pass, operator by operator.
+
+*Eager* follows the Hugging Face modules in bf16 (an RMSNorm keeps its fp32 copy, the normalised and
+the scaled tensor; flash attention keeps q, k, v, o and the fp32 log-sum-exp; a gated MLP four
+tensors of its width). *Fused* follows Megatron-Core with TransformerEngine: a norm fused with its
+product keeps its input and its output; the activation keeps only the first product's output.
+Neither keeps anything for a residual addition.
+
+Under *selective* recomputation fused kernels repeat the core attention (Megatron's ``core_attn``):
+q, k, v and the output projection's input stay. Eager kernels keep what torchtitan's per-operator
+policy keeps: every other product's output and the attention's.
+
+Every line equals torch's own saved tensors; ``tests/models/test_saved_tensors.py`` compares them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from models.operation import Saved
+from models.sequence_parallel import (
+    kv_heads_of_tp_rank,
+    local_kv_elements,
+    local_query_elements,
+    query_heads,
+)
+
+if TYPE_CHECKING:
+    from models.architecture import Architecture, Layer, NormKind
+    from models.layout import Array
+    from models.shape import Shapes
+
+BF16, FP32 = 2.0, 4.0
+#: Eager norms before a mixer, bytes per element: what stays sharded, and the mixer's input.
+EAGER_NORM = {"rms": (6.0, 2.0), "rms_offset": (8.0, 2.0), "layer": (2.0, 2.0)}
+#: Eager norms over each head, bytes per element.
+EAGER_HEAD_NORM = {"rms": 6.0, "rms_offset": 8.0, "layer": 2.0}
+#: fp32 statistics per token: the reciprocal deviation, and LayerNorm's mean.
+STATISTICS = {"rms": FP32, "rms_offset": FP32, "layer": 2.0 * FP32}
+#: Loss, bytes per logit: kept until backward, and alive beside that at the peak.
+LOSS_KEPT = FP32
+EAGER_LOSS_WORKING, FUSED_LOSS_WORKING = 8.0, 2.0
+#: Tensors of the MLP's width that GELU built from elementary operators keeps.
+ELEMENTARY_GELU_TENSORS = 5.0
+
+
+def layer(part: Layer, hidden: int, shapes: Shapes) -> tuple[Saved, ...]:
+    """Return what each operator of one layer keeps."""
+    return (
+        _norm_input("attention norm", part.norm, hidden, shapes, selective_input=True),
+        *_head_norms(part, shapes),
+        *_attention(part, hidden, shapes),
+        *_post_norm("attention post-norm", part, hidden, shapes),
+        _norm_input("mlp norm", part.norm, hidden, shapes, selective_input=False),
+        *_mlp(part, hidden, shapes),
+        *_post_norm("mlp post-norm", part, hidden, shapes),
+    )
+
+
+def layer_gradients(part: Layer, hidden: int, shapes: Shapes) -> Array:
+    """Return the largest gradients alive at once in a layer's backward pass.
+
+    Two of the residual stream, and either three of the MLP's width or the attention's: do, dq in
+    bf16 and accumulated in fp32 (FlashAttention-2's workspace), dk and dv.
+    """
+    stream = 2.0 * BF16 * shapes.tokens * hidden
+    width = part.mlp.intermediate / shapes.tp * (3.0 if part.mlp.gated else 2.0)
+    mlp = BF16 * shapes.tokens * width
+    queries = local_query_elements(part.mixer, shapes)
+    attention = (2.0 * BF16 + FP32) * queries + BF16 * local_kv_elements(part.mixer, shapes)
+    return stream + np.maximum(mlp, attention)
+
+
+def embedding(shapes: Shapes) -> tuple[Saved, ...]:
+    """Return what the embedding keeps: the token numbers, eight bytes each."""
+    numbers = 8.0 * shapes.tokens
+    return (Saved(name="token numbers", nbytes=numbers, selective_nbytes=numbers),)
+
+
+def head(architecture: Architecture, shapes: Shapes) -> tuple[Saved, ...]:
+    """Return what the last norm, the head and the loss keep."""
+    kind = architecture.layers[-1].norm
+    norm = _norm_bytes(kind, architecture.hidden, shapes)
+    logits = shapes.tokens * np.ceil(architecture.vocab / shapes.tp) * LOSS_KEPT
+    return (
+        Saved(name="final norm", nbytes=norm, selective_nbytes=norm),
+        Saved(name="loss", nbytes=logits, selective_nbytes=logits),
+    )
+
+
+def loss_working_bytes(architecture: Architecture, shapes: Shapes) -> Array:
+    """Return what the loss needs at its peak beyond what it keeps."""
+    logits = shapes.tokens * np.ceil(architecture.vocab / shapes.tp)
+    return logits * shapes.pick(FUSED_LOSS_WORKING, EAGER_LOSS_WORKING)
+
+
+def _norm_bytes(kind: NormKind, hidden: int, shapes: Shapes) -> Array:
+    """Return what a norm and the input of the product behind it keep.
+
+    With tp_sp the norm's part is sharded; eager kernels keep the gathered input beside it, fused
+    ones their shard of it.
+    """
+    kept, output = EAGER_NORM[kind]
+    eager = (kept * hidden + STATISTICS[kind]) / shapes.norm_shard + output * hidden
+    fused = (2.0 * BF16 * hidden + STATISTICS[kind]) / shapes.norm_shard
+    return shapes.tokens * shapes.pick(fused, eager)
+
+
+def _norm_input(
+    name: str, kind: NormKind, hidden: int, shapes: Shapes, *, selective_input: bool
+) -> Saved:
+    nbytes = _norm_bytes(kind, hidden, shapes)
+    layer_input = shapes.tokens * hidden * BF16 / shapes.norm_shard
+    return Saved(
+        name=name,
+        nbytes=nbytes,
+        selective_nbytes=shapes.pick(nbytes, layer_input if selective_input else 0.0),
+    )
+
+
+def _post_norm(name: str, part: Layer, hidden: int, shapes: Shapes) -> tuple[Saved, ...]:
+    if part.norms == 2:
+        return ()
+    kept, _ = EAGER_NORM[part.norm]
+    per_token = shapes.pick(BF16 * hidden, kept * hidden) + STATISTICS[part.norm]
+    nbytes = shapes.tokens * per_token / shapes.norm_shard
+    return (Saved(name=name, nbytes=nbytes, selective_nbytes=shapes.pick(nbytes, 0.0)),)
+
+
+def _head_norms(part: Layer, shapes: Shapes) -> tuple[Saved, ...]:
+    mixer = part.mixer
+    if not mixer.qk_norm:
+        return ()
+    heads = mixer.heads / shapes.tp + kv_heads_of_tp_rank(mixer, shapes)
+    element = shapes.pick(BF16, EAGER_HEAD_NORM[part.norm])
+    nbytes = shapes.tokens * heads * (mixer.head_dim * element + FP32)
+    return (Saved(name="head norms", nbytes=nbytes, selective_nbytes=shapes.pick(nbytes, 0.0)),)
+
+
+def _attention(part: Layer, hidden: int, shapes: Shapes) -> tuple[Saved, ...]:
+    mixer = part.mixer
+    queries = shapes.tokens * mixer.q_width / shapes.tp
+    keys = shapes.tokens * kv_heads_of_tp_rank(mixer, shapes) * mixer.head_dim
+    exchanged = np.where(shapes.ulysses > 1, 1.0, 0.0)
+    statistics = FP32 * shapes.ring_tokens * query_heads(mixer, shapes)
+    projections = shapes.pick(queries + 2.0 * keys, queries + keys * _products_kept(part))
+    return (
+        Saved(
+            name="q, k, v",
+            nbytes=BF16 * (queries + local_kv_elements(mixer, shapes)),
+            selective_nbytes=BF16 * projections,
+        ),
+        Saved(name="o", nbytes=BF16 * queries, selective_nbytes=BF16 * queries),
+        Saved(
+            name="o before ulysses returns it",
+            nbytes=BF16 * queries * exchanged,
+            selective_nbytes=BF16 * queries * exchanged * shapes.pick(0.0, 1.0),
+        ),
+        Saved(
+            name="log-sum-exp",
+            nbytes=statistics,
+            selective_nbytes=shapes.pick(0.0, statistics),
+        ),
+    )
+
+
+def _products_kept(part: Layer) -> float:
+    """Return how many of k and v torchtitan's every-other-product policy keeps.
+
+    With separate products q, k, v the first and third are kept; one joint product (GPT-2) is kept
+    whole.
+    """
+    return 1.0 if part.mlp.gated else 2.0
+
+
+def _mlp(part: Layer, hidden: int, shapes: Shapes) -> tuple[Saved, ...]:
+    width = BF16 * shapes.tokens * part.mlp.intermediate / shapes.tp
+    stream = BF16 * shapes.tokens * hidden
+    if part.mlp.gated:
+        kept = shapes.pick(3.0 * width, 4.0 * width)
+        selective = shapes.pick(kept, width + stream)
+    else:
+        eager = ELEMENTARY_GELU_TENSORS if part.mlp.activation == "gelu_new" else 2.0
+        kept = shapes.pick(2.0 * width, eager * width)
+        selective = shapes.pick(kept, width)
+    return (Saved(name="mlp", nbytes=kept, selective_nbytes=selective),)

@@ -1,0 +1,154 @@
+"""Shapes of work: the part of a layout that decides what one rank computes and sends.
+
+Millions of layouts share a few hundred shapes (a shape does not know the data-parallel degree, the
+schedule or ZeRO), so the inventory is taken once per shape and indexed by layout.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from models.layout import CpMethod, Kernels, Layout, LayoutBatch, SequenceOrder, strides
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from models.layout import Array
+    from models.workload import Workload
+
+#: Columns of a layout that a shape is made of, beside the strides of its groups.
+SHAPE_AXES = (
+    "tp",
+    "ulysses",
+    "ring",
+    "micro_batch",
+    "tp_sp",
+    "cp_method",
+    "sequence_order",
+    "cp_placement",
+    "kernels",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shapes:
+    """Distinct shapes of work; arrays of one length.
+
+    Parameters
+    ----------
+    batch
+        One layout of each shape, to read the axes of :data:`SHAPE_AXES` and strides from.
+    seq_len
+        Tokens of a whole sequence.
+    """
+
+    batch: LayoutBatch
+    seq_len: int
+
+    @classmethod
+    def of(cls, batch: LayoutBatch, workload: Workload) -> tuple[Shapes, NDArray[np.intp]]:
+        """Return the distinct shapes of a batch, and for each layout the index of its shape."""
+        first, index = distinct([getattr(batch, name) for name in SHAPE_AXES])
+        return cls(batch=batch.take(first), seq_len=workload.seq_len), index
+
+    @classmethod
+    def single(cls, workload: Workload) -> Shapes:
+        """Return the one shape of a whole sequence on one rank."""
+        return cls(batch=LayoutBatch.of([Layout()]), seq_len=workload.seq_len)
+
+    def __len__(self) -> int:
+        """Return the number of shapes."""
+        return len(self.batch)
+
+    @property
+    def tp(self) -> Array:
+        """Tensor-parallel degree."""
+        return self.batch.tp * 1.0
+
+    @property
+    def ulysses(self) -> Array:
+        """Ulysses degree."""
+        return self.batch.ulysses * 1.0
+
+    @property
+    def ring(self) -> Array:
+        """Ring degree."""
+        return self.batch.ring * 1.0
+
+    @property
+    def micro_batch(self) -> Array:
+        """Sequences of one pass."""
+        return self.batch.micro_batch * 1.0
+
+    @property
+    def tokens(self) -> Array:
+        """Tokens of one rank outside attention: ``b * S / cp``."""
+        return self.micro_batch * self.seq_len / (self.ulysses * self.ring)
+
+    @property
+    def ring_tokens(self) -> Array:
+        """Tokens of one rank inside attention, after Ulysses: ``b * S / ring``."""
+        return self.micro_batch * self.seq_len / self.ring
+
+    @property
+    def sharded(self) -> Array:
+        """1 where tp_sp shards the activations outside attention and MLP, else 0."""
+        return self.batch.tp_sp * 1.0
+
+    @property
+    def norm_shard(self) -> Array:
+        """Ranks over which activations outside attention and MLP are split."""
+        return np.where(self.batch.tp_sp > 0, self.tp, 1.0)
+
+    @property
+    def fused(self) -> NDArray[np.bool_]:
+        """Where the kernel set is the fused one."""
+        return self.batch.kernels == Kernels.FUSED
+
+    @property
+    def gathers_kv(self) -> NDArray[np.bool_]:
+        """Where the ring axis gathers all keys and values instead of passing them on."""
+        return (self.batch.cp_method == CpMethod.ALL_GATHER) & (self.batch.ring > 1)
+
+    @property
+    def zigzag(self) -> NDArray[np.bool_]:
+        """Where each ring rank holds a pair of chunks from both ends of the sequence."""
+        return self.batch.sequence_order == SequenceOrder.ZIGZAG
+
+    def pick(self, fused: Array | float, eager: Array | float) -> Array:
+        """Return one value where kernels are fused and another where they are eager."""
+        return np.where(self.fused, fused, eager)
+
+    def strides(self) -> dict[str, Array]:
+        """Return the strides of the axes whose groups a shape's work uses."""
+        all_strides = strides(self.batch)
+        return {"tp": all_strides.tp, "ulysses": all_strides.ulysses, "ring": all_strides.ring}
+
+
+def distinct(columns: list[NDArray[np.int64]]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return positions of the distinct rows of some columns, and each row's place among them.
+
+    Rows that repeat their neighbour are skipped before sorting: spaces are enumerated with shapes
+    outermost, so runs are long.
+
+    >>> import numpy as np
+    >>> first, index = distinct([np.array([5, 5, 2, 5]), np.array([1, 1, 1, 1])])
+    >>> [int(i) for i in first], [int(i) for i in index]
+    ([2, 0], [1, 1, 0, 1])
+    """
+    length = len(columns[0])
+    changed = np.zeros(length, dtype=np.bool_)
+    changed[:1] = True
+    for column in columns:
+        changed[1:] |= column[1:] != column[:-1]
+    starts = np.flatnonzero(changed)
+    code = np.zeros(len(starts), dtype=np.int64)
+    for column in columns:
+        values, place = np.unique(column[starts], return_inverse=True)
+        code = code * len(values) + place
+    _, first, place = np.unique(code, return_index=True, return_inverse=True)
+    run = np.cumsum(changed) - 1
+    return starts[first], place[run]

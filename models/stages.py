@@ -1,0 +1,198 @@
+"""Which layers each pipeline rank holds, and the few kinds of rank that makes.
+
+A model of equal layers cut into stages has at most a handful of distinct ranks: the first (with
+the embedding), the last (with the head) and those between, which differ by a layer at most. Memory
+and time are taken per kind of rank. Of equal ranks the earliest counts, as it holds the most
+micro-batches in flight.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass
+from itertools import accumulate
+from math import inf
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from models.inventory import head_work, layer_work
+from models.layout import StageSplit
+from models.shape import Shapes, distinct
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from models.architecture import Architecture
+    from models.layout import Array, LayoutBatch
+    from models.workload import Workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageTable:
+    """Kinds of pipeline rank for some ways to cut a model; arrays of shape ``[cuts, ranks]``.
+
+    Cuts with fewer kinds than the widest repeat their first kind with a `multiplicity` of 0.
+
+    Parameters
+    ----------
+    counts
+        Layers of each kind, shape ``[cuts, ranks, kinds]``.
+    layers
+        All layers of the rank.
+    first, last
+        1 where the rank holds the embedding, or the head.
+    position
+        Earliest pipeline rank of this kind.
+    multiplicity
+        Pipeline ranks of this kind.
+    """
+
+    counts: Array
+    layers: Array
+    first: Array
+    last: Array
+    position: Array
+    multiplicity: Array
+
+    @property
+    def width(self) -> int:
+        """Most kinds of rank of any cut."""
+        return self.layers.shape[1]
+
+    @classmethod
+    def of(
+        cls, architecture: Architecture, batch: LayoutBatch, workload: Workload
+    ) -> tuple[StageTable, NDArray[np.intp]]:
+        """Return the cuts a batch uses, and for each layout the index of its cut."""
+        first, index = distinct([batch.pp, batch.vp, batch.stage_split])
+        weights = layer_weights(architecture, workload)
+        cuts = [
+            _ranks(architecture, int(batch.pp[i]), int(batch.vp[i]), int(batch.stage_split[i]), weights)
+            for i in first
+        ]
+        width = max(len(ranks) for ranks in cuts)
+        padded = [ranks + [(*ranks[0][:-1], 0)] * (width - len(ranks)) for ranks in cuts]
+        counts = np.array([[rank[0] for rank in ranks] for ranks in padded], dtype=float)
+        rest = np.array([[rank[1:] for rank in ranks] for ranks in padded], dtype=float)
+        table = cls(
+            counts=counts,
+            layers=counts.sum(axis=-1),
+            first=rest[..., 0],
+            last=rest[..., 1],
+            position=rest[..., 2],
+            multiplicity=rest[..., 3],
+        )
+        return table, index
+
+
+def layer_weights(architecture: Architecture, workload: Workload) -> tuple[list[float], float]:
+    """Return the forward FLOP of every layer, and of the head: what balancing weighs."""
+    shapes = Shapes.single(workload)
+    kinds = [
+        float(layer_work(layer, architecture.hidden, shapes).forward_flop()[0])
+        for layer in architecture.kinds
+    ]
+    head = float(head_work(architecture, shapes).forward_flop()[0])
+    return [kinds[kind] for kind in architecture.kind_of_layer], head
+
+
+def split_layers(
+    stages: int, split: int, weights: Sequence[float], head: float
+) -> list[int]:
+    """Return the number of layers of each stage, first to last.
+
+    Parameters
+    ----------
+    stages
+        Pipeline stages, at most as many as layers.
+    split
+        Even, where the layers divide; otherwise, or when balanced, the heaviest stage (the head
+        counted with the last) is as light as it can be.
+    weights, head
+        Cost of each layer and of the head.
+
+    Examples
+    --------
+    Llama-3.1-405B's 126 layers on 16 stages, the published run's 7, 14 x 8, 7:
+
+    >>> split_layers(16, StageSplit.BALANCED, [1.0] * 126, 0.7)
+    [7, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 7]
+    """
+    count = len(weights)
+    if split == StageSplit.EVEN and count % stages == 0:
+        return [count // stages] * stages
+    sums = [0.0, *accumulate(weights)]
+    limit = _lightest_limit(sums, stages, head)
+    return _spread(sums, stages, head, limit)
+
+
+def _lightest_limit(sums: list[float], stages: int, head: float) -> float:
+    """Return the least weight that the heaviest stage can have, by bisection."""
+    low, high = 0.0, sums[-1] + head
+    for _ in range(60):
+        middle = (low + high) / 2
+        start = _fill_back(sums, len(sums) - 1, middle - head)
+        enough = start is not None and _needed(sums, start, middle) <= stages - 1
+        low, high = (low, middle) if enough else (middle, high)
+    return high * (1 + 1e-9)
+
+
+def _fill_back(sums: list[float], end: int, room: float) -> int | None:
+    """Return where a stage of at most `room` that ends at `end` starts, or None if none can."""
+    start = bisect_left(sums, sums[end] - room - 1e-12 * sums[-1], 0, end)
+    return start if start < end else None
+
+
+def _needed(sums: list[float], end: int, limit: float) -> float:
+    """Return the fewest stages of at most `limit` that hold the layers before `end`."""
+    stages = 0
+    while end > 0:
+        start = _fill_back(sums, end, limit)
+        if start is None:
+            return inf
+        stages, end = stages + 1, start
+    return stages
+
+
+def _spread(sums: list[float], stages: int, head: float, limit: float) -> list[int]:
+    """Give every stage, last to first, its even share of what is left, within `limit`."""
+    sizes: list[int] = []
+    end, extra = len(sums) - 1, head
+    for left in range(stages - 1, 0, -1):
+        share = (sums[end] + extra) / (left + 1)
+        fullest = _fill_back(sums, end, limit - extra)
+        start = end - 1
+        while start > max(fullest or 0, left):
+            short = _needed(sums, start, limit) > left
+            now, wider = (sums[end] - sums[at] + extra for at in (start, start - 1))
+            if not short and wider - share > (share - now) * (1 + 1e-9):
+                break
+            start -= 1
+        sizes.append(end - start)
+        end, extra = start, 0.0
+    return [end, *sizes[::-1]]
+
+
+def _ranks(
+    architecture: Architecture,
+    pp: int,
+    vp: int,
+    split: int,
+    weights: tuple[list[float], float],
+) -> list[tuple[tuple[int, ...], int, int, int, int]]:
+    """Return the distinct ranks: layers of each kind, first?, last?, position, multiplicity."""
+    sizes = split_layers(pp * vp, split, *weights)
+    bounds = [0, *accumulate(sizes)]
+    found: dict[tuple[tuple[int, ...], int, int], tuple[int, int]] = {}
+    for rank in range(pp):
+        members: list[int] = []
+        for chunk in range(rank, pp * vp, pp):
+            members += architecture.kind_of_layer[bounds[chunk] : bounds[chunk + 1]]
+        counts = tuple(members.count(kind) for kind in range(len(architecture.kinds)))
+        key = (counts, int(rank == 0), int(rank == pp - 1))
+        position, many = found.get(key, (rank, 0))
+        found[key] = (position, many + 1)
+    return [(*key, *value) for key, value in found.items()]

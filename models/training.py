@@ -1,0 +1,275 @@
+"""The analytical clock: seconds of one training step, in closed form, for every layout at once.
+
+A step is the pipeline (1F1B, GPipe or interleaved), then what of the gradient reduction and the
+parameter gathering is not hidden, the optimizer, and what the host adds. With stages of unequal
+length the pipeline takes ``sum over ranks of (F + B) / v + (m - 1/v) max (F + B)``, which is
+``(m + (p - 1) / v) (F + B)`` for equal ones (Narayanan et al., arXiv:2104.04473 section 2.2); GPipe
+takes forward and backward apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from models import collectives
+from models.data_parallel import DataParallelClock
+from models.inventory import full_attention_flop, model_flop
+from models.layout import Recompute, Schedule, strides
+from models.operation import Collective
+from models.part_times import PartClock, PartTimes
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from models.compute import Device
+    from models.layout import Array
+    from models.prepared import Prepared
+    from topologies.fabric import Fabric
+
+BF16 = 2.0
+#: Standard normal deviate of the 90th percentile: intervals run from the 10th to the 90th.
+P90 = 1.2816
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTime:
+    """Seconds of one step by what they go into, on the pipeline rank that sets the pace.
+
+    Parameters
+    ----------
+    compute, recompute
+        Kernels of forward and backward, and of what is computed again.
+    tp, cp, pp, dp
+        Exposed communication of each axis.
+    bubble
+        Waiting for other pipeline ranks.
+    optimizer, overhead
+        The optimizer's step, and what the host adds.
+    low, high
+        10th and 90th percentile of the step.
+    """
+
+    compute: Array
+    recompute: Array
+    tp: Array
+    cp: Array
+    pp: Array
+    bubble: Array
+    dp: Array
+    optimizer: Array
+    overhead: Array
+    low: Array
+    high: Array
+
+    @property
+    def total(self) -> Array:
+        """Seconds of the step."""
+        return sum((getattr(self, part) for part in PARTS), start=np.zeros(len(self.compute)))
+
+    @property
+    def exposed(self) -> Array:
+        """Communication that nothing hides."""
+        return self.tp + self.cp + self.pp + self.dp
+
+
+#: What a step goes into, in the order people read it.
+PARTS: tuple[str, ...] = tuple(f.name for f in fields(StepTime) if f.name not in ("low", "high"))
+
+
+def step_time(prepared: Prepared, device: Device, fabric: Fabric) -> StepTime:
+    """Return the time of every layout.
+
+    Parameters
+    ----------
+    prepared
+        Layouts with their inventory.
+    device
+        Accelerator and profile.
+    fabric
+        The cluster's links.
+    """
+    return StepClock(prepared, device, fabric).step()
+
+
+class StepClock:
+    """Seconds per kind of pipeline rank, put together into steps."""
+
+    def __init__(self, prepared: Prepared, device: Device, fabric: Fabric) -> None:
+        self.prepared, self.device, self.fabric = prepared, device, fabric
+        clock = PartClock(device, fabric, prepared.shapes)
+        self.layers = [_Tables.of(clock.times(work)) for work in prepared.layers]
+        self.embedding = _Tables.of(clock.times(prepared.embedding))
+        self.head = _Tables.of(clock.times(prepared.head))
+        self.hop = self._hop()
+
+    def take(self, index: NDArray[np.intp] | NDArray[np.bool_] | slice) -> StepClock:
+        """Return the clock of some of the layouts; nothing is timed again."""
+        other = object.__new__(StepClock)
+        other.prepared = self.prepared.take(index)
+        other.device, other.fabric = self.device, self.fabric
+        other.layers, other.embedding, other.head = self.layers, self.embedding, self.head
+        other.hop = self.hop[index]
+        return other
+
+    def step(self) -> StepTime:
+        """Return the time of every layout."""
+        prepared, batch = self.prepared, self.prepared.batch
+        ranks = range(prepared.stages.width)
+        forward = np.stack([self._pass(rank, forward=True) for rank in ranks])
+        backward = np.stack([self._pass(rank, forward=False) for rank in ranks])
+        slowest = np.argmax(forward + backward, axis=0)
+        pipeline = self._pipeline(forward, backward)
+        busy = self._busy(slowest)
+        many = prepared.micro_batches
+        compute, recompute, tp, cp = (many * part for part in busy)
+        pp = many * 2.0 * self._exposed_hop()
+        bubble = np.maximum(pipeline - compute - recompute - tp - cp - pp, 0.0)
+        layers = prepared.stages.layers[prepared.stage_index, slowest]
+        data = DataParallelClock(prepared, self.device, self.fabric)
+        each = forward.max(axis=0), backward.max(axis=0)
+        parts = {
+            "compute": compute,
+            "recompute": recompute,
+            "tp": tp,
+            "cp": cp,
+            "pp": pp,
+            "bubble": bubble,
+            "dp": data.exposed(slowest, layers, *each),
+            "optimizer": data.optimizer(slowest),
+            "overhead": np.full(len(batch), self.device.profile.step_s.value),
+        }
+        low, high = self._interval(parts)
+        return StepTime(**parts, low=low, high=high)
+
+    def _pass(self, rank: int, *, forward: bool) -> Array:
+        """Return one micro-batch's pass through one kind of rank, hops included."""
+        stages, cut = self.prepared.stages, self.prepared.stage_index
+        shape, mode = self.prepared.shape_index, self.prepared.batch.recompute
+        ends = stages.first[cut, rank] * self.embedding.total(shape, forward=forward)
+        ends = ends + stages.last[cut, rank] * self.head.total(shape, forward=forward)
+        repeats = None if forward else self._repeats(rank, mode)
+        for kind, table in enumerate(self.layers):
+            each = table.total(shape, forward=forward)
+            if repeats is not None:
+                each = each + repeats * table.repeated_total[shape, mode]
+            ends = ends + stages.counts[cut, rank, kind] * each
+        return ends + self._exposed_hop()
+
+    def _repeats(self, rank: int | NDArray[np.intp], mode: NDArray[np.int64]) -> Array:
+        layers = self.prepared.stages.layers[self.prepared.stage_index, rank]
+        share = self.prepared.repeated_share(layers)
+        return np.where(mode == Recompute.FULL, share, 1.0)
+
+    def _busy(self, rank: NDArray[np.intp]) -> tuple[Array, Array, Array, Array]:
+        """Return compute, recompute, tp and cp seconds of one micro-batch on the named ranks."""
+        stages, cut = self.prepared.stages, self.prepared.stage_index
+        shape, mode = self.prepared.shape_index, self.prepared.batch.recompute
+        spent = stages.first[cut, rank][:, None] * self.embedding.both[shape]
+        spent = spent + stages.last[cut, rank][:, None] * self.head.both[shape]
+        repeats = self._repeats(rank, mode)
+        again = np.zeros_like(spent)
+        for kind, table in enumerate(self.layers):
+            count = stages.counts[cut, rank, kind]
+            spent = spent + count[:, None] * table.both[shape]
+            again = again + (count * repeats)[:, None] * table.repeated[shape, mode]
+        spent_too = spent + again
+        return spent[:, 0], again[:, 0], spent_too[:, 1], spent_too[:, 2]
+
+    def _pipeline(self, forward: Array, backward: Array) -> Array:
+        batch, many = self.prepared.batch, self.prepared.micro_batches
+        times = self.prepared.stages.multiplicity[self.prepared.stage_index].T
+        both = forward + backward
+        slowest = both.max(axis=0)
+        steady = many * slowest + ((times * both).sum(axis=0) - slowest) / batch.vp
+        apart = (
+            (times * both).sum(axis=0)
+            + (many - 1.0) * (forward.max(axis=0) + backward.max(axis=0))
+        )
+        fill = 2.0 * (batch.pp - 1.0) * (self.hop - self._exposed_hop())
+        return np.where(batch.schedule == Schedule.GPIPE, apart, steady) + fill
+
+    def _hop(self) -> Array:
+        """Return the time to send one micro-batch's activations to the next stage."""
+        batch = self.prepared.batch
+        shapes, shape = self.prepared.shapes, self.prepared.shape_index
+        width = self.prepared.architecture.hidden * BF16
+        nbytes = (shapes.tokens * width / shapes.norm_shard)[shape]
+        links = self.fabric.links((batch.pp * 1.0, strides(batch).pp))
+        return collectives.seconds(Collective.SHIFT, nbytes, links, self.device.profile)
+
+    def _exposed_hop(self) -> Array:
+        """Return the hop that every pass waits for: interleaving hides it in the steady state."""
+        return np.where(self.prepared.batch.schedule == Schedule.INTERLEAVED, 0.0, self.hop)
+
+    def _interval(self, parts: dict[str, Array]) -> tuple[Array, Array]:
+        """Return the 10th and 90th percentile: compute and communication err apart."""
+        profile = self.device.profile
+        sent = parts["tp"] + parts["cp"] + parts["pp"] + parts["dp"]
+        total = sum(parts.values(), start=np.zeros_like(sent))
+        computed = (total - sent) * profile.compute_spread.value
+        spread = np.hypot(computed, sent * profile.communication_spread.value) / total
+        return total * np.exp(-P90 * spread), total * np.exp(P90 * spread)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tables:
+    """One part's seconds as tables over shapes (and recomputation modes)."""
+
+    forward: Array
+    backward: Array
+    both: Array
+    repeated: Array
+    repeated_total: Array
+
+    @classmethod
+    def of(cls, times: PartTimes) -> _Tables:
+        nothing = np.zeros_like(times.forward.stacked())
+        modes = [nothing, times.repeated_selective.stacked(), times.repeated.stacked()]
+        repeated = np.stack(modes, axis=1)
+        return cls(
+            forward=times.forward.total,
+            backward=times.backward.total,
+            both=times.forward.stacked() + times.backward.stacked(),
+            repeated=repeated,
+            repeated_total=repeated.sum(axis=-1),
+        )
+
+    def total(self, shape: NDArray[np.intp], *, forward: bool) -> Array:
+        return self.forward[shape] if forward else self.backward[shape]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """What users compare steps by; arrays over layouts.
+
+    Parameters
+    ----------
+    tokens_per_s_per_gpu
+        Tokens of the step over its time and the accelerators.
+    tflops_per_gpu, mfu
+        FLOP that MFU counts, per second and accelerator in 1e12, and over the dense peak.
+    mfu_full_attention
+        The same with attention counted unmasked, for comparison with published figures.
+    """
+
+    tokens_per_s_per_gpu: Array
+    tflops_per_gpu: Array
+    mfu: Array
+    mfu_full_attention: Array
+
+
+def rates(prepared: Prepared, step_s: Array, device: Device) -> Rates:
+    """Return throughput and utilisation of steps that take `step_s` seconds."""
+    per_gpu = 1.0 / (step_s * prepared.batch.gpus)
+    counted = model_flop(prepared.architecture, prepared.workload) * per_gpu
+    unmasked = full_attention_flop(prepared.architecture, prepared.workload) * per_gpu
+    peak = device.accelerator.bf16_flops.value
+    return Rates(
+        tokens_per_s_per_gpu=prepared.workload.tokens_per_step * per_gpu,
+        tflops_per_gpu=counted / 1e12,
+        mfu=counted / peak,
+        mfu_full_attention=unmasked / peak,
+    )

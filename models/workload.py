@@ -1,0 +1,97 @@
+"""What is to be done: how long, how many, in which precision."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from topologies.errors import Problem, SpecError, raise_if_any
+
+#: Binary multiples, as everyone uses them for token counts: 256k = 262,144.
+MULTIPLES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
+LONGEST_SEQUENCE = 2**30
+LARGEST_BATCH = 2**24
+PRECISIONS = ("bf16",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """One training job's step.
+
+    Parameters
+    ----------
+    seq_len
+        Tokens of one whole sequence.
+    global_batch
+        Sequences per optimizer step.
+    precision
+        Of the matrix products; master weights, gradients and moments are fp32.
+    """
+
+    seq_len: int
+    global_batch: int
+    precision: str = "bf16"
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens of one optimizer step."""
+        return self.seq_len * self.global_batch
+
+    def problems(self) -> list[Problem]:
+        """Return what is wrong with the numbers."""
+        found = []
+        if not 1 <= self.seq_len <= LONGEST_SEQUENCE:
+            mend = f"from 1 to {LONGEST_SEQUENCE} tokens, for example 256k"
+            found.append(Problem("--seq-len", self.seq_len, mend))
+        if not 1 <= self.global_batch <= LARGEST_BATCH:
+            mend = f"from 1 to {LARGEST_BATCH} sequences per step"
+            found.append(Problem("--global-batch", self.global_batch, mend))
+        if self.precision not in PRECISIONS:
+            mend = f"this version models {', '.join(PRECISIONS)} only"
+            found.append(Problem("--precision", self.precision, mend))
+        return found
+
+    def check(self) -> None:
+        """Raise if the numbers cannot be meant.
+
+        Raises
+        ------
+        SpecError
+            With every problem found.
+        """
+        raise_if_any(self.problems())
+
+
+def parse_count(text: str, field: str) -> int:
+    """Return a whole number that may end in k, m or g (binary).
+
+    Raises
+    ------
+    SpecError
+        If `text` is no such number, or not above zero.
+
+    Examples
+    --------
+    >>> parse_count("256k", "--seq-len")
+    262144
+    >>> parse_count("1m", "--seq-len")
+    1048576
+    """
+    match = re.fullmatch(r"(\d{1,15})([kmg]?)", text.strip().lower())
+    value = int(match[1]) * MULTIPLES[match[2]] if match else 0
+    if value < 1:
+        mend = "a whole number above zero such as 8192, 256k or 1m (k = 1,024)"
+        raise SpecError([Problem(field, text, mend)])
+    return value
+
+
+def format_count(count: int) -> str:
+    """Return a token count the way people write it.
+
+    >>> format_count(262144), format_count(1000)
+    ('256k', '1000')
+    """
+    for suffix in ("m", "k"):
+        if count % MULTIPLES[suffix] == 0:
+            return f"{count // MULTIPLES[suffix]}{suffix}"
+    return str(count)

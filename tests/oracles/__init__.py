@@ -1,0 +1,1 @@
+"""Independent measurements, made with torch, of what the planner's closed forms predict."""

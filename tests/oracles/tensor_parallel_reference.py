@@ -1,0 +1,232 @@
+"""torch's own tensor parallelism as the oracle of sharded layers and of their traffic.
+
+A Hugging Face llama decoder layer is cut by ``parallelize_module`` with the plan of torchtitan and
+run as rank 0 of a fake process group, whose collectives move nothing. Counts, bytes and saved
+activations come from the operators that torch really issues.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Replicate, Shard
+from torch.distributed.tensor.parallel import (
+    ColwiseParallel,
+    PrepareModuleInput,
+    RowwiseParallel,
+    SequenceParallel,
+    parallelize_module,
+)
+from torch.testing._internal.distributed.fake_pg import FakeStore
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from .hf_reference import build_layer, default_dtype, rotary_tables, text_config
+from .ledger import SavedLedger, SavedTensor, storages, total_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from torch.distributed.tensor.parallel.style import ParallelStyle
+
+Collective = Literal["all_reduce", "all_gather", "reduce_scatter"]
+
+COLLECTIVES: dict[str, Collective] = {
+    "_c10d_functional::all_reduce": "all_reduce",
+    "_c10d_functional::all_gather_into_tensor": "all_gather",
+    "_c10d_functional::reduce_scatter_tensor": "reduce_scatter",
+}
+FAMILIES = ("llama", "mistral", "qwen2")
+"""Families whose decoder layers consist of the modules that `plan` names, and no others."""
+
+_SILENT = {"_c10d_functional::wait_tensor"}
+
+
+# --------------------------------------------------------------------------------------- the layer
+
+
+def plan(*, sequence_parallel: bool) -> dict[str, ParallelStyle]:
+    """Return the plan of one decoder layer, keyed by the names of its modules.
+
+    With ``sequence_parallel`` the residual stream is sharded along the sequence: the norms run on
+    the shard, and each branch gathers its input and scatters its output.
+    """
+    column = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+    styles: dict[str, ParallelStyle] = {
+        name: ColwiseParallel() for name in (*column, "mlp.gate_proj", "mlp.up_proj")
+    }
+    output = Shard(1) if sequence_parallel else Replicate()
+    for name in ("self_attn.o_proj", "mlp.down_proj"):
+        styles[name] = RowwiseParallel(output_layouts=output)
+    if sequence_parallel:
+        styles["input_layernorm"] = SequenceParallel()
+        styles["post_attention_layernorm"] = SequenceParallel()
+        styles["self_attn"] = PrepareModuleInput(
+            input_kwarg_layouts={"hidden_states": Shard(1)},
+            desired_input_kwarg_layouts={"hidden_states": Replicate()},
+        )
+        styles["mlp"] = PrepareModuleInput(
+            input_layouts=(Shard(1),), desired_input_layouts=(Replicate(),)
+        )
+    return styles
+
+
+@contextmanager
+def fake_group(world_size: int) -> Iterator[None]:
+    """Be rank 0 of a process group in which nobody else exists."""
+    dist.init_process_group("fake", rank=0, world_size=world_size, store=FakeStore())
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ShardedCall:
+    """One sharded layer with the input that rank 0 sees."""
+
+    module: nn.Module
+    hidden: Tensor
+    tables: tuple[Tensor, ...]
+
+    def __call__(self) -> Tensor:
+        result: Tensor = self.module(
+            self.hidden, attention_mask=None, position_embeddings=self.tables
+        )
+        return result
+
+
+@contextmanager
+def _sharded_layer(
+    config: Mapping[str, Any], tp: int, seq_len: int, *, sequence_parallel: bool
+) -> Iterator[_ShardedCall]:
+    text = text_config(config)
+    if text.model_type not in FAMILIES:
+        raise ValueError(f"model_type={text.model_type!r} is not one of {FAMILIES}")
+    if text.num_key_value_heads % tp or (sequence_parallel and seq_len % tp):
+        raise ValueError(
+            f"tp={tp} must divide num_key_value_heads={text.num_key_value_heads}"
+            f" and, with sequence parallelism, seq_len={seq_len}"
+        )
+    local = seq_len // tp if sequence_parallel else seq_len
+    styles = plan(sequence_parallel=sequence_parallel)
+    with fake_group(tp), default_dtype(torch.bfloat16), ExitStack() as stack:
+        mesh = init_device_mesh("cpu", (tp,))  # reads its own ranks, so it must be real
+        stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        yield _ShardedCall(
+            module=parallelize_module(build_layer(text), mesh, styles),
+            hidden=torch.empty(1, local, text.hidden_size, requires_grad=True),
+            tables=rotary_tables(text, seq_len),
+        )
+
+
+# --------------------------------------------------------------------------------------- traffic
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What rank 0 sends: calls and bytes per collective."""
+
+    calls: Counter[str] = field(default_factory=Counter)
+    sent_bytes: Counter[str] = field(default_factory=Counter)
+
+    def book(self, collective: Collective, full_bytes: int, ranks: int) -> None:
+        """Add one call, at the cost of its ring algorithm.
+
+        ``full_bytes`` is the unsharded side: what is reduced, the result of an all-gather, the
+        input of a reduce-scatter. A rank sends ``(ranks - 1) / ranks`` of it, an all-reduce twice.
+        """
+        passes = 2 if collective == "all_reduce" else 1
+        self.calls[collective] += 1
+        self.sent_bytes[collective] += passes * full_bytes * (ranks - 1) // ranks
+
+
+class TrafficCounter(TorchDispatchMode):
+    """Book every functional collective; refuse one that it does not know."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.traffic = Traffic()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run the operator and book it if it communicates."""
+        if any(issubclass(kind, DTensor) for kind in types):
+            return NotImplemented  # let it desugar; the local operators come back to us
+        result = func(*args, **(kwargs or {}))
+        name = func._schema.name
+        if name.startswith(("c10d::", "_c10d_functional")) and name not in _SILENT:
+            self._book(name, args, result)
+        return result
+
+    def _book(self, name: str, args: Any, result: Any) -> None:
+        if name not in COLLECTIVES:
+            raise NotImplementedError(f"{name} has no entry in COLLECTIVES")
+        sizes = [storage.nbytes() for storage, _ in storages((args, result))]
+        # The mesh has one axis, so every group is the world.
+        self.traffic.book(COLLECTIVES[name], max(sizes), dist.get_world_size())
+
+
+def layer_traffic(
+    config: Mapping[str, Any], tp: int, sequence_parallel: bool, seq_len: int
+) -> tuple[Traffic, Traffic]:
+    """Return what rank 0 sends in the forward and in the backward pass of one layer."""
+    with _sharded_layer(config, tp, seq_len, sequence_parallel=sequence_parallel) as call:
+        with TrafficCounter() as forward:
+            output = call()
+        with TrafficCounter() as backward:
+            output.backward(torch.empty_like(output))
+    return forward.traffic, backward.traffic
+
+
+def _flatten(forward: Counter[str], backward: Counter[str]) -> dict[str, int]:
+    return {
+        f"{phase}_{collective}": counter[collective]
+        for phase, counter in (("forward", forward), ("backward", backward))
+        for collective in COLLECTIVES.values()
+    }
+
+
+def collective_counts(
+    config: Mapping[str, Any], tp: int, sequence_parallel: bool, seq_len: int
+) -> dict[str, int]:
+    """Count the collectives of one layer, under keys such as ``backward_all_reduce``."""
+    forward, backward = layer_traffic(config, tp, sequence_parallel, seq_len)
+    return _flatten(forward.calls, backward.calls)
+
+
+def collective_sent_bytes(
+    config: Mapping[str, Any], tp: int, sequence_parallel: bool, seq_len: int
+) -> dict[str, int]:
+    """Return the bytes that a rank sends for one layer, under the keys of `collective_counts`."""
+    forward, backward = layer_traffic(config, tp, sequence_parallel, seq_len)
+    return _flatten(forward.sent_bytes, backward.sent_bytes)
+
+
+# ----------------------------------------------------------------------------- saved activations
+
+
+def tp_layer_saved_tensors(
+    config: Mapping[str, Any], tp: int, sequence_parallel: bool, seq_len: int
+) -> list[SavedTensor]:
+    """Itemise what one rank keeps alive for the backward pass of one layer."""
+    with _sharded_layer(config, tp, seq_len, sequence_parallel=sequence_parallel) as call:
+        ledger = SavedLedger([*call.module.parameters(), *call.tables])
+        with ledger.recording():
+            call()
+    return ledger.saved
+
+
+def tp_layer_saved_bytes(
+    config: Mapping[str, Any], tp: int, sequence_parallel: bool, seq_len: int
+) -> int:
+    """Return the bytes that `tp_layer_saved_tensors` itemises."""
+    return total_bytes(tp_layer_saved_tensors(config, tp, sequence_parallel, seq_len))

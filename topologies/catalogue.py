@@ -1,0 +1,272 @@
+"""Reading accelerators and clusters from YAML: the only place where human units become SI."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from topologies.accelerator import Accelerator
+from topologies.cluster import Cluster, Tier, TierFabric
+from topologies.errors import Problem, SpecError, raise_if_any, unknown_name
+from topologies.figure import Figure, Provenance
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DATA = Path(__file__).parent / "data"
+GB = 1e9
+GIB = 2.0**30
+TERA = 1e12
+MICRO = 1e-6
+#: A file larger than this is no description of a cluster.
+LARGEST_FILE_BYTES = 1_000_000
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+_Schema = TypeVar("_Schema", bound=BaseModel)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class FigureSchema(_Strict):
+    """``{value, kind, source}``, or a bare number, which counts as assumed by the file's author."""
+
+    value: float = Field(gt=0)
+    kind: Literal["spec", "measured", "fitted", "assumed"]
+    source: str = Field(min_length=1)
+    note: str = ""
+
+    def si(self, unit: float = 1.0) -> Figure:
+        """Return the figure in SI units, `unit` being the size of the human unit."""
+        return Figure(value=self.value * unit, kind=Provenance(self.kind), source=self.source)
+
+
+class AcceleratorSchema(_Strict):
+    """One file of ``data/accelerators``."""
+
+    name: str
+    title: str
+    vendor: str
+    compute_units: FigureSchema
+    bf16_TFLOPs: FigureSchema
+    hbm_GiB: FigureSchema
+    hbm_GBps: FigureSchema
+    fp8_TFLOPs: FigureSchema | None = None
+    matmul_TFLOPs: FigureSchema | None = None
+    power_W: FigureSchema | None = None
+    price_usd_per_hour: FigureSchema | None = None
+
+    def build(self) -> Accelerator:
+        """Return the accelerator in SI units."""
+        return Accelerator(
+            name=self.name,
+            title=self.title,
+            vendor=self.vendor,
+            compute_units=self.compute_units.si(),
+            bf16_flops=self.bf16_TFLOPs.si(TERA),
+            hbm_bytes=self.hbm_GiB.si(GIB),
+            hbm_Bps=self.hbm_GBps.si(GB),
+            fp8_flops=self.fp8_TFLOPs and self.fp8_TFLOPs.si(TERA),
+            matmul_flops=self.matmul_TFLOPs and self.matmul_TFLOPs.si(TERA),
+            power_W=self.power_W and self.power_W.si(),
+            price_usd_per_hour=self.price_usd_per_hour and self.price_usd_per_hour.si(),
+        )
+
+
+class TierSchema(_Strict):
+    """One tier of a cluster file."""
+
+    name: str
+    fabric: TierFabric
+    spans: int | Literal["all"]
+    GBps: FigureSchema
+    peer_GBps: FigureSchema | None = None
+    usable_fraction: FigureSchema
+    latency_us: FigureSchema
+
+    def build(self) -> Tier:
+        """Return the tier in SI units."""
+        return Tier(
+            name=self.name,
+            fabric=self.fabric,
+            spans=None if self.spans == "all" else self.spans,
+            Bps=self.GBps.si(GB),
+            peer_Bps=(self.peer_GBps or self.GBps).si(GB),
+            usable_fraction=self.usable_fraction.si(),
+            latency_s=self.latency_us.si(MICRO),
+        )
+
+
+class ClusterSchema(_Strict):
+    """One file of ``data/clusters``, or a user's own."""
+
+    name: str
+    title: str
+    accelerator: str
+    accelerators_per_node: int = Field(ge=1, le=1024)
+    nodes: int | None = Field(default=None, ge=1, le=1_000_000)
+    max_nodes: FigureSchema | None = None
+    tiers: list[TierSchema] = Field(min_length=1)
+
+    def problems(self) -> list[Problem]:
+        """Return what is wrong with the tiers taken together."""
+        found: list[Problem] = []
+        inner = 0
+        for position, tier in enumerate(self.tiers):
+            where = f"tiers.{position}"
+            last = position == len(self.tiers) - 1
+            if (tier.spans == "all") != last:
+                mend = "the last tier, and only the last, spans all"
+                found.append(Problem(f"{where}.spans", tier.spans, mend))
+            if isinstance(tier.spans, int):
+                if tier.spans <= inner or (inner and tier.spans % inner):
+                    mend = f"a whole multiple of the tier inside it ({inner})"
+                    found.append(Problem(f"{where}.spans", tier.spans, mend))
+                inner = tier.spans
+            if tier.usable_fraction.value > 1:
+                mend = "a share of the wire rate, at most 1"
+                found.append(Problem(f"{where}.usable_fraction", tier.usable_fraction.value, mend))
+        return found
+
+
+def accelerator_names() -> tuple[str, ...]:
+    """Return the names in the accelerator catalogue, sorted."""
+    return _names("accelerators")
+
+
+def cluster_names() -> tuple[str, ...]:
+    """Return the names in the cluster catalogue, sorted."""
+    return _names("clusters")
+
+
+@cache
+def load_accelerator(name: str, field: str = "accelerator") -> Accelerator:
+    """Return an accelerator of the catalogue.
+
+    Raises
+    ------
+    SpecError
+        If the catalogue has no such name, or its file is not what the schema says.
+    """
+    if name not in accelerator_names():
+        raise SpecError([unknown_name(field, name, accelerator_names())])
+    path = DATA / "accelerators" / f"{name}.yaml"
+    return _checked(AcceleratorSchema, read_yaml(path), path.name).build()
+
+
+def load_cluster(spec: str, gpus: int | None = None) -> Cluster:
+    """Return the cluster that ``NAME``, ``NAME:NODES`` or ``FILE.yaml[:NODES]`` stands for.
+
+    Parameters
+    ----------
+    spec
+        ``h100-dgx:32`` is 32 nodes of that kind; without a number of nodes, what the file says,
+        or one node.
+    gpus
+        Take this many accelerators instead.
+
+    Raises
+    ------
+    SpecError
+        With every problem of the name, the file and the numbers.
+
+    Examples
+    --------
+    >>> load_cluster("h100-dgx:32").accelerators
+    256
+    """
+    name, nodes = _split_nodes(spec)
+    is_file = name.endswith((".yaml", ".yml"))
+    if not is_file and name not in cluster_names():
+        raise SpecError([unknown_name("--cluster", name, cluster_names())])
+    path = Path(name) if is_file else DATA / "clusters" / f"{name}.yaml"
+    schema = _checked(ClusterSchema, read_yaml(path), path.name)
+    raise_if_any([Problem(f"{path.name}: {p.field}", p.value, p.mend) for p in schema.problems()])
+    nodes = nodes if nodes is not None else schema.nodes or 1
+    cluster = _build_cluster(schema, path.name)
+    if gpus is not None:
+        return cluster.take(gpus)
+    return cluster.take(nodes * cluster.accelerators_per_node, f"--cluster {spec}")
+
+
+def read_yaml(path: Path) -> Mapping[str, Any]:
+    """Return the mapping a YAML file holds.
+
+    Raises
+    ------
+    SpecError
+        If the file is missing, too large, not text, not YAML or not a mapping.
+    """
+    try:
+        if path.stat().st_size > LARGEST_FILE_BYTES:
+            mend = f"no description of a cluster is over {LARGEST_FILE_BYTES} bytes"
+            raise SpecError([Problem("file", path, mend)])
+        text = path.read_text(encoding="utf-8")
+        _refuse_aliases(text, path)
+        content = yaml.load(text, Loader=_LOADER)  # noqa: S506 - a safe loader, in C where there is one
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a text file"
+        raise SpecError([Problem("file", path, f"cannot be read: {reason}")]) from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" (line {mark.line + 1})" if mark else ""
+        raise SpecError([Problem("file", path, f"not YAML{where}")]) from error
+    if not isinstance(content, dict):
+        raise SpecError([Problem("file", path, "not a mapping of keys to values")])
+    return content
+
+
+def _refuse_aliases(text: str, path: Path) -> None:
+    """Refuse YAML aliases: no cluster needs them, and nested ones grow without bound."""
+    if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=_LOADER)):
+        raise SpecError([Problem("file", path, "write the values out: aliases (*name) are not read")])
+
+
+def _names(folder: str) -> tuple[str, ...]:
+    return tuple(sorted(path.stem for path in (DATA / folder).glob("*.yaml")))
+
+
+def _split_nodes(spec: str) -> tuple[str, int | None]:
+    name, colon, nodes = spec.rpartition(":")
+    if not colon:
+        return spec, None
+    if not nodes.isdecimal() or int(nodes) < 1:
+        mend = "after the colon comes a whole number of nodes, as in h100-dgx:32"
+        raise SpecError([Problem("--cluster", spec, mend)])
+    return name, int(nodes)
+
+
+def _build_cluster(schema: ClusterSchema, where: str) -> Cluster:
+    return Cluster(
+        name=schema.name,
+        title=schema.title,
+        accelerator=load_accelerator(schema.accelerator, f"{where}: accelerator"),
+        accelerators_per_node=schema.accelerators_per_node,
+        accelerators=schema.accelerators_per_node,
+        tiers=tuple(tier.build() for tier in schema.tiers),
+        max_nodes=int(schema.max_nodes.value) if schema.max_nodes else None,
+    )
+
+
+def _checked(schema: type[_Schema], content: Mapping[str, Any], where: str) -> _Schema:
+    try:
+        return schema.model_validate(content)
+    except ValidationError as error:
+        raise SpecError([_problem(schema, entry, where) for entry in error.errors()]) from error
+
+
+def _problem(schema: type[BaseModel], entry: Any, where: str) -> Problem:
+    path = ".".join(str(part) for part in entry["loc"])
+    field = f"{where}: {path}"
+    if entry["type"] == "extra_forbidden":
+        known = sorted(schema.model_fields)
+        return unknown_name(field, str(entry["loc"][-1]), known)
+    if entry["type"] == "missing":
+        return Problem(field, "missing", "this key is required")
+    return Problem(field, entry["input"], str(entry["msg"]).lower())

@@ -1,0 +1,130 @@
+"""A cluster: accelerators in nested tiers of links."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from topologies.errors import Problem, raise_if_any
+
+if TYPE_CHECKING:
+    from topologies.accelerator import Accelerator
+    from topologies.figure import Figure
+
+TierFabric = Literal["nvswitch", "mesh", "pcie", "torus", "nic", "spine"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tier:
+    """One level of links: what an accelerator has towards the others of its block.
+
+    Parameters
+    ----------
+    name
+        What people call it: ``nvlink``, ``infiniband``.
+    fabric
+        How it is built. ``nic`` and what lies above it is *scale-out*; the rest is *scale-up*.
+    spans
+        Accelerators inside one block; ``None`` for the whole cluster.
+    Bps
+        Bytes/s per accelerator and direction, towards all peers of the block together.
+    peer_Bps
+        Bytes/s per accelerator and direction towards a single peer. Below `Bps` where links are
+        point to point (xGMI mesh, torus).
+    usable_fraction
+        Share of the wire rate that a collective library reaches at best.
+    latency_s
+        One hop.
+    """
+
+    name: str
+    fabric: TierFabric
+    spans: int | None
+    Bps: Figure
+    peer_Bps: Figure
+    usable_fraction: Figure
+    latency_s: Figure
+
+    @property
+    def scale_out(self) -> bool:
+        """Whether traffic of this tier leaves the fast domain through a network card."""
+        return self.fabric in ("nic", "spine")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """Accelerators of one kind, and the tiers of links that join them, inside out.
+
+    Parameters
+    ----------
+    name, title
+        Catalogue name and the name people read.
+    accelerator
+        What it is made of.
+    accelerators_per_node
+        Accelerators that share a host.
+    accelerators
+        How many the job may use.
+    tiers
+        Links from the inside out; the last tier spans the cluster.
+    """
+
+    name: str
+    title: str
+    accelerator: Accelerator
+    accelerators_per_node: int
+    accelerators: int
+    tiers: tuple[Tier, ...]
+    max_nodes: int | None = None
+
+    @property
+    def nodes(self) -> int:
+        """Hosts that the job touches."""
+        return -(-self.accelerators // self.accelerators_per_node)
+
+    @property
+    def fast_domain(self) -> int:
+        """Accelerators that reach each other without a network card."""
+        inside = [tier.spans or self.accelerators for tier in self.tiers if not tier.scale_out]
+        return min(max(inside, default=1), self.accelerators)
+
+    def take(self, accelerators: int, field: str = "--gpus") -> Cluster:
+        """Return the cluster cut down (or grown) to a number of accelerators.
+
+        Raises
+        ------
+        SpecError
+            If it is not a divisor of a node or a whole number of nodes, or more than exists.
+        """
+        raise_if_any(self._size_problems(accelerators, field))
+        return replace(self, accelerators=accelerators)
+
+    def scale_network(self, factor: float) -> Cluster:
+        """Return the cluster with every scale-out link `factor` times as fast."""
+        tiers = tuple(_scaled(tier, factor) if tier.scale_out else tier for tier in self.tiers)
+        return replace(self, tiers=tiers)
+
+    def _size_problems(self, accelerators: int, field: str) -> list[Problem]:
+        node = self.accelerators_per_node
+        if accelerators < 1:
+            return [Problem(field, accelerators, "give at least 1 accelerator")]
+        if node % accelerators and accelerators % node:
+            below = max(accelerators // node * node, 1)
+            above = -(-accelerators // node) * node
+            mend = (
+                f"{self.name} has {node} accelerators a node: take a divisor of {node} "
+                f"or whole nodes, for example {below} or {above}"
+            )
+            return [Problem(field, accelerators, mend)]
+        if self.max_nodes is not None and accelerators > self.max_nodes * node:
+            most = self.max_nodes * node
+            return [Problem(field, accelerators, f"{self.name} ends at {most} accelerators")]
+        return []
+
+
+def _scaled(tier: Tier, factor: float) -> Tier:
+    return replace(
+        tier,
+        Bps=replace(tier.Bps, value=tier.Bps.value * factor),
+        peer_Bps=replace(tier.peer_Bps, value=tier.peer_Bps.value * factor),
+    )

@@ -1,0 +1,82 @@
+"""The errors a user can cause, and how they read.
+
+::
+
+    MeshwrightError            catch this to catch everything a user can mend
+    └── SpecError              a model, cluster, workload or layout that cannot be what was meant
+
+A check never stops at the first problem: it collects every :class:`Problem` it finds and raises
+once, so that a user mends an input in one go.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with an input.
+
+    Parameters
+    ----------
+    field
+        Where it is: a flag, a key of a file, an axis of a layout.
+    value
+        What was given.
+    mend
+        What would be right: a sentence that starts with a small letter.
+    """
+
+    field: str
+    value: object
+    mend: str
+
+    def __str__(self) -> str:
+        """Return ``field = value: mend``."""
+        return f"{self.field} = {self.value}: {self.mend}"
+
+
+class MeshwrightError(Exception):
+    """Base of every error that names its mend; the command line ends with exit code 2."""
+
+
+class SpecError(MeshwrightError):
+    """An input that cannot be what the user meant; carries every problem found.
+
+    >>> print(SpecError([Problem("--tp", 3, "use 1, 2, 4 or 8")]))
+    --tp = 3: use 1, 2, 4 or 8
+    """
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+def raise_if_any(problems: Sequence[Problem]) -> None:
+    """Raise one :class:`SpecError` with all `problems`, or return if there is none.
+
+    Raises
+    ------
+    SpecError
+        If `problems` is not empty.
+    """
+    if problems:
+        raise SpecError(problems)
+
+
+def unknown_name(field: str, name: str, known: Sequence[str]) -> Problem:
+    """Return the problem of a name that is not in a catalogue, offering the nearest ones.
+
+    >>> unknown_name("--cluster", "h100_dgx", ["h100-dgx", "a100-dgx", "tpu-v5p"]).mend
+    'not in the catalogue; did you mean h100-dgx or a100-dgx?'
+    """
+    near = get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+    if near:
+        return Problem(field, name, f"not in the catalogue; did you mean {' or '.join(near)}?")
+    return Problem(field, name, f"not in the catalogue; known are {', '.join(known)}")
