@@ -121,9 +121,9 @@ class Layer:
         return matrices + sum(part.small_params(hidden) for part in mixers) + self.norm_params(hidden)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Architecture:
-    """A decoder-only language model.
+    """A decoder-only language model; compared by identity, so that it can key caches.
 
     Parameters
     ----------

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models import collectives
+from models.collectives import cost
 from models.layout import strides
 from models.memory import GRADIENT_BYTES, OPTIMIZER_BYTES, PARAMETER_BYTES, shard_ranks
 from models.operation import Collective
-from models.shape import distinct
+from models.rank_sums import rank_sum
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from models.compute import Device
     from models.layout import Array
     from models.prepared import Prepared
-    from topologies.fabric import Fabric, GroupLinks
+    from topologies.fabric import Fabric
 
 #: Bytes per parameter that Adam moves: fp32 master and two moments read and written, the fp32
 #: gradient read, the bf16 parameter written.
@@ -44,7 +44,19 @@ class DataParallelClock:
 
     def __init__(self, prepared: Prepared, device: Device, fabric: Fabric) -> None:
         self.prepared, self.device = prepared, device
-        self.shards, self.replicas = _links(prepared, fabric)
+        meshes, profile = prepared.meshes, device.profile
+        stride = strides(meshes)
+        inner = meshes.dp / meshes.dp_replicate
+        shards = fabric.links((meshes.cp * 1.0, stride.cp), (inner, stride.dp))
+        replicas = fabric.links((meshes.dp_replicate * 1.0, stride.dp * inner))
+        self.steal = np.where(
+            shards.scale_out, profile.steal_scale_out.value, profile.steal_scale_up.value
+        )[prepared.mesh_index]
+        self.costs = {
+            kind: cost(kind, shards, profile).take(prepared.mesh_index)
+            for kind in (Collective.ALL_REDUCE, Collective.REDUCE_SCATTER, Collective.ALL_GATHER)
+        }
+        self.across = cost(Collective.ALL_REDUCE, replicas, profile).take(prepared.mesh_index)
 
     def optimizer(self, rank: NDArray[np.intp]) -> Array:
         """Return the seconds of the optimizer's step on the named ranks."""
@@ -82,46 +94,21 @@ class DataParallelClock:
     def _left(self, time: Array, room: Array, layers: Array) -> Array:
         """Return what of `time` is exposed: one layer's share, and what does not fit in `room`."""
         hidden = np.minimum(time * (1.0 - 1.0 / layers), room)
-        profile = self.device.profile
-        steal = np.where(
-            self.shards.scale_out, profile.steal_scale_out.value, profile.steal_scale_up.value
-        )
-        return time - hidden + hidden * steal
+        return time - hidden + hidden * self.steal
 
     def _reduce(self, params: Array) -> Array:
-        batch, profile = self.prepared.batch, self.device.profile
         nbytes = params * GRADIENT_BYTES
-        whole = collectives.seconds(Collective.ALL_REDUCE, nbytes, self.shards, profile)
-        scatter = collectives.seconds(Collective.REDUCE_SCATTER, nbytes, self.shards, profile)
-        shard = nbytes / shard_ranks(self.prepared)
-        across = collectives.seconds(Collective.ALL_REDUCE, shard, self.replicas, profile)
-        return np.where(batch.zero == 0, whole, scatter + across)
+        scattered = self.costs[Collective.REDUCE_SCATTER].seconds(nbytes)
+        across = self.across.seconds(nbytes / shard_ranks(self.prepared))
+        whole = self.costs[Collective.ALL_REDUCE].seconds(nbytes)
+        return np.where(self.prepared.batch.zero == 0, whole, scattered + across)
 
     def _gather(self, params: Array) -> Array:
-        nbytes = params * PARAMETER_BYTES
-        return collectives.seconds(
-            Collective.ALL_GATHER, nbytes, self.shards, self.device.profile
-        )
+        return self.costs[Collective.ALL_GATHER].seconds(params * PARAMETER_BYTES)
 
     def _params(self, rank: NDArray[np.intp]) -> Array:
-        prepared, cut, shape = self.prepared, self.prepared.stage_index, self.prepared.shape_index
-        table, stages = prepared.parameters, prepared.stages
-        last = table.head[shape] + table.tied_head[shape] * (prepared.batch.pp > 1)
-        params = stages.first[cut, rank] * table.embedding[shape]
-        params = params + stages.last[cut, rank] * last
-        for kind, each in enumerate(table.layers):
-            params = params + stages.counts[cut, rank, kind] * each[shape]
-        return params
-
-
-def _links(prepared: Prepared, fabric: Fabric) -> tuple[GroupLinks, GroupLinks]:
-    """Return the links of the sharding groups and of their replicas, once per distinct mesh."""
-    batch = prepared.batch
-    columns = [batch.tp, batch.cp, batch.dp, batch.dp_replicate, batch.pp, batch.rank_order]
-    first, index = distinct(columns)
-    mesh = batch.take(first)
-    stride = strides(mesh)
-    inner = mesh.dp / mesh.dp_replicate
-    shards = fabric.links((mesh.cp * 1.0, stride.cp), (inner, stride.dp))
-    replicas = fabric.links((mesh.dp_replicate * 1.0, stride.dp * inner))
-    return shards.take(index), replicas.take(index)
+        prepared, shape = self.prepared, self.prepared.shape_index
+        table = prepared.parameters
+        tied = table.tied_head[shape] * (prepared.batch.pp > 1)
+        layers = [each[shape] for each in table.layers]
+        return rank_sum(prepared, rank, layers, table.embedding[shape], table.head[shape] + tied)

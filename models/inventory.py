@@ -10,6 +10,7 @@ kernels compute the scores again, arXiv:2205.14135), every other product's twice
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -95,6 +96,7 @@ def head_work(architecture: Architecture, shapes: Shapes) -> Work:
     )
 
 
+@cache
 def model_flop(architecture: Architecture, workload: Workload) -> float:
     """Return the FLOP of one optimizer step that MFU counts.
 
@@ -104,6 +106,7 @@ def model_flop(architecture: Architecture, workload: Workload) -> float:
     return _step_flop(architecture, workload, masked=True)
 
 
+@cache
 def full_attention_flop(architecture: Architecture, workload: Workload) -> float:
     """Return :func:`model_flop` with attention counted as if nothing were masked.
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[np.float64]
-    Ints = NDArray[np.int64]
+    Ints = NDArray[np.int32]
 
 
 class Named(IntEnum):
@@ -215,7 +215,7 @@ class LayoutBatch:
         """Return the batch of some layouts."""
         return cls(
             **{
-                name: np.array([int(getattr(layout, name)) for layout in layouts], dtype=np.int64)
+                name: np.array([int(getattr(layout, name)) for layout in layouts], dtype=np.int32)
                 for name in AXES
             }
         )

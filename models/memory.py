@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.layout import Recompute
+from models.rank_sums import rank_sum
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -69,7 +70,7 @@ class MemoryBill:
     @property
     def total(self) -> Array:
         """All lines together."""
-        return np.sum([getattr(self, line) for line in LINES], axis=0)
+        return sum((getattr(self, line) for line in LINES), start=np.zeros(len(self.stage)))
 
 
 #: The lines of the bill, in the order people read them.
@@ -111,33 +112,37 @@ class _Ranks:
         mode = batch.recompute
         self.per_layer = [_kept(work)[shape, mode] for work in prepared.layers]
         self.spared = [_spared(work)[shape] for work in prepared.layers]
-        self.partial = bool(np.any((mode == Recompute.FULL) & (batch.recompute_layers > 0)))
+        partial = (mode == Recompute.FULL) & (batch.recompute_layers > 0)
+        self.partial = partial if partial.any() else None
         table = prepared.parameters
         self.layer_params = [kind[shape] for kind in table.layers]
-        self.embedding, self.head = table.embedding[shape], table.head[shape]
-        self.tied_head = table.tied_head[shape] * (batch.pp > 1)
+        self.embedding = table.embedding[shape]
+        self.head = table.head[shape] + table.tied_head[shape] * (batch.pp > 1)
+        sharded = (batch.zero == 3) & (shard_ranks(prepared) > 1)
+        # FSDP keeps the gathered head between forward and backward.
+        self.gathered_head = np.where(sharded, self.head * PARAMETER_BYTES, 0.0)
+        self.sharded = sharded
         self.head_saved = prepared.head.saved_bytes()[shape]
         self.logits = prepared.head.working_bytes[shape]
         self.embedding_saved = prepared.embedding.saved_bytes()[shape]
         self.state_bytes = _state_bytes(prepared)
+        self.all_state_bytes = sum(self.state_bytes)
         self.layer_peak = self._layer_peak()
         self.communication = self._communication()
         self.context = self._context()
 
     def total(self, rank: int) -> Array:
         """Return the total of one kind of rank for every layout."""
-        cut = self.prepared.stage_index
-        rows = np.broadcast_to(np.intp(rank), cut.shape)
-        lines = self._dynamic(cut, rows)
-        states = self._params(cut, rows) * sum(self.state_bytes)
-        return states + self.context + sum(lines) * (1.0 + self.profile.fragmentation.value)
+        asked = sum(self._dynamic(rank))
+        states = self._params(rank) * self.all_state_bytes
+        return states + self.context + asked * (1.0 + self.profile.fragmentation.value)
 
     def bill(self, rank: NDArray[np.intp]) -> MemoryBill:
         """Return all lines for the kind of rank each layout names."""
-        cut = self.prepared.stage_index
-        params = self._params(cut, rank)
+        stages, cut = self.prepared.stages, self.prepared.stage_index
+        params = self._params(rank)
         weights, gradients, optimizer = (params * nbytes for nbytes in self.state_bytes)
-        activations, logits, working, buffers = self._dynamic(cut, rank)
+        activations, logits, working, buffers = self._dynamic(rank)
         asked = activations + logits + working + buffers
         return MemoryBill(
             parameters=weights,
@@ -149,62 +154,46 @@ class _Ranks:
             buffers=buffers,
             context=self.context,
             fragmentation=asked * self.profile.fragmentation.value,
-            stage=self.prepared.stages.position[cut, rank],
+            stage=stages.look_up(stages.position, cut, rank),
         )
 
-    def _params(self, cut: NDArray[np.intp], rank: NDArray[np.intp]) -> Array:
-        stages = self.prepared.stages
-        first, last = stages.first[cut, rank], stages.last[cut, rank]
-        ends = first * self.embedding + last * (self.head + self.tied_head)
-        return ends + _weighted(stages.counts[cut, rank], self.layer_params)
+    def _params(self, rank: int | NDArray[np.intp]) -> Array:
+        return rank_sum(self.prepared, rank, self.layer_params, self.embedding, self.head)
 
-    def _dynamic(
-        self, cut: NDArray[np.intp], rank: NDArray[np.intp]
-    ) -> tuple[Array, Array, Array, Array]:
+    def _dynamic(self, rank: int | NDArray[np.intp]) -> tuple[Array, Array, Array, Array]:
         """Return activations, logits, working memory and buffers."""
-        stages = self.prepared.stages
-        counts = stages.counts[cut, rank]
-        first, last = stages.first[cut, rank], stages.last[cut, rank]
-        kept = _weighted(counts, self.per_layer)
-        if self.partial:
-            layers = stages.layers[cut, rank]
-            batch = self.prepared.batch
-            chosen = (batch.recompute == Recompute.FULL) & (batch.recompute_layers > 0)
-            share = np.where(chosen, 1.0 - self.prepared.repeated_share(layers), 0.0)
-            kept = kept + share * _weighted(counts, self.spared)
-        kept = kept + first * self.embedding_saved + last * self.head_saved
-        activations = kept * self.prepared.in_flight(stages.position[cut, rank])
+        prepared, stages, cut = self.prepared, self.prepared.stages, self.prepared.stage_index
+        last = stages.look_up(stages.last, cut, rank)
+        kept = rank_sum(prepared, rank, self.per_layer, self.embedding_saved, self.head_saved)
+        if self.partial is not None:
+            layers = stages.look_up(stages.layers, cut, rank)
+            share = np.where(self.partial, 1.0 - prepared.repeated_share(layers), 0.0)
+            kept += share * rank_sum(prepared, rank, self.spared, 0.0, 0.0)
+        kept *= prepared.in_flight(stages.look_up(stages.position, cut, rank))
         logits = last * self.logits
         working = np.maximum(self.layer_peak - logits, 0.0)
-        return activations, logits, working, self.communication + self._gathered_end(last)
+        return kept, logits, working, self.communication + last * self.gathered_head
 
     def _layer_peak(self) -> Array:
         """Return what one layer's backward pass needs beyond the saved tensors."""
         shape, mode = self.prepared.shape_index, self.prepared.batch.recompute
         peaks = [
-            (work.working_bytes[:, None] + work.saved_bytes()[:, None] - _kept(work))[shape, mode]
+            work.working_bytes[:, None] + work.saved_bytes()[:, None] - _kept(work)
             for work in self.prepared.layers
         ]
-        return np.max(peaks, axis=0)
+        return np.max(peaks, axis=0)[shape, mode]
 
     def _communication(self) -> Array:
-        shape, batch = self.prepared.shape_index, self.prepared.batch
-        largest = np.max([work.buffer_bytes[shape] for work in self.prepared.layers], axis=0)
-        sharded = (batch.zero == 3) & (shard_ranks(self.prepared) > 1)
-        layer = np.max(self.layer_params, axis=0)
+        shape = self.prepared.shape_index
+        buffers = np.max([work.buffer_bytes for work in self.prepared.layers], axis=0)
+        layer = np.max(self.prepared.parameters.layers, axis=0)
         gathered = layer * (GATHERED_LAYERS * PARAMETER_BYTES + GRADIENT_BYTES)
-        return largest + np.where(sharded, gathered, 0.0)
-
-    def _gathered_end(self, last: Array) -> Array:
-        """Return the gathered head, which FSDP keeps between forward and backward."""
-        batch = self.prepared.batch
-        sharded = (batch.zero == 3) & (shard_ranks(self.prepared) > 1)
-        return np.where(sharded, last * (self.head + self.tied_head) * PARAMETER_BYTES, 0.0)
+        return buffers[shape] + np.where(self.sharded, gathered[shape], 0.0)
 
     def _context(self) -> Array:
         batch, profile = self.prepared.batch, self.profile
         axes = (batch.tp, batch.ulysses, batch.ring, batch.pp, batch.dp)
-        groups = np.sum([axis > 1 for axis in axes], axis=0)
+        groups = sum((axis > 1).astype(float) for axis in axes)
         fixed = profile.context_bytes.value + profile.workspace_bytes.value
         return fixed + groups * profile.group_bytes.value
 
@@ -238,6 +227,27 @@ def _spared(work: Work) -> Array:
     return work.saved_bytes() - work.input_bytes
 
 
-def _weighted(counts: Array, values: list[Array]) -> Array:
-    """Return the sum over kinds of layers of count times value."""
-    return np.sum([counts[..., kind] * value for kind, value in enumerate(values)], axis=0)
+def fewest_repeated_layers(prepared: Prepared, profile: Profile, capacity: float) -> Array:
+    """Return the fewest layers per stage to recompute in full so that every rank fits.
+
+    Memory falls linearly with the number of recomputed layers, so the number is solved for, not
+    searched. Layouts must have full recomputation; infinite where even all layers do not suffice.
+
+    Returns
+    -------
+    Array
+        Whole numbers; 0 or less where nothing needs to be recomputed but one layer's working
+        memory, as if it were, fits.
+    """
+    everything = prepared.with_recompute_layers(np.zeros_like(prepared.batch.recompute_layers))
+    ranks = _Ranks(everything, profile)
+    stages, cut = prepared.stages, prepared.stage_index
+    fewest = np.zeros(len(prepared))
+    for rank in range(stages.width):
+        layers = stages.look_up(stages.layers, cut, rank)
+        held = prepared.in_flight(stages.look_up(stages.position, cut, rank))
+        spared = rank_sum(prepared, rank, ranks.spared, 0.0, 0.0) * held
+        room = capacity - ranks.total(rank)
+        kept = np.floor(layers * room / (spared * (1.0 + profile.fragmentation.value)) + 1e-9)
+        fewest = np.maximum(fewest, np.where(room < 0, np.inf, layers - kept))
+    return fewest

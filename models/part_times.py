@@ -93,9 +93,8 @@ class PartClock:
 
     def seconds(self, op: Communication) -> Array:
         """Return the time of all calls of one communication."""
-        profile = self.device.profile
-        once = collectives.seconds(op.collective, op.nbytes, self.links[op.axis], profile)
-        return once * op.calls
+        cost = collectives.cost(op.collective, self.links[op.axis], self.device.profile)
+        return cost.seconds(op.nbytes) * op.calls
 
     def _phase(
         self,

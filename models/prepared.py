@@ -14,7 +14,7 @@ import numpy as np
 from models.inventory import embedding_work, head_work, layer_work
 from models.layout import Recompute, Schedule
 from models.parameters import ParameterTable
-from models.shape import Shapes
+from models.shape import Shapes, distinct
 from models.stages import StageTable
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from models.layout import Array, LayoutBatch
     from models.operation import Work
     from models.workload import Workload
+
+#: Axes, beside cp, that decide which groups reduce gradients and send between stages.
+MESH_AXES = ("tp", "dp", "dp_replicate", "pp", "rank_order")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +45,8 @@ class Prepared:
         Parameters per rank of each part, over `shapes`.
     stages, stage_index
         Distinct cuts into pipeline ranks, and each layout's.
+    meshes, mesh_index
+        One layout of each distinct mesh, and each layout's.
     micro_batches
         Forward passes per step.
     """
@@ -57,6 +62,8 @@ class Prepared:
     parameters: ParameterTable
     stages: StageTable
     stage_index: NDArray[np.intp]
+    meshes: LayoutBatch
+    mesh_index: NDArray[np.intp]
     micro_batches: Array
 
     @classmethod
@@ -64,6 +71,7 @@ class Prepared:
         """Take the inventory of a batch."""
         shapes, shape_index = Shapes.of(batch, workload)
         stages, stage_index = StageTable.of(architecture, batch, workload)
+        mesh, mesh_index = distinct([*(getattr(batch, axis) for axis in MESH_AXES), batch.cp])
         return cls(
             architecture=architecture,
             workload=workload,
@@ -76,6 +84,8 @@ class Prepared:
             parameters=ParameterTable.of(architecture, shapes.tp),
             stages=stages,
             stage_index=stage_index,
+            meshes=batch.take(mesh),
+            mesh_index=mesh_index,
             micro_batches=batch.micro_batches(workload.global_batch) * 1.0,
         )
 
@@ -90,6 +100,7 @@ class Prepared:
             batch=self.batch.take(index),
             shape_index=self.shape_index[index],
             stage_index=self.stage_index[index],
+            mesh_index=self.mesh_index[index],
             micro_batches=self.micro_batches[index],
         )
 

@@ -146,9 +146,14 @@ def distinct(columns: list[NDArray[np.int64]]) -> tuple[NDArray[np.intp], NDArra
         changed[1:] |= column[1:] != column[:-1]
     starts = np.flatnonzero(changed)
     code = np.zeros(len(starts), dtype=np.int64)
+    radix = 1
     for column in columns:
-        values, place = np.unique(column[starts], return_inverse=True)
-        code = code * len(values) + place
+        base = int(column.max(initial=0)) + 1
+        if radix * base >= 2**62:  # too many combinations for one number: renumber those in use
+            _, code = np.unique(code, return_inverse=True)
+            radix = len(starts)
+        code = code * base + column[starts]
+        radix *= base
     _, first, place = np.unique(code, return_index=True, return_inverse=True)
     run = np.cumsum(changed) - 1
     return starts[first], place[run]

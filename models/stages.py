@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass
+from functools import cache
 from itertools import accumulate
 from math import inf
 from typing import TYPE_CHECKING
@@ -21,8 +22,6 @@ from models.layout import StageSplit
 from models.shape import Shapes, distinct
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from models.architecture import Architecture
@@ -57,6 +56,14 @@ class StageTable:
     position: Array
     multiplicity: Array
 
+    def look_up(
+        self, column: Array, cut: NDArray[np.intp], rank: int | NDArray[np.intp]
+    ) -> Array:
+        """Return a column of the table for each layout's cut, on one or on chosen kinds of rank."""
+        if isinstance(rank, int):
+            return column[:, rank].take(cut)
+        return column.ravel().take(cut * self.width + rank)
+
     @property
     def width(self) -> int:
         """Most kinds of rank of any cut."""
@@ -68,11 +75,8 @@ class StageTable:
     ) -> tuple[StageTable, NDArray[np.intp]]:
         """Return the cuts a batch uses, and for each layout the index of its cut."""
         first, index = distinct([batch.pp, batch.vp, batch.stage_split])
-        weights = layer_weights(architecture, workload)
-        cuts = [
-            _ranks(architecture, int(batch.pp[i]), int(batch.vp[i]), int(batch.stage_split[i]), weights)
-            for i in first
-        ]
+        axes = zip(batch.pp[first], batch.vp[first], batch.stage_split[first], strict=True)
+        cuts = [_ranks(architecture, workload, *map(int, cut)) for cut in axes]
         width = max(len(ranks) for ranks in cuts)
         padded = [ranks + [(*ranks[0][:-1], 0)] * (width - len(ranks)) for ranks in cuts]
         counts = np.array([[rank[0] for rank in ranks] for ranks in padded], dtype=float)
@@ -88,7 +92,10 @@ class StageTable:
         return table, index
 
 
-def layer_weights(architecture: Architecture, workload: Workload) -> tuple[list[float], float]:
+@cache
+def layer_weights(
+    architecture: Architecture, workload: Workload
+) -> tuple[tuple[float, ...], float]:
     """Return the forward FLOP of every layer, and of the head: what balancing weighs."""
     shapes = Shapes.single(workload)
     kinds = [
@@ -96,12 +103,13 @@ def layer_weights(architecture: Architecture, workload: Workload) -> tuple[list[
         for layer in architecture.kinds
     ]
     head = float(head_work(architecture, shapes).forward_flop()[0])
-    return [kinds[kind] for kind in architecture.kind_of_layer], head
+    return tuple(kinds[kind] for kind in architecture.kind_of_layer), head
 
 
+@cache
 def split_layers(
-    stages: int, split: int, weights: Sequence[float], head: float
-) -> list[int]:
+    stages: int, split: int, weights: tuple[float, ...], head: float
+) -> tuple[int, ...]:
     """Return the number of layers of each stage, first to last.
 
     Parameters
@@ -118,15 +126,15 @@ def split_layers(
     --------
     Llama-3.1-405B's 126 layers on 16 stages, the published run's 7, 14 x 8, 7:
 
-    >>> split_layers(16, StageSplit.BALANCED, [1.0] * 126, 0.7)
-    [7, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 7]
+    >>> split_layers(16, StageSplit.BALANCED, (1.0,) * 126, 0.7)
+    (7, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 7)
     """
     count = len(weights)
     if split == StageSplit.EVEN and count % stages == 0:
-        return [count // stages] * stages
+        return (count // stages,) * stages
     sums = [0.0, *accumulate(weights)]
     limit = _lightest_limit(sums, stages, head)
-    return _spread(sums, stages, head, limit)
+    return tuple(_spread(sums, stages, head, limit))
 
 
 def _lightest_limit(sums: list[float], stages: int, head: float) -> float:
@@ -176,15 +184,12 @@ def _spread(sums: list[float], stages: int, head: float, limit: float) -> list[i
     return [end, *sizes[::-1]]
 
 
+@cache
 def _ranks(
-    architecture: Architecture,
-    pp: int,
-    vp: int,
-    split: int,
-    weights: tuple[list[float], float],
+    architecture: Architecture, workload: Workload, pp: int, vp: int, split: int
 ) -> list[tuple[tuple[int, ...], int, int, int, int]]:
     """Return the distinct ranks: layers of each kind, first?, last?, position, multiplicity."""
-    sizes = split_layers(pp * vp, split, *weights)
+    sizes = split_layers(pp * vp, split, *layer_weights(architecture, workload))
     bounds = [0, *accumulate(sizes)]
     found: dict[tuple[tuple[int, ...], int, int], tuple[int, int]] = {}
     for rank in range(pp):

@@ -20,6 +20,7 @@ from models.inventory import full_attention_flop, model_flop
 from models.layout import Recompute, Schedule, strides
 from models.operation import Collective
 from models.part_times import PartClock, PartTimes
+from models.rank_sums import rank_sum
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -104,22 +105,24 @@ class StepClock:
         self.embedding = _Tables.of(clock.times(prepared.embedding))
         self.head = _Tables.of(clock.times(prepared.head))
         self.hop = self._hop()
-
-    def take(self, index: NDArray[np.intp] | NDArray[np.bool_] | slice) -> StepClock:
-        """Return the clock of some of the layouts; nothing is timed again."""
-        other = object.__new__(StepClock)
-        other.prepared = self.prepared.take(index)
-        other.device, other.fabric = self.device, self.fabric
-        other.layers, other.embedding, other.head = self.layers, self.embedding, self.head
-        other.hop = self.hop[index]
-        return other
+        shape, mode = prepared.shape_index, prepared.batch.recompute
+        self.per_part = {
+            phase: (
+                [getattr(table, phase)[shape] for table in self.layers],
+                getattr(self.embedding, phase)[shape],
+                getattr(self.head, phase)[shape],
+            )
+            for phase in ("forward", "backward")
+        }
+        self.again = [table.repeated_total[shape, mode] for table in self.layers]
 
     def step(self) -> StepTime:
         """Return the time of every layout."""
         prepared, batch = self.prepared, self.prepared.batch
         ranks = range(prepared.stages.width)
-        forward = np.stack([self._pass(rank, forward=True) for rank in ranks])
-        backward = np.stack([self._pass(rank, forward=False) for rank in ranks])
+        passes = [self._passes(rank) for rank in ranks]
+        forward = np.stack([pass_s for pass_s, _ in passes])
+        backward = np.stack([pass_s for _, pass_s in passes])
         slowest = np.argmax(forward + backward, axis=0)
         pipeline = self._pipeline(forward, backward)
         busy = self._busy(slowest)
@@ -127,7 +130,9 @@ class StepClock:
         compute, recompute, tp, cp = (many * part for part in busy)
         pp = many * 2.0 * self._exposed_hop()
         bubble = np.maximum(pipeline - compute - recompute - tp - cp - pp, 0.0)
-        layers = prepared.stages.layers[prepared.stage_index, slowest]
+        layers = prepared.stages.look_up(
+            prepared.stages.layers, prepared.stage_index, slowest
+        )
         data = DataParallelClock(prepared, self.device, self.fabric)
         each = forward.max(axis=0), backward.max(axis=0)
         parts = {
@@ -144,61 +149,61 @@ class StepClock:
         low, high = self._interval(parts)
         return StepTime(**parts, low=low, high=high)
 
-    def _pass(self, rank: int, *, forward: bool) -> Array:
-        """Return one micro-batch's pass through one kind of rank, hops included."""
-        stages, cut = self.prepared.stages, self.prepared.stage_index
-        shape, mode = self.prepared.shape_index, self.prepared.batch.recompute
-        ends = stages.first[cut, rank] * self.embedding.total(shape, forward=forward)
-        ends = ends + stages.last[cut, rank] * self.head.total(shape, forward=forward)
-        repeats = None if forward else self._repeats(rank, mode)
-        for kind, table in enumerate(self.layers):
-            each = table.total(shape, forward=forward)
-            if repeats is not None:
-                each = each + repeats * table.repeated_total[shape, mode]
-            ends = ends + stages.counts[cut, rank, kind] * each
-        return ends + self._exposed_hop()
+    def _passes(self, rank: int) -> tuple[Array, Array]:
+        """Return one micro-batch's passes through one kind of rank, hops included."""
+        hop = self._exposed_hop()
+        forward = rank_sum(self.prepared, rank, *self.per_part["forward"])
+        backward = rank_sum(self.prepared, rank, *self.per_part["backward"])
+        again = rank_sum(self.prepared, rank, self.again, 0.0, 0.0)
+        return forward + hop, backward + again * self._repeats(rank) + hop
 
-    def _repeats(self, rank: int | NDArray[np.intp], mode: NDArray[np.int64]) -> Array:
-        layers = self.prepared.stages.layers[self.prepared.stage_index, rank]
-        share = self.prepared.repeated_share(layers)
-        return np.where(mode == Recompute.FULL, share, 1.0)
+    def _repeats(self, rank: int | NDArray[np.intp]) -> Array | float:
+        """Return the share of a rank's layers whose recomputation counts."""
+        stages, batch = self.prepared.stages, self.prepared.batch
+        full = batch.recompute == Recompute.FULL
+        if not full.any():
+            return 1.0
+        layers = stages.look_up(stages.layers, self.prepared.stage_index, rank)
+        return np.where(full, self.prepared.repeated_share(layers), 1.0)
 
     def _busy(self, rank: NDArray[np.intp]) -> tuple[Array, Array, Array, Array]:
         """Return compute, recompute, tp and cp seconds of one micro-batch on the named ranks."""
-        stages, cut = self.prepared.stages, self.prepared.stage_index
-        shape, mode = self.prepared.shape_index, self.prepared.batch.recompute
-        spent = stages.first[cut, rank][:, None] * self.embedding.both[shape]
-        spent = spent + stages.last[cut, rank][:, None] * self.head.both[shape]
-        repeats = self._repeats(rank, mode)
-        again = np.zeros_like(spent)
-        for kind, table in enumerate(self.layers):
-            count = stages.counts[cut, rank, kind]
-            spent = spent + count[:, None] * table.both[shape]
-            again = again + (count * repeats)[:, None] * table.repeated[shape, mode]
-        spent_too = spent + again
-        return spent[:, 0], again[:, 0], spent_too[:, 1], spent_too[:, 2]
+        prepared, shape = self.prepared, self.prepared.shape_index
+        mode, repeats = prepared.batch.recompute, self._repeats(rank)
+        spent, again = [], []
+        for part in range(3):
+            layers = [table.both[shape, part] for table in self.layers]
+            ends = self.embedding.both[shape, part], self.head.both[shape, part]
+            spent.append(rank_sum(prepared, rank, layers, *ends))
+            repeated = [table.repeated[shape, mode, part] for table in self.layers]
+            again.append(rank_sum(prepared, rank, repeated, 0.0, 0.0) * repeats)
+        return spent[0], again[0], spent[1] + again[1], spent[2] + again[2]
 
     def _pipeline(self, forward: Array, backward: Array) -> Array:
         batch, many = self.prepared.batch, self.prepared.micro_batches
-        times = self.prepared.stages.multiplicity[self.prepared.stage_index].T
+        stages, cut = self.prepared.stages, self.prepared.stage_index
         both = forward + backward
         slowest = both.max(axis=0)
-        steady = many * slowest + ((times * both).sum(axis=0) - slowest) / batch.vp
-        apart = (
-            (times * both).sum(axis=0)
-            + (many - 1.0) * (forward.max(axis=0) + backward.max(axis=0))
+        once = sum(
+            stages.look_up(stages.multiplicity, cut, rank) * both[rank]
+            for rank in range(stages.width)
         )
+        steady = many * slowest + (once - slowest) / batch.vp
         fill = 2.0 * (batch.pp - 1.0) * (self.hop - self._exposed_hop())
-        return np.where(batch.schedule == Schedule.GPIPE, apart, steady) + fill
+        gpipe = batch.schedule == Schedule.GPIPE
+        if not gpipe.any():
+            return steady + fill
+        apart = once + (many - 1.0) * (forward.max(axis=0) + backward.max(axis=0))
+        return np.where(gpipe, apart, steady) + fill
 
     def _hop(self) -> Array:
         """Return the time to send one micro-batch's activations to the next stage."""
-        batch = self.prepared.batch
-        shapes, shape = self.prepared.shapes, self.prepared.shape_index
-        width = self.prepared.architecture.hidden * BF16
-        nbytes = (shapes.tokens * width / shapes.norm_shard)[shape]
-        links = self.fabric.links((batch.pp * 1.0, strides(batch).pp))
-        return collectives.seconds(Collective.SHIFT, nbytes, links, self.device.profile)
+        prepared, meshes = self.prepared, self.prepared.meshes
+        width = prepared.architecture.hidden * BF16
+        nbytes = prepared.shapes.tokens * width / prepared.shapes.norm_shard
+        links = self.fabric.links((meshes.pp * 1.0, strides(meshes).pp))
+        cost = collectives.cost(Collective.SHIFT, links, self.device.profile)
+        return cost.take(prepared.mesh_index).seconds(nbytes[prepared.shape_index])
 
     def _exposed_hop(self) -> Array:
         """Return the hop that every pass waits for: interleaving hides it in the steady state."""
@@ -236,9 +241,6 @@ class _Tables:
             repeated=repeated,
             repeated_total=repeated.sum(axis=-1),
         )
-
-    def total(self, shape: NDArray[np.intp], *, forward: bool) -> Array:
-        return self.forward[shape] if forward else self.backward[shape]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,142 @@
+"""What each training framework can run, read from ``data/frameworks.yaml``."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from models.layout import NAMED_AXES, LayoutBatch
+from topologies.catalogue import read_yaml
+from topologies.errors import SpecError, unknown_name
+
+if TYPE_CHECKING:
+    from models.architecture import Architecture
+    from models.legality import Mask
+
+FILE = Path(__file__).parent / "data" / "frameworks.yaml"
+#: Any framework of the table; and no framework asked, only what is possible.
+ANY, UNRESTRICTED = "any", "unrestricted"
+
+
+class Framework(BaseModel):
+    """One framework's limits.
+
+    Parameters
+    ----------
+    title, source
+        Name with version, and where the limits were read.
+    values
+        Allowed values per axis.
+    tensor, pipeline, ulysses
+        Whether it has these axes at all.
+    context_with_tensor_or_pipeline
+        Whether context parallelism combines with either.
+    hybrid
+        Whether Ulysses and ring combine.
+    kv_replication
+        Whether Ulysses may exceed the key/value heads a rank has.
+    partial_recompute
+        Whether full recomputation can be limited to some layers.
+    hsdp
+        Whether shards can be replicated.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: str
+    source: str
+    values: dict[str, list[int | str]]
+    tensor: bool
+    pipeline: bool
+    context_with_tensor_or_pipeline: bool
+    ulysses: bool
+    hybrid: bool
+    kv_replication: bool
+    partial_recompute: bool
+    hsdp: bool
+
+    def runs(self, batch: LayoutBatch, architecture: Architecture) -> Mask:
+        """Return which layouts of a batch this framework can run.
+
+        An axis that a layout does not use (the ring's method without a ring) is not asked about.
+        """
+        mask = np.ones(len(batch), dtype=np.bool_)
+        for axis, allowed in self.values.items():
+            codes = [_code(axis, value) for value in allowed]
+            mask &= np.isin(getattr(batch, axis), codes) | ~_used(axis, batch)
+        uses = {
+            "tensor": batch.tp > 1,
+            "pipeline": batch.pp > 1,
+            "ulysses": batch.ulysses > 1,
+            "hybrid": (batch.ulysses > 1) & (batch.ring > 1),
+            "context_with_tensor_or_pipeline": (batch.cp > 1) & (batch.tp * batch.pp > 1),
+            "kv_replication": _replicates_kv(batch, architecture),
+            "partial_recompute": batch.recompute_layers > 0,
+            "hsdp": batch.dp_replicate > 1,
+        }
+        for ability, used in uses.items():
+            if not getattr(self, ability):
+                mask &= ~used
+        return mask
+
+
+@cache
+def frameworks() -> dict[str, Framework]:
+    """Return all frameworks by name."""
+    return {name: Framework.model_validate(entry) for name, entry in read_yaml(FILE).items()}
+
+
+def framework_names() -> tuple[str, ...]:
+    """Return what ``--framework`` accepts."""
+    return (ANY, UNRESTRICTED, *frameworks())
+
+
+def runnable(batch: LayoutBatch, architecture: Architecture, choice: str) -> Mask:
+    """Return which layouts run under a choice of framework.
+
+    Raises
+    ------
+    SpecError
+        If there is no such framework.
+    """
+    if choice == UNRESTRICTED:
+        return np.ones(len(batch), dtype=np.bool_)
+    if choice == ANY:
+        masks = [framework.runs(batch, architecture) for framework in frameworks().values()]
+        return np.logical_or.reduce(masks)
+    if choice not in frameworks():
+        raise SpecError([unknown_name("--framework", choice, framework_names())])
+    return frameworks()[choice].runs(batch, architecture)
+
+
+def runs_in(batch: LayoutBatch, architecture: Architecture) -> list[list[str]]:
+    """Return for each layout the names of the frameworks that run it."""
+    masks = {name: f.runs(batch, architecture) for name, f in frameworks().items()}
+    return [[name for name, mask in masks.items() if mask[i]] for i in range(len(batch))]
+
+
+def _code(axis: str, value: int | str) -> int:
+    return int(NAMED_AXES[axis].from_label(str(value))) if axis in NAMED_AXES else int(value)
+
+
+def _used(axis: str, batch: LayoutBatch) -> Mask:
+    if axis in ("cp_method", "sequence_order"):
+        return batch.ring > 1
+    if axis == "cp_placement":
+        return (batch.ulysses > 1) & (batch.ring > 1)
+    if axis in ("schedule", "stage_split"):
+        return batch.pp > 1
+    if axis == "zero":
+        return batch.dp * batch.cp > 1
+    if axis == "rank_order":
+        return (batch.pp > 1) & (batch.dp > 1)
+    return np.ones(len(batch), dtype=np.bool_)
+
+
+def _replicates_kv(batch: LayoutBatch, architecture: Architecture) -> Mask:
+    fewest = min(kind.mixer.kv_heads for kind in architecture.kinds)
+    return (batch.ulysses > 1) & (batch.ulysses > np.maximum(fewest // batch.tp, 1))

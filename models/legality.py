@@ -1,0 +1,287 @@
+"""Which layouts are possible, and the sentence a user reads where one is not.
+
+Every rule is here and only here. A rule holds for any software; what a given framework can run is
+data (:mod:`models.framework`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.layout import CpMethod, Layout, LayoutBatch, Recompute, Schedule, SequenceOrder, StageSplit
+from topologies.errors import Problem
+
+if TYPE_CHECKING:
+    from models.architecture import Architecture
+    from models.layout import Ints
+    from models.workload import Workload
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What layouts must suit: a model, a workload and a number of accelerators."""
+
+    architecture: Architecture
+    workload: Workload
+    gpus: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One condition on a layout.
+
+    Parameters
+    ----------
+    axis
+        The axis to name when it does not hold.
+    holds
+        Which layouts of a batch satisfy it.
+    mend
+        What to do about one that does not.
+    """
+
+    axis: str
+    holds: Callable[[LayoutBatch, Job], Mask]
+    mend: Callable[[Layout, Job], str]
+
+
+def legal(batch: LayoutBatch, job: Job, refused: Counter[str] | None = None) -> Mask:
+    """Return which layouts satisfy every rule.
+
+    Parameters
+    ----------
+    batch
+        The layouts.
+    job
+        What they must suit.
+    refused
+        Counts, by axis, the layouts that each rule is the first to turn away.
+    """
+    return _hold(RULES, batch, job, refused)
+
+
+def mesh_legal(batch: LayoutBatch, job: Job, refused: Counter[str] | None = None) -> Mask:
+    """Return which meshes (tp, ulysses, ring, pp, dp) some layout could satisfy every rule with."""
+    return _hold(MESH_RULES, batch, job, refused)
+
+
+def options_legal(batch: LayoutBatch, job: Job, refused: Counter[str] | None = None) -> Mask:
+    """Return which layouts satisfy the rules that :func:`mesh_legal` does not ask."""
+    return _hold(OPTION_RULES, batch, job, refused)
+
+
+def _hold(
+    rules: tuple[Rule, ...], batch: LayoutBatch, job: Job, refused: Counter[str] | None
+) -> Mask:
+    mask = np.ones(len(batch), dtype=np.bool_)
+    for rule in rules:
+        holds = rule.holds(batch, job)
+        if refused is not None:
+            refused[rule.axis] += int((mask & ~holds).sum())
+        mask &= holds
+    return mask
+
+
+def problems(layout: Layout, job: Job) -> list[Problem]:
+    """Return a sentence for every rule that one layout breaks."""
+    batch = LayoutBatch.of([layout])
+    broken = [rule for rule in RULES if not rule.holds(batch, job)[0]]
+    return [
+        Problem(f"--{rule.axis.replace('_', '-')}", _shown(layout, rule.axis), rule.mend(layout, job))
+        for rule in broken
+    ]
+
+
+def _shown(layout: Layout, axis: str) -> object:
+    return layout.to_dict().get(axis, getattr(layout, axis, "?"))
+
+
+def _heads(job: Job) -> set[tuple[int, int]]:
+    return {(kind.mixer.heads, kind.mixer.kv_heads) for kind in job.architecture.kinds}
+
+
+def _windowed(job: Job) -> bool:
+    return any(
+        kind.mixer.window is not None and kind.mixer.window < job.workload.seq_len
+        for kind in job.architecture.kinds
+    )
+
+
+def _every(conditions: list[Mask], like: Ints) -> Mask:
+    return np.logical_and.reduce([np.ones(like.shape, dtype=np.bool_), *conditions])
+
+
+def _divides_either_way(first: Ints | int, second: Ints) -> Mask:
+    return (first % second == 0) | (second % first == 0)
+
+
+def _kv_after_tp(kv_heads: int, batch: LayoutBatch) -> Ints:
+    return np.maximum(kv_heads // batch.tp, 1)
+
+
+def _chunks(batch: LayoutBatch) -> Ints:
+    """Return pieces a sequence is cut into: two per rank where the ring is zigzag."""
+    pairs = (batch.ring > 1) & (batch.sequence_order == SequenceOrder.ZIGZAG)
+    return batch.cp * np.where(pairs, 2, 1)
+
+
+def _chunks_of(layout: Layout) -> int:
+    return int(_chunks(LayoutBatch.of([layout]))[0])
+
+
+def _micro_batches(batch: LayoutBatch, job: Job) -> Ints:
+    return batch.micro_batches(job.workload.global_batch)
+
+
+#: Conditions on the degrees alone.
+MESH_RULES: tuple[Rule, ...] = (
+    Rule(
+        "dp",
+        lambda b, job: b.gpus == job.gpus,
+        lambda x, job: (
+            f"dp x tp x pp x ulysses x ring is {x.gpus}, and the cluster has {job.gpus}; "
+            f"with the other axes as they are use --dp {max(job.gpus * x.dp // x.gpus, 1)}"
+            if job.gpus * x.dp % x.gpus == 0
+            else f"dp x tp x pp x ulysses x ring is {x.gpus}, and the cluster has {job.gpus}"
+        ),
+    ),
+    Rule(
+        "tp",
+        lambda b, job: _every([heads % b.tp == 0 for heads, _ in _heads(job)], b.tp),
+        lambda _, job: f"must divide the {min(_heads(job))[0]} attention heads",
+    ),
+    Rule(
+        "tp",
+        lambda b, job: _every([_divides_either_way(kv, b.tp) for _, kv in _heads(job)], b.tp),
+        lambda _, job: f"must divide, or be a multiple of, the {min(_heads(job))[1]} key/value heads",
+    ),
+    Rule(
+        "tp",
+        lambda b, job: _every(
+            [k.mlp.intermediate % b.tp == 0 for k in job.architecture.kinds], b.tp
+        ),
+        lambda _, job: f"must divide the MLP width {job.architecture.kinds[0].mlp.intermediate}",
+    ),
+    Rule(
+        "ulysses",
+        lambda b, job: _every(
+            [(heads // b.tp) % b.ulysses == 0 for heads, _ in _heads(job)], b.tp
+        ),
+        lambda x, job: (
+            f"must divide the {min(_heads(job))[0] // x.tp} attention heads that tp {x.tp} leaves; "
+            "lower it, or move part of it to --ring"
+        ),
+    ),
+    Rule(
+        "ulysses",
+        lambda b, job: _every(
+            [_divides_either_way(_kv_after_tp(kv, b), b.ulysses) for _, kv in _heads(job)], b.tp
+        ),
+        lambda x, job: (
+            f"must divide, or be a multiple of, the {max(min(_heads(job))[1] // x.tp, 1)} key/value "
+            f"heads that tp {x.tp} leaves"
+        ),
+    ),
+)
+#: Conditions on the degrees together with the other axes.
+OPTION_RULES: tuple[Rule, ...] = (
+    Rule(
+        "ring",
+        lambda b, job: job.workload.seq_len % _chunks(b) == 0,
+        lambda x, job: (
+            f"cuts {job.workload.seq_len} tokens into {_chunks_of(x)} pieces (two per rank where "
+            f"zigzag): pad to {-(-job.workload.seq_len // _chunks_of(x)) * _chunks_of(x)} tokens"
+        ),
+    ),
+    Rule(
+        "tp_sp",
+        lambda b, job: (b.tp_sp == 0) | (job.workload.seq_len % (b.cp * b.tp) == 0),
+        lambda x, job: f"needs sequences of a multiple of cp x tp = {x.cp * x.tp} tokens",
+    ),
+    Rule(
+        "tp_sp",
+        lambda b, _: (b.tp_sp == 0) | (b.tp > 1),
+        lambda *_: "shards over tensor-parallel ranks: use --tp 2 or more, or leave it out",
+    ),
+    Rule(
+        "pp",
+        lambda b, job: b.pp * b.vp <= len(job.architecture.layers),
+        lambda x, job: (
+            f"pp x vp is {x.pp * x.vp}, and there are {len(job.architecture.layers)} layers"
+        ),
+    ),
+    Rule(
+        "stage_split",
+        lambda b, job: (b.stage_split != StageSplit.EVEN)
+        | (len(job.architecture.layers) % (b.pp * b.vp) == 0),
+        lambda x, job: (
+            f"{len(job.architecture.layers)} layers do not divide into {x.pp * x.vp} stages; "
+            "use --stage-split balanced"
+        ),
+    ),
+    Rule(
+        "micro_batch",
+        lambda b, job: job.workload.global_batch % (b.dp * b.micro_batch) == 0,
+        lambda x, job: (
+            f"dp x micro-batch = {x.dp * x.micro_batch} must divide "
+            f"--global-batch {job.workload.global_batch}"
+        ),
+    ),
+    Rule(
+        "vp",
+        lambda b, _: (b.vp > 1) == (b.schedule == Schedule.INTERLEAVED),
+        lambda *_: "more than one model chunk per rank is the interleaved schedule, and the reverse",
+    ),
+    Rule(
+        "schedule",
+        lambda b, _: (b.schedule != Schedule.INTERLEAVED) | (b.pp > 1),
+        lambda *_: "interleaving needs --pp 2 or more",
+    ),
+    Rule(
+        "schedule",
+        lambda b, job: (b.schedule != Schedule.INTERLEAVED) | (_micro_batches(b, job) % b.pp == 0),
+        lambda x, job: (
+            f"interleaving needs micro-batches per step ({job.workload.global_batch // x.dp} / "
+            f"{x.micro_batch}) in multiples of pp = {x.pp}"
+        ),
+    ),
+    Rule(
+        "dp_replicate",
+        lambda b, _: b.dp % b.dp_replicate == 0,
+        lambda x, _: f"must divide dp = {x.dp}",
+    ),
+    Rule(
+        "dp_replicate",
+        lambda b, _: (b.dp_replicate == 1) | (b.zero >= 1),
+        lambda *_: "replicates shards: use --zero 1, 2 or 3",
+    ),
+    Rule(
+        "cp_method",
+        lambda b, _: (b.cp_method != CpMethod.ALL_GATHER) | (b.ulysses == 1),
+        lambda *_: "gathered keys and values do not combine with Ulysses; use p2p",
+    ),
+    Rule(
+        "ring",
+        lambda b, job: np.full(len(b), not _windowed(job))
+        | (b.ring == 1)
+        | (b.cp_method == CpMethod.ALL_GATHER),
+        lambda *_: (
+            "sliding-window layers do not run on a p2p ring; use --ulysses or --cp-method all-gather"
+        ),
+    ),
+    Rule(
+        "recompute_layers",
+        lambda b, job: (b.recompute_layers == 0)
+        | ((b.recompute == Recompute.FULL) & (b.recompute_layers <= len(job.architecture.layers))),
+        lambda *_: "a number of layers goes with --recompute full, and is at most all of them",
+    ),
+)
+RULES = MESH_RULES + OPTION_RULES

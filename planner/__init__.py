@@ -1,0 +1,1 @@
+"""What to choose: scenarios, the space of layouts, exact search, plans and why."""

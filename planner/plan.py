@@ -1,0 +1,198 @@
+"""A plan: one layout with its estimate; and the answer to a search: ranked plans."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from models.layout import Layout
+
+HOUR_S = 3600.0
+#: Training costs are quoted per this many tokens.
+QUOTED_TOKENS = 1e12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenances:
+    """Where an estimate's numbers come from.
+
+    Parameters
+    ----------
+    model, accelerator, cluster, profile
+        Source of the architecture, of the device's peak, names of cluster and profile.
+    assumed
+        Parameters that nothing measured backs.
+    """
+
+    model: str
+    accelerator: str
+    cluster: str
+    profile: str
+    assumed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """One layout and what it costs.
+
+    Parameters
+    ----------
+    layout
+        How the job is cut.
+    step_time_s, interval_s
+        One optimizer step, and its 10th and 90th percentile.
+    tokens_per_s_per_gpu, tflops_per_gpu, mfu
+        Throughput and utilisation; causal attention counted as half, no recomputation.
+    mfu_full_attention
+        Utilisation with attention counted unmasked.
+    fits
+        Whether the fullest rank's memory is within the capacity.
+    memory_bytes, memory_interval_bytes, memory_stage, capacity_bytes
+        The bill of the fullest rank by line, the interval of its total, that rank's pipeline
+        position, and what a device offers.
+    time_s
+        The step by what it goes into.
+    runs_in
+        Frameworks that can run the layout.
+    gpus, tokens_per_step
+        Accelerators, and tokens of one step.
+    price_usd_per_hour, power_W
+        Of one accelerator, where known.
+    """
+
+    layout: Layout
+    step_time_s: float
+    interval_s: tuple[float, float]
+    tokens_per_s_per_gpu: float
+    tflops_per_gpu: float
+    mfu: float
+    mfu_full_attention: float
+    fits: bool
+    memory_bytes: dict[str, float]
+    memory_interval_bytes: tuple[float, float]
+    memory_stage: int
+    capacity_bytes: float
+    time_s: dict[str, float]
+    runs_in: tuple[str, ...]
+    gpus: int
+    tokens_per_step: int
+    price_usd_per_hour: float | None
+    power_W: float | None
+    provenance: Provenances
+
+    @property
+    def memory_total_bytes(self) -> float:
+        """The fullest rank's memory."""
+        return sum(self.memory_bytes.values())
+
+    @property
+    def exposed_s(self) -> float:
+        """Communication that nothing hides."""
+        return sum(self.time_s[axis] for axis in ("tp", "cp", "pp", "dp"))
+
+    @property
+    def bubble_fraction(self) -> float:
+        """Share of the step that pipeline ranks wait for each other."""
+        return self.time_s["bubble"] / self.step_time_s
+
+    @property
+    def cost_usd_per_step(self) -> float | None:
+        """Price of one step, where the catalogue has a price."""
+        if self.price_usd_per_hour is None:
+            return None
+        return self.price_usd_per_hour * self.gpus * self.step_time_s / HOUR_S
+
+    @property
+    def energy_J_per_step(self) -> float | None:
+        """Energy of one step at full board power, where the catalogue has it."""
+        return None if self.power_W is None else self.power_W * self.gpus * self.step_time_s
+
+    def per_quoted_tokens(self, per_step: float | None) -> float | None:
+        """Return a per-step figure per 10^12 tokens."""
+        return None if per_step is None else per_step * QUOTED_TOKENS / self.tokens_per_step
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as documented JSON values; see README, *JSON output*."""
+        cost, energy = self.cost_usd_per_step, self.energy_J_per_step
+        return {
+            "layout": {**self.layout.to_dict(), "cp": self.layout.cp, "gpus": self.gpus},
+            "step_time_s": self.step_time_s,
+            "interval_s": list(self.interval_s),
+            "tokens_per_s_per_gpu": self.tokens_per_s_per_gpu,
+            "tflops_per_gpu": self.tflops_per_gpu,
+            "mfu": self.mfu,
+            "mfu_full_attention": self.mfu_full_attention,
+            "fits": self.fits,
+            "memory_bytes": {**self.memory_bytes, "total": self.memory_total_bytes},
+            "memory_interval_bytes": list(self.memory_interval_bytes),
+            "memory_stage": self.memory_stage,
+            "capacity_bytes": self.capacity_bytes,
+            "time_s": self.time_s,
+            "exposed_communication_s": self.exposed_s,
+            "bubble_fraction": self.bubble_fraction,
+            "runs_in": list(self.runs_in),
+            "cost_usd_per_step": cost,
+            "cost_usd_per_1e12_tokens": self.per_quoted_tokens(cost),
+            "energy_J_per_step": energy,
+            "energy_J_per_1e12_tokens": self.per_quoted_tokens(energy),
+            "provenance": asdict(self.provenance),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchCounts:
+    """How much of the space was looked at.
+
+    Parameters
+    ----------
+    legal
+        Layouts that satisfy every rule and that the framework runs.
+    fit
+        Those whose fullest rank fits in memory.
+    costed
+        Those for which every figure was computed; the others were pruned by memory.
+    seconds
+        Wall time of the search.
+    """
+
+    legal: int
+    fit: int
+    costed: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanSet:
+    """The answer to a search.
+
+    Parameters
+    ----------
+    plans
+        The best layout of each mesh, fastest first.
+    search
+        How much was looked at.
+    notes
+        What binds, whether sequence parallelism pays, what would fit: sentences.
+    smallest
+        When nothing fits: the layout that needs the least memory.
+    """
+
+    plans: tuple[Plan, ...]
+    search: SearchCounts
+    notes: tuple[str, ...] = field(default=())
+    smallest: Plan | None = None
+
+    @property
+    def best(self) -> Plan | None:
+        """The fastest plan, or None if nothing fits."""
+        return self.plans[0] if self.plans else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the answer as documented JSON values."""
+        return {
+            "plans": [plan.to_dict() for plan in self.plans],
+            "search": asdict(self.search),
+            "notes": list(self.notes),
+            "smallest": self.smallest.to_dict() if self.smallest else None,
+        }

@@ -1,0 +1,182 @@
+"""A question to the planner: model, cluster and workload, ready to be evaluated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from models.catalogue import load_architecture
+from models.compute import Device
+from models.framework import runs_in
+from models.legality import Job, problems
+from models.memory import LINES, capacity_bytes, memory_bill
+from models.prepared import Prepared
+from models.profile import load_profile
+from models.training import P90, PARTS, rates, step_time
+from models.workload import Workload
+from planner.plan import Plan, Provenances
+from topologies.catalogue import load_cluster
+from topologies.errors import SpecError, raise_if_any
+from topologies.fabric import Fabric
+from topologies.figure import Provenance
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from models.architecture import Architecture
+    from models.layout import Layout, LayoutBatch
+    from topologies.cluster import Cluster
+    from topologies.errors import Problem
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A model on a cluster with a workload.
+
+    Parameters
+    ----------
+    architecture, cluster, workload
+        What to train, on what, how much per step.
+    """
+
+    architecture: Architecture
+    cluster: Cluster
+    workload: Workload
+
+    @classmethod
+    def load(
+        cls,
+        model: str,
+        cluster: str,
+        *,
+        seq_len: int,
+        global_batch: int,
+        gpus: int | None = None,
+        precision: str = "bf16",
+    ) -> Scenario:
+        """Return the scenario of names or files and numbers.
+
+        Raises
+        ------
+        SpecError
+            With every problem of all of them together.
+        """
+        found: list[Problem] = []
+        workload = Workload(seq_len=seq_len, global_batch=global_batch, precision=precision)
+        found += workload.problems()
+        architecture = _collected(lambda: load_architecture(model), found)
+        loaded = _collected(lambda: load_cluster(cluster, gpus), found)
+        raise_if_any(found)
+        if architecture is None or loaded is None:
+            raise SpecError(found)
+        return cls(architecture, loaded, workload)
+
+    @property
+    def job(self) -> Job:
+        """What layouts must suit."""
+        return Job(
+            architecture=self.architecture,
+            workload=self.workload,
+            gpus=self.cluster.accelerators,
+        )
+
+    @cached_property
+    def device(self) -> Device:
+        """The accelerator with its profile."""
+        accelerator = self.cluster.accelerator
+        return Device(accelerator, load_profile(accelerator.name))
+
+    @cached_property
+    def fabric(self) -> Fabric:
+        """The cluster's links."""
+        return Fabric(self.cluster)
+
+    @property
+    def capacity_bytes(self) -> float:
+        """Memory of one device that a job may use."""
+        return capacity_bytes(self.device.accelerator, self.device.profile)
+
+    def check(self, layout: Layout) -> None:
+        """Raise if a layout is impossible here.
+
+        Raises
+        ------
+        SpecError
+            With a sentence for every rule it breaks.
+        """
+        raise_if_any(problems(layout, self.job))
+
+    def evaluate(self, batch: LayoutBatch) -> list[Plan]:
+        """Return the full estimate of every layout of a (small) batch."""
+        prepared = Prepared.of(self.architecture, self.workload, batch)
+        bill = memory_bill(prepared, self.device.profile)
+        time = step_time(prepared, self.device, self.fabric)
+        rate = rates(prepared, time.total, self.device)
+        runs = runs_in(batch, self.architecture)
+        memory_spread = self.device.profile.memory_spread.value * P90
+        plans = []
+        for i in range(len(batch)):
+            total = float(bill.total[i])
+            step = float(time.total[i])
+            plans.append(
+                Plan(
+                    layout=batch.layout(i),
+                    step_time_s=step,
+                    interval_s=(float(time.low[i]), float(time.high[i])),
+                    tokens_per_s_per_gpu=float(rate.tokens_per_s_per_gpu[i]),
+                    tflops_per_gpu=float(rate.tflops_per_gpu[i]),
+                    mfu=float(rate.mfu[i]),
+                    mfu_full_attention=float(rate.mfu_full_attention[i]),
+                    fits=total <= self.capacity_bytes,
+                    memory_bytes={line: float(getattr(bill, line)[i]) for line in LINES},
+                    memory_interval_bytes=(
+                        total * float(np.exp(-memory_spread)),
+                        total * float(np.exp(memory_spread)),
+                    ),
+                    memory_stage=int(bill.stage[i]),
+                    capacity_bytes=self.capacity_bytes,
+                    time_s={part: float(getattr(time, part)[i]) for part in PARTS},
+                    runs_in=tuple(runs[i]),
+                    gpus=self.cluster.accelerators,
+                    tokens_per_step=self.workload.tokens_per_step,
+                    price_usd_per_hour=self._figure("price_usd_per_hour"),
+                    power_W=self._figure("power_W"),
+                    provenance=self.provenance,
+                )
+            )
+        return plans
+
+    @cached_property
+    def provenance(self) -> Provenances:
+        """Where the numbers of this scenario come from, and which nothing backs."""
+        tiers = [
+            f"{tier.name}.{name}"
+            for tier in self.cluster.tiers
+            for name in ("Bps", "peer_Bps", "usable_fraction", "latency_s")
+            if getattr(tier, name).kind is Provenance.ASSUMED
+        ]
+        profile = self.device.profile
+        return Provenances(
+            model=self.architecture.source,
+            accelerator=self.cluster.accelerator.bf16_flops.source,
+            cluster=self.cluster.name,
+            profile=profile.name,
+            assumed=tuple(profile.assumed() + tiers),
+        )
+
+    def _figure(self, name: str) -> float | None:
+        figure = getattr(self.cluster.accelerator, name)
+        return None if figure is None else float(figure)
+
+
+def _collected(load: Callable[[], _T], found: list[Problem]) -> _T | None:
+    try:
+        return load()
+    except SpecError as error:
+        found += error.problems
+        return None
