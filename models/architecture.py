@@ -118,7 +118,9 @@ class Layer:
         """Return all parameters of the layer."""
         mixers = (self.mixer, self.mlp)
         matrices = sum(part.matrix_params(hidden) for part in mixers)
-        return matrices + sum(part.small_params(hidden) for part in mixers) + self.norm_params(hidden)
+        return (
+            matrices + sum(part.small_params(hidden) for part in mixers) + self.norm_params(hidden)
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -14,7 +14,6 @@ from models.tensor_parallel import column_input, gather_again, row_output
 
 if TYPE_CHECKING:
     from models.architecture import Layer
-    from models.layout import Array
     from models.shape import Shapes
 
 BF16 = 2.0
@@ -47,9 +46,17 @@ class AttentionWork:
         project, _ = self._projections()
         output, _ = self._output()
         return (
-            *(norm, *gather, *project, *self._heads(0), into, *self._pack(), *blocks),
+            norm,
+            *gather,
+            *project,
+            *self._heads(0),
+            into,
+            *self._pack(),
+            *blocks,
             *self._core(backward=False),
-            *(out, *output, *row_output("attention", self.hidden, self.shapes, forward=True)),
+            out,
+            *output,
+            *row_output("attention", self.hidden, self.shapes, forward=True),
             *self._after(0),
         )
 
@@ -64,8 +71,17 @@ class AttentionWork:
         return (
             *self._after(1),
             *row_output("attention", self.hidden, self.shapes, forward=False),
-            *(*output, out, *blocks, *self._core(backward=True), into, *self._pack()),
-            *(*self._heads(1), *gather_again(gather, self.shapes), *project, *scatter, norm),
+            *output,
+            out,
+            *blocks,
+            *self._core(backward=True),
+            into,
+            *self._pack(),
+            *self._heads(1),
+            *gather_again(gather, self.shapes),
+            *project,
+            *scatter,
+            norm,
         )
 
     def _projections(self) -> tuple[tuple[Compute, ...], tuple[Compute, ...]]:
@@ -80,7 +96,11 @@ class AttentionWork:
         """Rotary embedding and head norms."""
         ops = []
         if self.layer.mixer.qk_norm:
-            ops.append(elementwise("head norms", f"{self.layer.norm}_norm", self.shapes, self.rotated)[phase])
+            ops.append(
+                elementwise("head norms", f"{self.layer.norm}_norm", self.shapes, self.rotated)[
+                    phase
+                ]
+            )
         if self.layer.mixer.rotary:
             ops.append(elementwise("rotary", "rotary", self.shapes, self.rotated)[phase])
         return tuple(ops)
@@ -93,8 +113,8 @@ class AttentionWork:
 
     def _core(self, *, backward: bool) -> tuple[Compute, ...]:
         mixer, shapes = self.layer.mixer, self.shapes
-        pairs = sequence_parallel.causal_pairs(shapes.seq_len, mixer.window)
-        pairs = shapes.micro_batch * pairs / shapes.ring
+        whole = sequence_parallel.causal_pairs(shapes.seq_len, mixer.window)
+        pairs = shapes.micro_batch * whole / shapes.ring
         heads = sequence_parallel.query_heads(mixer, shapes)
         flop = 4.0 * mixer.head_dim * heads * pairs
         flop = flop * sequence_parallel.busiest_over_mean(mixer, shapes)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from models.architecture import Architecture
 from models.hf_config import architecture_from_config
 from topologies.errors import Problem, SpecError, unknown_name
+
+if TYPE_CHECKING:
+    from models.architecture import Architecture
 
 CONFIGS = Path(__file__).parent / "data" / "configs"
 #: Real configs are a few kilobytes; a larger file is something else.

@@ -39,7 +39,8 @@ class Device:
         if op.kind is Kind.MEMORY:
             return streaming + floor
         rate = self._product_rate(op) if op.kind is Kind.GEMM else self._attention_rate(op)
-        return np.maximum(op.flop / rate, streaming) + floor
+        busy: Array = np.maximum(op.flop / rate, streaming)
+        return busy + floor
 
     @property
     def streaming_Bps(self) -> float:
@@ -48,7 +49,8 @@ class Device:
 
     def host_bound(self, device_s: Array, launches: Array) -> Array:
         """Return the time of a run of kernels, never below what the host needs to start them."""
-        return np.maximum(device_s, launches * self.profile.host_launch_s.value)
+        time: Array = np.maximum(device_s, launches * self.profile.host_launch_s.value)
+        return time
 
     def _product_rate(self, op: Compute) -> Array:
         profile = self.profile

@@ -93,7 +93,7 @@ class DataParallelClock:
 
     def _left(self, time: Array, room: Array, layers: Array) -> Array:
         """Return what of `time` is exposed: one layer's share, and what does not fit in `room`."""
-        hidden = np.minimum(time * (1.0 - 1.0 / layers), room)
+        hidden: Array = np.minimum(time * (1.0 - 1.0 / layers), room)
         return time - hidden + hidden * self.steal
 
     def _reduce(self, params: Array) -> Array:

@@ -106,8 +106,10 @@ def runnable(batch: LayoutBatch, architecture: Architecture, choice: str) -> Mas
     if choice == UNRESTRICTED:
         return np.ones(len(batch), dtype=np.bool_)
     if choice == ANY:
-        masks = [framework.runs(batch, architecture) for framework in frameworks().values()]
-        return np.logical_or.reduce(masks)
+        mask = np.zeros(len(batch), dtype=np.bool_)
+        for framework in frameworks().values():
+            mask |= framework.runs(batch, architecture)
+        return mask
     if choice not in frameworks():
         raise SpecError([unknown_name("--framework", choice, framework_names())])
     return frameworks()[choice].runs(batch, architecture)

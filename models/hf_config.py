@@ -8,7 +8,7 @@ type that is not listed in :data:`FAMILIES` is refused by name, never guessed at
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from models.architecture import Architecture, Attention, Layer, Mlp
 from topologies.errors import Problem, raise_if_any, unknown_name
@@ -74,7 +74,7 @@ class Family:
     out_bias: bool = False
     qk_norm: bool = False
     norm: NormKind = "rms"
-    norms: int = 2
+    norms: Literal[2, 4] = 2
     gated: bool = True
     mlp_bias: bool = False
     tied: bool = False
@@ -96,7 +96,9 @@ def _when_asked(reader: ConfigReader, layers: int) -> list[int | None]:
     if "layer_types" in reader.config:
         return _by_layer_types(reader, layers)
     full = reader.whole("max_window_layers", default=28)
-    return [None if layer < full else reader.config.get("sliding_window") for layer in range(layers)]
+    return [
+        None if layer < full else reader.config.get("sliding_window") for layer in range(layers)
+    ]
 
 
 def _by_pattern(default_period: int) -> Callable[[ConfigReader, int], list[int | None]]:
@@ -203,16 +205,16 @@ def _layers(reader: ConfigReader, family: Family, hidden: int) -> tuple[Layer, .
     count = reader.whole("num_hidden_layers", "n_layer", most=LARGEST_LAYERS)
     mlp = _mlp(reader, family, hidden)
     windows = family.windows(reader, count) if family.windows else [None] * count
-    mixers = {window: _attention(reader, family, hidden, window) for window in dict.fromkeys(windows)}
-    norms = 4 if family.norms == 4 else 2
+    mixers = {
+        window: _attention(reader, family, hidden, window) for window in dict.fromkeys(windows)
+    }
     return tuple(
-        Layer(mixer=mixers[window], mlp=mlp, norm=family.norm, norms=norms) for window in windows
+        Layer(mixer=mixers[window], mlp=mlp, norm=family.norm, norms=family.norms)
+        for window in windows
     )
 
 
-def _attention(
-    reader: ConfigReader, family: Family, hidden: int, window: int | None
-) -> Attention:
+def _attention(reader: ConfigReader, family: Family, hidden: int, window: int | None) -> Attention:
     heads = reader.whole("num_attention_heads", "n_head")
     kv_heads = reader.whole("num_key_value_heads", default=heads)
     if heads % kv_heads:

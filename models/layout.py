@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Array = NDArray[np.float64]
+    Array = NDArray[np.floating[Any]]
     Ints = NDArray[np.int32]
+    Bools = NDArray[np.bool_]
 
 
 class Named(IntEnum):
@@ -183,7 +184,7 @@ class Layout:
         degrees = [("dp", self.dp), ("tp", self.tp), ("pp", self.pp)]
         degrees += [("ulysses", self.ulysses), ("ring", self.ring), ("vp", self.vp)]
         shown = [f"{name}{value}" for name, value in degrees if value > 1] or ["1 GPU"]
-        return " ".join([*shown, f"mb{self.micro_batch}", f"zero{self.zero}"])
+        return " ".join([*shown, f"mb{self.micro_batch}"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,9 +256,7 @@ class LayoutBatch:
     @classmethod
     def concatenate(cls, batches: Sequence[LayoutBatch]) -> LayoutBatch:
         """Return the layouts of several batches, one after another."""
-        return cls(
-            **{name: np.concatenate([getattr(b, name) for b in batches]) for name in AXES}
-        )
+        return cls(**{name: np.concatenate([getattr(b, name) for b in batches]) for name in AXES})
 
 
 #: Names of all axes, in the order of the fields.

@@ -6,18 +6,27 @@ data (:mod:`models.framework`).
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.layout import CpMethod, Layout, LayoutBatch, Recompute, Schedule, SequenceOrder, StageSplit
+from models.layout import (
+    CpMethod,
+    Layout,
+    LayoutBatch,
+    Recompute,
+    Schedule,
+    SequenceOrder,
+    StageSplit,
+)
 from topologies.errors import Problem
 
 if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Callable
+
     from models.architecture import Architecture
     from models.layout import Ints
     from models.workload import Workload
@@ -95,7 +104,9 @@ def problems(layout: Layout, job: Job) -> list[Problem]:
     batch = LayoutBatch.of([layout])
     broken = [rule for rule in RULES if not rule.holds(batch, job)[0]]
     return [
-        Problem(f"--{rule.axis.replace('_', '-')}", _shown(layout, rule.axis), rule.mend(layout, job))
+        Problem(
+            f"--{rule.axis.replace('_', '-')}", _shown(layout, rule.axis), rule.mend(layout, job)
+        )
         for rule in broken
     ]
 
@@ -116,11 +127,15 @@ def _windowed(job: Job) -> bool:
 
 
 def _every(conditions: list[Mask], like: Ints) -> Mask:
-    return np.logical_and.reduce([np.ones(like.shape, dtype=np.bool_), *conditions])
+    mask = np.ones(like.shape, dtype=np.bool_)
+    for condition in conditions:
+        mask &= condition
+    return mask
 
 
 def _divides_either_way(first: Ints | int, second: Ints) -> Mask:
-    return (first % second == 0) | (second % first == 0)
+    either: Mask = (first % second == 0) | (second % first == 0)
+    return either
 
 
 def _kv_after_tp(kv_heads: int, batch: LayoutBatch) -> Ints:
@@ -161,7 +176,9 @@ MESH_RULES: tuple[Rule, ...] = (
     Rule(
         "tp",
         lambda b, job: _every([_divides_either_way(kv, b.tp) for _, kv in _heads(job)], b.tp),
-        lambda _, job: f"must divide, or be a multiple of, the {min(_heads(job))[1]} key/value heads",
+        lambda _, job: (
+            f"must divide, or be a multiple of, the {min(_heads(job))[1]} key/value heads"
+        ),
     ),
     Rule(
         "tp",
@@ -172,9 +189,7 @@ MESH_RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "ulysses",
-        lambda b, job: _every(
-            [(heads // b.tp) % b.ulysses == 0 for heads, _ in _heads(job)], b.tp
-        ),
+        lambda b, job: _every([(heads // b.tp) % b.ulysses == 0 for heads, _ in _heads(job)], b.tp),
         lambda x, job: (
             f"must divide the {min(_heads(job))[0] // x.tp} attention heads that tp {x.tp} leaves; "
             "lower it, or move part of it to --ring"
@@ -186,8 +201,8 @@ MESH_RULES: tuple[Rule, ...] = (
             [_divides_either_way(_kv_after_tp(kv, b), b.ulysses) for _, kv in _heads(job)], b.tp
         ),
         lambda x, job: (
-            f"must divide, or be a multiple of, the {max(min(_heads(job))[1] // x.tp, 1)} key/value "
-            f"heads that tp {x.tp} leaves"
+            f"must divide, or be a multiple of, the {max(min(_heads(job))[1] // x.tp, 1)} "
+            f"key/value heads that tp {x.tp} leaves"
         ),
     ),
 )
@@ -220,8 +235,9 @@ OPTION_RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "stage_split",
-        lambda b, job: (b.stage_split != StageSplit.EVEN)
-        | (len(job.architecture.layers) % (b.pp * b.vp) == 0),
+        lambda b, job: (
+            (b.stage_split != StageSplit.EVEN) | (len(job.architecture.layers) % (b.pp * b.vp) == 0)
+        ),
         lambda x, job: (
             f"{len(job.architecture.layers)} layers do not divide into {x.pp * x.vp} stages; "
             "use --stage-split balanced"
@@ -238,7 +254,9 @@ OPTION_RULES: tuple[Rule, ...] = (
     Rule(
         "vp",
         lambda b, _: (b.vp > 1) == (b.schedule == Schedule.INTERLEAVED),
-        lambda *_: "more than one model chunk per rank is the interleaved schedule, and the reverse",
+        lambda *_: (
+            "more than one model chunk per rank is the interleaved schedule, and the reverse"
+        ),
     ),
     Rule(
         "schedule",
@@ -270,17 +288,25 @@ OPTION_RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "ring",
-        lambda b, job: np.full(len(b), not _windowed(job))
-        | (b.ring == 1)
-        | (b.cp_method == CpMethod.ALL_GATHER),
+        lambda b, job: (
+            np.full(len(b), not _windowed(job))
+            | (b.ring == 1)
+            | (b.cp_method == CpMethod.ALL_GATHER)
+        ),
         lambda *_: (
-            "sliding-window layers do not run on a p2p ring; use --ulysses or --cp-method all-gather"
+            "sliding-window layers do not run on a p2p ring; "
+            "use --ulysses or --cp-method all-gather"
         ),
     ),
     Rule(
         "recompute_layers",
-        lambda b, job: (b.recompute_layers == 0)
-        | ((b.recompute == Recompute.FULL) & (b.recompute_layers <= len(job.architecture.layers))),
+        lambda b, job: (
+            (b.recompute_layers == 0)
+            | (
+                (b.recompute == Recompute.FULL)
+                & (b.recompute_layers <= len(job.architecture.layers))
+            )
+        ),
         lambda *_: "a number of layers goes with --recompute full, and is at most all of them",
     ),
 )

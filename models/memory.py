@@ -171,7 +171,7 @@ class _Ranks:
             kept += share * rank_sum(prepared, rank, self.spared, 0.0, 0.0)
         kept *= prepared.in_flight(stages.look_up(stages.position, cut, rank))
         logits = last * self.logits
-        working = np.maximum(self.layer_peak - logits, 0.0)
+        working: Array = np.maximum(self.layer_peak - logits, 0.0)
         return kept, logits, working, self.communication + last * self.gathered_head
 
     def _layer_peak(self) -> Array:
@@ -181,19 +181,23 @@ class _Ranks:
             work.working_bytes[:, None] + work.saved_bytes()[:, None] - _kept(work)
             for work in self.prepared.layers
         ]
-        return np.max(peaks, axis=0)[shape, mode]
+        peak: Array = np.max(peaks, axis=0)[shape, mode]
+        return peak
 
     def _communication(self) -> Array:
         shape = self.prepared.shape_index
-        buffers = np.max([work.buffer_bytes for work in self.prepared.layers], axis=0)
-        layer = np.max(self.prepared.parameters.layers, axis=0)
+        buffers: Array = np.max([work.buffer_bytes for work in self.prepared.layers], axis=0)
+        layer: Array = np.max(self.prepared.parameters.layers, axis=0)
         gathered = layer * (GATHERED_LAYERS * PARAMETER_BYTES + GRADIENT_BYTES)
-        return buffers[shape] + np.where(self.sharded, gathered[shape], 0.0)
+        total: Array = buffers[shape] + np.where(self.sharded, gathered[shape], 0.0)
+        return total
 
     def _context(self) -> Array:
         batch, profile = self.prepared.batch, self.profile
         axes = (batch.tp, batch.ulysses, batch.ring, batch.pp, batch.dp)
-        groups = sum((axis > 1).astype(float) for axis in axes)
+        groups = np.zeros(len(batch))
+        for axis in axes:
+            groups += axis > 1
         fixed = profile.context_bytes.value + profile.workspace_bytes.value
         return fixed + groups * profile.group_bytes.value
 

@@ -11,7 +11,6 @@ from models.tensor_parallel import column_input, gather_again, row_output
 
 if TYPE_CHECKING:
     from models.architecture import Layer
-    from models.layout import Array
     from models.shape import Shapes
 
 Operation = Compute | Communication
@@ -31,7 +30,11 @@ class MlpWork:
         up, _ = self._up()
         down, _ = self._down()
         return (
-            *(norm, *gather, *up, self._activation(0), *down),
+            norm,
+            *gather,
+            *up,
+            self._activation(0),
+            *down,
             *row_output("mlp", self.hidden, self.shapes, forward=True),
             *residual(self.layer, "mlp", self.hidden, self.shapes, 0),
         )
@@ -47,7 +50,12 @@ class MlpWork:
         return (
             *residual(self.layer, "mlp", self.hidden, self.shapes, 1),
             *row_output("mlp", self.hidden, self.shapes, forward=False),
-            *(*down, self._activation(1), *gather_again(gather, self.shapes), *up, *scatter, norm),
+            *down,
+            self._activation(1),
+            *gather_again(gather, self.shapes),
+            *up,
+            *scatter,
+            norm,
         )
 
     def _up(self) -> tuple[tuple[Compute, ...], tuple[Compute, ...]]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import reduce
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from models.layout import Array
 
 
@@ -158,16 +161,20 @@ class Work:
 
     def forward_flop(self) -> Array:
         """Return the FLOP of the forward pass on the busiest rank."""
-        return np.sum([op.flop for op in self.forward_compute()], axis=0)
+        return _sum(op.flop for op in self.forward_compute())
 
     def backward_flop(self) -> Array:
         """Return the FLOP of the backward pass on the busiest rank."""
-        return np.sum([op.flop for op in self.backward_compute()], axis=0)
+        return _sum(op.flop for op in self.backward_compute())
 
     def saved_bytes(self) -> Array:
         """Return bytes kept without recomputation."""
-        return np.sum([item.nbytes for item in self.saved], axis=0)
+        return _sum(item.nbytes for item in self.saved)
 
     def selective_bytes(self) -> Array:
         """Return bytes kept under selective recomputation."""
-        return np.sum([item.selective_nbytes for item in self.saved], axis=0)
+        return _sum(item.selective_nbytes for item in self.saved)
+
+
+def _sum(parts: Iterable[Array]) -> Array:
+    return reduce(np.add, parts)

@@ -41,7 +41,9 @@ def gemm(
     launches: Array | float,
 ) -> Compute:
     """Return one matrix product of ``rows x depth`` by ``depth x columns``."""
-    m, n, k = (np.broadcast_to(np.asarray(x, float), (len(shapes),)) for x in (rows, columns, depth))
+    m, n, k = (
+        np.broadcast_to(np.asarray(x, float), (len(shapes),)) for x in (rows, columns, depth)
+    )
     return Compute(
         name=name,
         kind=Kind.GEMM,

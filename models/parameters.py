@@ -40,9 +40,7 @@ class ParameterTable:
         norm = float(architecture.final_norm_params)
         untied = 0.0 if architecture.tied else 1.0
         return cls(
-            layers=tuple(
-                _layer(layer, architecture.hidden, tp) for layer in architecture.kinds
-            ),
+            layers=tuple(_layer(layer, architecture.hidden, tp) for layer in architecture.kinds),
             embedding=rows + positions,
             head=rows * untied + norm,
             tied_head=rows * (1.0 - untied),
@@ -56,4 +54,5 @@ def _layer(layer: Layer, hidden: int, tp: Array) -> Array:
     queries = mixer.q_width / tp
     attention = hidden * 2.0 * (queries + whole_heads)
     small = mixer.small_params(hidden) + layer.mlp.small_params(hidden) + layer.norm_params(hidden)
-    return attention + layer.mlp.matrix_params(hidden) / tp + small
+    total: Array = attention + layer.mlp.matrix_params(hidden) / tp + small
+    return total

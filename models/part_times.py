@@ -103,22 +103,27 @@ class PartClock:
         *,
         selective: bool = False,
     ) -> Spent:
-        shares = [(op, op.selective if selective else 1.0) for op in compute]
-        seconds = {op.name: self.device.seconds(op) * share for op, share in shares}
-        launches = sum(op.launches * share for op, share in shares)
-        kernels = self.device.host_bound(sum(seconds.values()), launches)
+        nothing = np.zeros_like(self.ring)
+        seconds: dict[str, Array] = {}
+        launches = kernels = nothing
+        for op in compute:
+            share = op.selective if selective else 1.0
+            time = self.device.seconds(op) * share
+            seconds[op.name] = seconds.get(op.name, nothing) + time
+            kernels, launches = kernels + time, launches + op.launches * share
+        kernels = self.device.host_bound(kernels, launches)
         waiting: dict[tuple[str, Axis], Array] = {}
         for sent in communication:
             key = (sent.hidden_by, sent.axis)
             share = sent.selective if selective else 1.0
-            waiting[key] = waiting.get(key, 0.0) + self.seconds(sent) * share
-        exposed = {Axis.TP: np.zeros_like(self.ring), "cp": np.zeros_like(self.ring)}
+            waiting[key] = waiting.get(key, nothing) + self.seconds(sent) * share
+        exposed = {"tp": nothing, "cp": nothing}
         for (hidden_by, axis), time in waiting.items():
             room = self._room(hidden_by, seconds)
-            place = Axis.TP if axis is Axis.TP else "cp"
+            place = "tp" if axis is Axis.TP else "cp"
             hidden = np.minimum(time, room)
             exposed[place] = exposed[place] + time - hidden + hidden * self._steal(axis)
-        return Spent(kernels, exposed[Axis.TP], exposed["cp"])
+        return Spent(kernels, exposed["tp"], exposed["cp"])
 
     def _room(self, hidden_by: str, seconds: dict[str, Array]) -> Array:
         """Return the compute time a communication may hide behind.

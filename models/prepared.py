@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from models.architecture import Architecture
-    from models.layout import Array, LayoutBatch
+    from models.layout import Array, Ints, LayoutBatch
     from models.operation import Work
     from models.workload import Workload
 
@@ -104,7 +104,7 @@ class Prepared:
             micro_batches=self.micro_batches[index],
         )
 
-    def with_recompute_layers(self, layers: NDArray[np.int64]) -> Prepared:
+    def with_recompute_layers(self, layers: Ints) -> Prepared:
         """Return the same layouts with other numbers of recomputed layers."""
         return replace(self, batch=self.batch.with_columns(recompute_layers=layers))
 

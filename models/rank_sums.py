@@ -1,4 +1,4 @@
-"""Sums over the parts of a pipeline rank: layers of each kind, and embedding and head at the ends."""
+"""Sums over the parts of a pipeline rank: its layers of each kind, and the two ends."""
 
 from __future__ import annotations
 

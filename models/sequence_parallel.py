@@ -90,9 +90,7 @@ def local_query_elements(attention: Attention, shapes: Shapes) -> Array:
 def exchanged_elements(attention: Attention, shapes: Shapes) -> tuple[Array, Array]:
     """Return elements of one rank in Ulysses' exchanges: of q, k and v together, and of o."""
     queries = shapes.tokens * attention.heads / shapes.tp * attention.head_dim
-    keys_values = (
-        2.0 * shapes.tokens * kv_heads_on_wire(attention, shapes) * attention.head_dim
-    )
+    keys_values = 2.0 * shapes.tokens * kv_heads_on_wire(attention, shapes) * attention.head_dim
     active = shapes.ulysses > 1
     return np.where(active, queries + keys_values, 0.0), np.where(active, queries, 0.0)
 

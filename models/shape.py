@@ -16,7 +16,7 @@ from models.layout import CpMethod, Kernels, Layout, LayoutBatch, SequenceOrder,
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from models.layout import Array
+    from models.layout import Array, Bools, Ints
     from models.workload import Workload
 
 #: Columns of a layout that a shape is made of, beside the strides of its groups.
@@ -104,19 +104,22 @@ class Shapes:
         return np.where(self.batch.tp_sp > 0, self.tp, 1.0)
 
     @property
-    def fused(self) -> NDArray[np.bool_]:
+    def fused(self) -> Bools:
         """Where the kernel set is the fused one."""
-        return self.batch.kernels == Kernels.FUSED
+        fused: Bools = self.batch.kernels == Kernels.FUSED
+        return fused
 
     @property
-    def gathers_kv(self) -> NDArray[np.bool_]:
+    def gathers_kv(self) -> Bools:
         """Where the ring axis gathers all keys and values instead of passing them on."""
-        return (self.batch.cp_method == CpMethod.ALL_GATHER) & (self.batch.ring > 1)
+        gathers: Bools = (self.batch.cp_method == CpMethod.ALL_GATHER) & (self.batch.ring > 1)
+        return gathers
 
     @property
-    def zigzag(self) -> NDArray[np.bool_]:
+    def zigzag(self) -> Bools:
         """Where each ring rank holds a pair of chunks from both ends of the sequence."""
-        return self.batch.sequence_order == SequenceOrder.ZIGZAG
+        zigzag: Bools = self.batch.sequence_order == SequenceOrder.ZIGZAG
+        return zigzag
 
     def pick(self, fused: Array | float, eager: Array | float) -> Array:
         """Return one value where kernels are fused and another where they are eager."""
@@ -128,7 +131,7 @@ class Shapes:
         return {"tp": all_strides.tp, "ulysses": all_strides.ulysses, "ring": all_strides.ring}
 
 
-def distinct(columns: list[NDArray[np.int64]]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def distinct(columns: list[Ints]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return positions of the distinct rows of some columns, and each row's place among them.
 
     Rows that repeat their neighbour are skipped before sorting: spaces are enumerated with shapes

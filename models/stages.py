@@ -56,9 +56,7 @@ class StageTable:
     position: Array
     multiplicity: Array
 
-    def look_up(
-        self, column: Array, cut: NDArray[np.intp], rank: int | NDArray[np.intp]
-    ) -> Array:
+    def look_up(self, column: Array, cut: NDArray[np.intp], rank: int | NDArray[np.intp]) -> Array:
         """Return a column of the table for each layout's cut, on one or on chosen kinds of rank."""
         if isinstance(rank, int):
             return column[:, rank].take(cut)
@@ -67,7 +65,7 @@ class StageTable:
     @property
     def width(self) -> int:
         """Most kinds of rank of any cut."""
-        return self.layers.shape[1]
+        return int(self.layers.shape[1])
 
     @classmethod
     def of(

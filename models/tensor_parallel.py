@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.kernel_set import EAGER, FUSED
+from models.kernel_set import FUSED
 from models.operation import Axis, Collective, Communication
 
 if TYPE_CHECKING:
@@ -82,7 +82,9 @@ def gather_again(gather: tuple[Communication, ...], shapes: Shapes) -> tuple[Com
     )
 
 
-def row_output(name: str, hidden: int, shapes: Shapes, *, forward: bool) -> tuple[Communication, ...]:
+def row_output(
+    name: str, hidden: int, shapes: Shapes, *, forward: bool
+) -> tuple[Communication, ...]:
     """Return how a row-parallel product's output is joined: reduced forward, gathered backward."""
     nbytes = shapes.tokens * hidden * BF16
     many = np.where(shapes.tp > 1, 1.0, 0.0)

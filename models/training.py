@@ -130,9 +130,7 @@ class StepClock:
         compute, recompute, tp, cp = (many * part for part in busy)
         pp = many * 2.0 * self._exposed_hop()
         bubble = np.maximum(pipeline - compute - recompute - tp - cp - pp, 0.0)
-        layers = prepared.stages.look_up(
-            prepared.stages.layers, prepared.stage_index, slowest
-        )
+        layers = prepared.stages.look_up(prepared.stages.layers, prepared.stage_index, slowest)
         data = DataParallelClock(prepared, self.device, self.fabric)
         each = forward.max(axis=0), backward.max(axis=0)
         parts = {
@@ -184,12 +182,11 @@ class StepClock:
         stages, cut = self.prepared.stages, self.prepared.stage_index
         both = forward + backward
         slowest = both.max(axis=0)
-        once = sum(
-            stages.look_up(stages.multiplicity, cut, rank) * both[rank]
-            for rank in range(stages.width)
-        )
-        steady = many * slowest + (once - slowest) / batch.vp
-        fill = 2.0 * (batch.pp - 1.0) * (self.hop - self._exposed_hop())
+        once: Array = np.zeros_like(slowest)
+        for rank in range(stages.width):
+            once += stages.look_up(stages.multiplicity, cut, rank) * both[rank]
+        steady: Array = many * slowest + (once - slowest) / batch.vp
+        fill: Array = 2.0 * (batch.pp - 1.0) * (self.hop - self._exposed_hop())
         gpipe = batch.schedule == Schedule.GPIPE
         if not gpipe.any():
             return steady + fill

@@ -42,6 +42,17 @@ class Bound:
         inside = {value for value in candidates if self.low <= value <= self.high}
         return sorted(inside)
 
+    def meet(self, other: Bound) -> Bound | None:
+        """Return what both bounds allow, or None if that is nothing."""
+        low, high = max(self.low, other.low), min(self.high, other.high)
+        if low > high:
+            return None
+        pinned = [bound.values for bound in (self, other) if bound.values is not None]
+        if not pinned:
+            return Bound(low, high)
+        values = frozenset(v for v in frozenset.intersection(*pinned) if low <= v <= high)
+        return Bound(min(values), max(values), values) if values else None
+
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
@@ -58,6 +69,16 @@ class Bounds:
         """Return which values of an axis are allowed."""
         bound = self.axes.get(axis)
         return bound.allows(column) if bound else np.ones(column.shape, dtype=np.bool_)
+
+    def narrowed(self, own: Mapping[str, Bound]) -> Bounds | None:
+        """Return the bounds with others on top, or None where the two exclude each other."""
+        axes = dict(self.axes)
+        for axis, bound in own.items():
+            both = axes[axis].meet(bound) if axis in axes else bound
+            if both is None:
+                return None
+            axes[axis] = both
+        return Bounds(axes)
 
     def __contains__(self, axis: str) -> bool:
         """Return whether an axis is bounded."""
@@ -78,7 +99,9 @@ class Bounds:
             if value is None:
                 continue
             if axis not in BOUNDED_AXES:
-                found.append(Problem(axis, value, f"no such axis; axes are {', '.join(BOUNDED_AXES)}"))
+                found.append(
+                    Problem(axis, value, f"no such axis; axes are {', '.join(BOUNDED_AXES)}")
+                )
                 continue
             try:
                 axes[axis] = parse_bound(axis, value)

@@ -17,7 +17,7 @@ from models.prepared import Prepared
 from models.profile import load_profile
 from models.training import P90, PARTS, rates, step_time
 from models.workload import Workload
-from planner.plan import Plan, Provenances
+from planner.plans import Plan, Provenances
 from topologies.catalogue import load_cluster
 from topologies.errors import SpecError, raise_if_any
 from topologies.fabric import Fabric

@@ -12,7 +12,7 @@ from models.layout import LayoutBatch
 from models.memory import fewest_repeated_layers, memory_bill
 from models.prepared import Prepared
 from models.training import StepClock
-from planner.plan import SearchCounts
+from planner.plans import SearchCounts
 from planner.space import FEWEST, MESH_AXES
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from models.layout import Array
     from planner.scenario import Scenario
     from planner.space import Space
-
-
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,9 +87,24 @@ def search(
     counts = SearchCounts(
         legal=kept.legal, fit=kept.fit, costed=kept.fit, seconds=time.perf_counter() - started
     )
-    return Found(
-        best=best.take(order), step_s=step_s[order], smallest=kept.smallest, counts=counts
-    )
+    return Found(best=best.take(order), step_s=step_s[order], smallest=kept.smallest, counts=counts)
+
+
+def first_fit(
+    scenario: Scenario, space: Space, progress: Callable[[int], None] | None = None
+) -> bool:
+    """Return whether any layout of a space fits, stopping at the first batch that has one."""
+    seen = 0
+    for batch in space.batches():
+        prepared = Prepared.of(scenario.architecture, scenario.workload, batch)
+        prepared = _with_fewest_repeated(prepared, scenario)
+        totals = memory_bill(prepared, scenario.device.profile).total
+        if np.any(totals <= scenario.capacity_bytes):
+            return True
+        seen += len(batch)
+        if progress is not None:
+            progress(seen)
+    return False
 
 
 def _look_at(scenario: Scenario, batch: LayoutBatch, kept: _Kept) -> None:

@@ -17,6 +17,8 @@ from topologies.figure import Figure, Provenance
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pydantic_core import ErrorDetails
+
 DATA = Path(__file__).parent / "data"
 GB = 1e9
 GIB = 2.0**30
@@ -47,6 +49,10 @@ class FigureSchema(_Strict):
         return Figure(value=self.value * unit, kind=Provenance(self.kind), source=self.source)
 
 
+def _optional(figure: FigureSchema | None, unit: float = 1.0) -> Figure | None:
+    return None if figure is None else figure.si(unit)
+
+
 class AcceleratorSchema(_Strict):
     """One file of ``data/accelerators``."""
 
@@ -72,10 +78,10 @@ class AcceleratorSchema(_Strict):
             bf16_flops=self.bf16_TFLOPs.si(TERA),
             hbm_bytes=self.hbm_GiB.si(GIB),
             hbm_Bps=self.hbm_GBps.si(GB),
-            fp8_flops=self.fp8_TFLOPs and self.fp8_TFLOPs.si(TERA),
-            matmul_flops=self.matmul_TFLOPs and self.matmul_TFLOPs.si(TERA),
-            power_W=self.power_W and self.power_W.si(),
-            price_usd_per_hour=self.price_usd_per_hour and self.price_usd_per_hour.si(),
+            fp8_flops=_optional(self.fp8_TFLOPs, TERA),
+            matmul_flops=_optional(self.matmul_TFLOPs, TERA),
+            power_W=_optional(self.power_W),
+            price_usd_per_hour=_optional(self.price_usd_per_hour),
         )
 
 
@@ -209,7 +215,7 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
             raise SpecError([Problem("file", path, mend)])
         text = path.read_text(encoding="utf-8")
         _refuse_aliases(text, path)
-        content = yaml.load(text, Loader=_LOADER)  # noqa: S506 - a safe loader, in C where there is one
+        content = yaml.load(text, Loader=_LOADER)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a text file"
         raise SpecError([Problem("file", path, f"cannot be read: {reason}")]) from error
@@ -225,7 +231,9 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
 def _refuse_aliases(text: str, path: Path) -> None:
     """Refuse YAML aliases: no cluster needs them, and nested ones grow without bound."""
     if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=_LOADER)):
-        raise SpecError([Problem("file", path, "write the values out: aliases (*name) are not read")])
+        raise SpecError(
+            [Problem("file", path, "write the values out: aliases (*name) are not read")]
+        )
 
 
 def _names(folder: str) -> tuple[str, ...]:
@@ -261,7 +269,7 @@ def _checked(schema: type[_Schema], content: Mapping[str, Any], where: str) -> _
         raise SpecError([_problem(schema, entry, where) for entry in error.errors()]) from error
 
 
-def _problem(schema: type[BaseModel], entry: Any, where: str) -> Problem:
+def _problem(schema: type[BaseModel], entry: ErrorDetails, where: str) -> Problem:
     path = ".".join(str(part) for part in entry["loc"])
     field = f"{where}: {path}"
     if entry["type"] == "extra_forbidden":

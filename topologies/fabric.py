@@ -18,7 +18,7 @@ exist: ``n - 1`` peers' links in a mesh, the two links of one axis in a torus.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from topologies.cluster import Cluster, Tier
 
-    Array = NDArray[np.float64]
+    Array = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +159,9 @@ class _Walk:
         latency = tier.latency_s.value
         self.ring_latency_s = self.ring_latency_s + hops * latency
         self.tree_latency_s = self.tree_latency_s + doublings * latency
-        self.hop_latency_s = np.where(used, np.maximum(self.hop_latency_s, latency), self.hop_latency_s)
+        self.hop_latency_s = np.where(
+            used, np.maximum(self.hop_latency_s, latency), self.hop_latency_s
+        )
         if tier.scale_out:
             self.scale_out = self.scale_out | used
 
@@ -169,17 +171,24 @@ class _Walk:
 
 def _ring_rate(tier: Tier, rate: float, peer: float, inside: Array) -> Array:
     if tier.fabric == "mesh":  # one Hamiltonian ring per link of a full mesh
-        return np.minimum(rate, np.maximum(inside - 1.0, 1.0) * peer)
+        return _mesh_rate(rate, peer, inside)
     if tier.fabric == "torus":  # both directions of one axis
         return np.full_like(inside, min(rate, 2.0 * peer))
     return np.full_like(inside, rate)
 
 
+def _mesh_rate(rate: float, peer: float, inside: Array) -> Array:
+    """Return what one accelerator sends over its links to the other members."""
+    links: Array = np.minimum(rate, np.maximum(inside - 1.0, 1.0) * peer)
+    return links
+
+
 def _all_to_all_rate(tier: Tier, rate: float, peer: float, inside: Array) -> Array:
     if tier.fabric == "mesh":
-        return np.minimum(rate, np.maximum(inside - 1.0, 1.0) * peer)
+        return _mesh_rate(rate, peer, inside)
     if tier.fabric == "torus":
         # A quarter of the bytes of a bidirectional ring all-gather cross each link:
         # jax-ml/scaling-book sharding.md, all-to-all on a ring with wraparound.
-        return np.minimum(rate, 2.0 * peer * 4.0 / inside)
+        across: Array = np.minimum(rate, 2.0 * peer * 4.0 / inside)
+        return across
     return np.full_like(inside, rate)

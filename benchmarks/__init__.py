@@ -1,0 +1,1 @@
+"""Figures about speed, printed by commands; nothing here is a test."""

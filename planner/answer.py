@@ -1,0 +1,129 @@
+"""Sentences that go with a search: what binds, whether cutting the sequence pays, what fits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from models.workload import format_count
+from planner.compare import GIB, largest_line, largest_part, why_better
+from planner.search import first_fit
+from planner.space import Space
+from topologies.errors import SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from planner.plans import Plan
+    from planner.scenario import Scenario
+    from planner.search import Found
+
+#: How far the nearest fitting change is looked for: powers of two.
+FARTHEST = 6
+
+
+def what_binds(scenario: Scenario, found: Found, best: Plan) -> str:
+    """Return what limits the choice and the step."""
+    counts = found.counts
+    pruned = 1.0 - counts.fit / counts.legal
+    memory = (
+        f"memory turned away {pruned:.0%} of the legal layouts" if pruned else "memory does not"
+    )
+    room = best.memory_total_bytes / scenario.capacity_bytes
+    return (
+        f"What binds: {memory}; the best one's step is mostly {largest_part(best)}, and its "
+        f"fullest rank holds {room:.0%} of its {scenario.capacity_bytes / GIB:.1f} GiB, mostly "
+        f"{largest_line(best)}."
+    )
+
+
+def sequence_parallelism(with_cp: Plan | None, without_cp: Plan | None) -> str:
+    """Return whether to cut the sequence over ranks, and why.
+
+    Parameters
+    ----------
+    with_cp, without_cp
+        The fastest plans with and without context parallelism; None where nothing fits.
+    """
+    if with_cp is None and without_cp is None:
+        return ""
+    if without_cp is None:
+        return "Sequence parallelism: needed. No layout without it fits in memory."
+    if with_cp is None:
+        return "Sequence parallelism: not possible here. No layout with it is legal and fits."
+    best, other = sorted((with_cp, without_cp), key=lambda plan: plan.step_time_s)
+    slower = other.step_time_s / best.step_time_s - 1.0
+    if best is with_cp:
+        return (
+            f"Sequence parallelism: recommended. The best layout without it ({other.layout}) takes "
+            f"{slower:.1%} longer; cutting the sequence has {why_better(best, other)}."
+        )
+    return (
+        f"Sequence parallelism: not recommended. The model fits without it, and the best layout "
+        f"with it ({other.layout}) takes {slower:.1%} longer; leaving it out has "
+        f"{why_better(best, other)}."
+    )
+
+
+def nothing_fits(scenario: Scenario, smallest: Plan) -> str:
+    """Return what binds when nothing fits."""
+    return (
+        f"Nothing fits: the layout that needs the least memory ({smallest.layout}) needs "
+        f"{smallest.memory_total_bytes / GIB:.1f} GiB of {scenario.capacity_bytes / GIB:.1f} GiB. "
+        f"What binds is {largest_line(smallest)}."
+    )
+
+
+def nearest_that_fits(
+    scenario: Scenario, space: Space, progress: Callable[[int], None] | None = None
+) -> list[str]:
+    """Return the smallest changes that make something fit: more accelerators, shorter sequences."""
+    tried = [
+        ("accelerators", _first(_more_gpus(scenario), space, progress)),
+        ("sequences", _first(_shorter(scenario), space, progress)),
+    ]
+    sentences = []
+    for what, other in tried:
+        if other is None:
+            continue
+        if what == "accelerators":
+            sentences.append(f"It fits on {other.cluster.accelerators} accelerators.")
+        else:
+            length = format_count(other.workload.seq_len)
+            sentences.append(f"Sequences of {length} tokens fit on these accelerators.")
+    if not sentences:
+        sentences.append(
+            f"Neither {2**FARTHEST} times the accelerators nor sequences {2**FARTHEST} times "
+            "shorter fit: free pinned axes, or take accelerators with more memory."
+        )
+    return sentences
+
+
+def _more_gpus(scenario: Scenario) -> list[Scenario]:
+    grown = []
+    for power in range(1, FARTHEST + 1):
+        try:
+            cluster = scenario.cluster.take(scenario.cluster.accelerators * 2**power)
+        except SpecError:
+            break
+        grown.append(replace(scenario, cluster=cluster))
+    return grown
+
+
+def _shorter(scenario: Scenario) -> list[Scenario]:
+    lengths = [scenario.workload.seq_len // 2**power for power in range(1, FARTHEST + 1)]
+    return [
+        replace(scenario, workload=replace(scenario.workload, seq_len=length))
+        for length in lengths
+        if length
+    ]
+
+
+def _first(
+    scenarios: list[Scenario], space: Space, progress: Callable[[int], None] | None
+) -> Scenario | None:
+    for scenario in scenarios:
+        other = Space(scenario.job, space.bounds, space.framework)
+        if first_fit(scenario, other, progress):
+            return scenario
+    return None

@@ -1,0 +1,59 @@
+"""The layout axes as command-line options, declared once for every command."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: Axis, and what its option means.
+AXIS_HELP: dict[str, str] = {
+    "tp": "Tensor-parallel ranks.",
+    "ulysses": "Context-parallel ranks that trade heads.",
+    "ring": "Context-parallel ranks that pass keys and values on.",
+    "cp": "Context-parallel ranks in all: ulysses x ring.",
+    "pp": "Pipeline ranks.",
+    "dp": "Data-parallel ranks.",
+    "vp": "Model chunks per pipeline rank (interleaving).",
+    "micro_batch": "Sequences of one forward pass.",
+    "zero": "ZeRO stage 0..3; 3 is FSDP.",
+    "dp_replicate": "HSDP: replicas of the shards.",
+    "tp_sp": "Megatron's sequence parallelism: on or off.",
+    "cp_method": "p2p or all_gather, for the ring axis.",
+    "sequence_order": "zigzag or contiguous, for the ring axis.",
+    "cp_placement": "head-first or context-first: the inner of ulysses and ring.",
+    "schedule": "1f1b, gpipe or interleaved.",
+    "recompute": "none, selective or full.",
+    "recompute_layers": "With full: layers of each stage (0 for all).",
+    "rank_order": "tp-cp-ep-dp-pp or tp-cp-ep-pp-dp.",
+    "stage_split": "even or balanced layers per stage.",
+    "kernels": "eager (Hugging Face) or fused (Megatron, TransformerEngine).",
+}
+
+
+def with_axes(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command one option per axis in place of its ``**axes``."""
+    signature = inspect.signature(command, eval_str=True)
+    parameters = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    for axis, text in AXIS_HELP.items():
+        option = typer.Option(f"--{axis.replace('_', '-')}", help=text, rich_help_panel="Layout")
+        parameters.append(
+            inspect.Parameter(
+                axis,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=None,
+                annotation=Annotated[str | None, option],
+            )
+        )
+    command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": None}
+    return command
+
+
+def given(axes: dict[str, Any]) -> dict[str, Any]:
+    """Return the axes a user gave."""
+    return {axis: value for axis, value in axes.items() if value is not None}

@@ -1,0 +1,44 @@
+"""``meshwright estimate``: one layout in full."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from planner.cli.axes import given, with_axes
+from planner.cli.job_options import (
+    ClusterName,
+    GlobalBatch,
+    Gpus,
+    JsonFile,
+    Model,
+    Precision,
+    SeqLen,
+    load_scenario,
+)
+
+
+@with_axes
+def estimate(
+    model: Model,
+    cluster: ClusterName,
+    seq_len: SeqLen,
+    global_batch: GlobalBatch,
+    gpus: Gpus = None,
+    precision: Precision = "bf16",
+    json_file: JsonFile = None,
+    **axes: Any,  # noqa: ANN401 - typed by with_axes
+) -> None:
+    """Show one layout in full: where the time goes, what fills the memory, what is assumed.
+
+    Axes not given: ZeRO-1, micro-batch 1, tp_sp with tp, 1F1B, fused kernels, no recomputation,
+    and as much data parallelism as is left.
+    """
+    from planner import ask
+    from planner.cli import output, report
+
+    scenario = load_scenario(model, cluster, seq_len, global_batch, gpus, precision)
+    plan = ask.estimate_scenario(scenario, given(axes))
+    if json_file is not None:
+        output.write_json(json_file, plan.to_dict())
+    if json_file != "-":
+        report.full(output.console(), scenario, plan)

@@ -1,0 +1,84 @@
+"""Writing: to the screen with rich, to files whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from topologies.errors import Problem, SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+#: Columns where the output is no terminal.
+PLAIN_WIDTH = 132
+
+
+def console() -> Console:
+    """Return the console that tables are printed on."""
+    if sys.stdout.isatty():
+        return Console(highlight=False)
+    return Console(highlight=False, width=PLAIN_WIDTH)
+
+
+def write_text(path: str, text: str) -> None:
+    """Write a file whole, or leave what was there.
+
+    Raises
+    ------
+    SpecError
+        If the file cannot be written.
+    """
+    target = Path(path)
+    try:
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as stream:
+                stream.write(text)
+            os.chmod(name, 0o644)  # noqa: PTH101 - a temporary file is private until it is done
+            Path(name).replace(target)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise SpecError([Problem("file", path, f"cannot be written: {error.strerror}")]) from error
+
+
+def write_json(path: str, content: dict[str, Any]) -> None:
+    """Write JSON to a file, or to the screen where `path` is ``-``."""
+    text = json.dumps(content, indent=2) + "\n"
+    if path == "-":
+        sys.stdout.write(text)
+    else:
+        write_text(path, text)
+
+
+@contextmanager
+def counting(label: str, unit: str = "layouts") -> Iterator[Callable[[int], None]]:
+    """Show a count that goes up while something long runs; silent where nobody watches."""
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    screen = Console(stderr=True)
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
+        task = bar.add_task(label)
+        yield lambda count: bar.update(task, description=f"{label}: {count:,} {unit}")
+
+
+def print_rows(rows: list[dict[str, Any]]) -> None:
+    """Print records as a table; their keys are the columns."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in rows[0]:
+        table.add_column(name.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*map(str, row.values()))
+    console().print(table)

@@ -1,0 +1,78 @@
+"""``meshwright plan``: the best layouts of a job."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from planner.cli.axes import given, with_axes
+from planner.cli.job_options import (
+    ClusterName,
+    FrameworkName,
+    GlobalBatch,
+    Gpus,
+    JsonFile,
+    Model,
+    Precision,
+    SeqLen,
+    load_scenario,
+)
+
+Beside = Annotated[
+    list[str] | None,
+    typer.Option("--beside", help="A layout to set beside the best: tp=4,ulysses=4,pp=2,dp=8."),
+]
+Task = Annotated[str, typer.Option("--task", help="train; serving comes later.")]
+
+
+@with_axes
+def plan(
+    model: Model,
+    cluster: ClusterName,
+    seq_len: SeqLen,
+    global_batch: GlobalBatch,
+    gpus: Gpus = None,
+    framework: FrameworkName = "any",
+    top: Annotated[int, typer.Option("--top", min=1, max=1000, help="Layouts to show.")] = 10,
+    beside: Beside = None,
+    task: Task = "train",
+    precision: Precision = "bf16",
+    json_file: JsonFile = None,
+    **axes: Any,  # noqa: ANN401 - typed by with_axes
+) -> None:
+    """Rank the layouts of a training job: step time, memory, what is exposed, what binds.
+
+    Layout options pin an axis (--tp 8), list values (--zero 1,3) or bound it (--tp 4..8).
+    """
+    from planner import ask
+    from planner.bounds import Bounds
+    from planner.cli import output, report
+    from planner.compare import why_better
+    from topologies.errors import Problem, SpecError
+
+    if task != "train":
+        raise SpecError([Problem("--task", task, "this version plans training: use train")])
+    scenario = load_scenario(model, cluster, seq_len, global_batch, gpus, precision)
+    bounds = Bounds.parse(given(axes))
+    others = [ask.estimate_scenario(scenario, ask.parse_layout(text)) for text in beside or []]
+    with output.counting("Searching") as progress:
+        plans = ask.plan_scenario(scenario, bounds, framework, top, progress)
+    if json_file is not None:
+        content = plans.to_dict() | {"beside": [other.to_dict() for other in others]}
+        output.write_json(json_file, content)
+    if json_file == "-":
+        return
+    screen = output.console()
+    report.answer(screen, scenario, plans)
+    for other in others:
+        screen.print()
+        screen.print(report.ranking((other,)))
+        screen.print(report.memory(other))
+        fits = "fits" if other.fits else "does not fit"
+        if plans.best is not None:
+            slower = other.step_time_s / plans.best.step_time_s
+            screen.print(
+                f"{other.layout} {fits} and takes {slower:.2f} times as long as the first; the "
+                f"first has {why_better(plans.best, other)}."
+            )

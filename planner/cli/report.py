@@ -1,0 +1,198 @@
+"""Tables for people: ranked layouts, one layout in full, comparisons."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from models.layout import CpMethod, CpPlacement, Kernels, RankOrder, Recompute, StageSplit
+from models.workload import format_count
+from planner.compare import GIB, LINE_NAMES, PART_NAMES
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from models.layout import Layout
+    from planner.plans import Plan, PlanSet
+    from planner.scenario import Scenario
+
+MEGAWATT_HOUR_J = 3.6e9
+
+
+def heading(screen: Console, scenario: Scenario) -> None:
+    """Print what was asked."""
+    job = scenario.workload
+    length = format_count(job.seq_len)
+    model_and_cluster(
+        screen,
+        scenario,
+        f", {length} tokens x {job.global_batch} sequences a step, {job.precision}",
+    )
+
+
+def model_and_cluster(screen: Console, scenario: Scenario, job: str = "") -> None:
+    """Print the model, the cluster and the profile in use."""
+    model, cluster = scenario.architecture, scenario.cluster
+    screen.print(f"[bold]{escape(model.title)}[/bold]  {model.params / 1e9:.1f} B parameters{job}")
+    profile = scenario.device.profile
+    compute, sent = profile.compute_spread.value, profile.communication_spread.value
+    device = f"{cluster.accelerators} x {escape(cluster.accelerator.title)}"
+    screen.print(
+        f"{device}, {escape(cluster.title)}; profile {profile.name}: compute ±{compute:.0%}, "
+        f"communication ±{sent:.0%} (assumed)\n"
+    )
+
+
+def ranking(plans: tuple[Plan, ...]) -> Table:
+    """Return the table of ranked layouts."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("#", "dp", "tp", "pp", "ulysses", "ring", "mb"):
+        table.add_column(name, justify="right")
+    table.add_column("and", overflow="fold")
+    for name in ("step", "p10-p90", "tokens/s/GPU", "MFU", "GiB/rank", "comm", "bubble"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("runs in", overflow="fold")
+    for place, plan in enumerate(plans, start=1):
+        table.add_row(*_ranked(place, plan))
+    return table
+
+
+def _ranked(place: int, plan: Plan) -> list[str]:
+    layout, low_high = plan.layout, plan.interval_s
+    degrees = (layout.dp, layout.tp, layout.pp, layout.ulysses, layout.ring, layout.micro_batch)
+    return [
+        str(place),
+        *map(str, degrees),
+        details(layout),
+        seconds(plan.step_time_s),
+        f"{seconds(low_high[0])}-{seconds(low_high[1])}",
+        f"{plan.tokens_per_s_per_gpu:,.0f}",
+        f"{plan.mfu:.1%}",
+        f"{plan.memory_total_bytes / GIB:.1f}/{plan.capacity_bytes / GIB:.1f}",
+        f"{plan.exposed_s / plan.step_time_s:.1%}",
+        f"{plan.bubble_fraction:.1%}",
+        ", ".join(plan.runs_in) or "none known",
+    ]
+
+
+def details(layout: Layout) -> str:
+    """Return the axes of a layout that are not degrees, where they matter."""
+    parts = [f"zero{layout.zero}"]
+    if layout.dp_replicate > 1:
+        parts.append(f"x{layout.dp_replicate} replicas")
+    if layout.tp_sp:
+        parts.append("sp")
+    if layout.vp > 1:
+        parts.append(f"vp{layout.vp}")
+    if layout.pp > 1 and layout.stage_split == StageSplit.BALANCED:
+        parts.append("balanced")
+    if layout.ring > 1 and layout.cp_method == CpMethod.ALL_GATHER:
+        parts.append("all-gather")
+    if layout.ulysses > 1 < layout.ring and layout.cp_placement == CpPlacement.CONTEXT_FIRST:
+        parts.append("context-first")
+    if layout.recompute != Recompute.NONE:
+        some = f":{layout.recompute_layers}" if layout.recompute_layers else ""
+        parts.append(f"recompute {layout.recompute.label}{some}")
+    if layout.kernels == Kernels.EAGER:
+        parts.append("eager")
+    if layout.rank_order != RankOrder.TP_CP_EP_DP_PP:
+        parts.append(layout.rank_order.label)
+    return " ".join(parts)
+
+
+def seconds(value: float) -> str:
+    """Return a time as people write it.
+
+    >>> seconds(2104.3), seconds(9.034), seconds(0.0213)
+    ('2,104 s', '9.03 s', '21.3 ms')
+    """
+    if value >= 1000:
+        return f"{value:,.0f} s"
+    return f"{value:.3g} s" if value >= 1 else f"{value * 1e3:.3g} ms"
+
+
+def answer(screen: Console, scenario: Scenario, plans: PlanSet) -> None:
+    """Print the answer to a search."""
+    heading(screen, scenario)
+    if plans.plans:
+        screen.print(ranking(plans.plans))
+        screen.print()
+    counts = plans.search
+    screen.print(
+        f"{counts.legal:,} layouts legal, {counts.fit:,} fit in memory, {counts.costed:,} costed "
+        f"in {counts.seconds:.2g} s; shown is the best of each mesh (dp, tp, pp, ulysses, ring)."
+    )
+    for note in plans.notes:
+        screen.print(note)
+    if plans.best is not None:
+        price(screen, plans.best)
+    elif plans.smallest is not None:
+        screen.print(memory(plans.smallest))
+
+
+def price(screen: Console, plan: Plan) -> None:
+    """Print cost and energy where the catalogue knows them."""
+    cost, energy = plan.cost_usd_per_step, plan.energy_J_per_step
+    per_tokens = plan.per_quoted_tokens
+    parts = []
+    if cost is not None:
+        parts.append(f"{cost:,.2f} USD a step, {per_tokens(cost):,.0f} USD per 10^12 tokens")
+    if energy is not None:
+        total = (per_tokens(energy) or 0.0) / MEGAWATT_HOUR_J
+        parts.append(f"{energy / 3.6e6:,.1f} kWh a step, {total:,.0f} MWh per 10^12 tokens")
+    if parts:
+        screen.print(f"Cost and energy of the first (boards at full power): {'; '.join(parts)}.")
+
+
+def full(screen: Console, scenario: Scenario, plan: Plan) -> None:
+    """Print one layout in full."""
+    heading(screen, scenario)
+    layout = plan.layout
+    screen.print(f"[bold]{layout}[/bold]  {details(layout)}")
+    low, high = plan.interval_s
+    fits = "fits" if plan.fits else "does not fit"
+    screen.print(
+        f"step {seconds(plan.step_time_s)} ({seconds(low)} to {seconds(high)}), "
+        f"{plan.tokens_per_s_per_gpu:,.0f} tokens/s/GPU, {plan.tflops_per_gpu:.0f} TFLOP/s/GPU, "
+        f"MFU {plan.mfu:.1%} ({plan.mfu_full_attention:.1%} with attention unmasked); {fits}"
+    )
+    screen.print(f"runs in: {', '.join(plan.runs_in) or 'none of the known frameworks'}\n")
+    screen.print(_time(plan))
+    screen.print()
+    screen.print(memory(plan))
+    screen.print()
+    price(screen, plan)
+    assumed = plan.provenance.assumed
+    if assumed:
+        screen.print(Text(f"Assumed, not measured: {', '.join(assumed)}.", style="dim"))
+
+
+def _time(plan: Plan) -> Table:
+    table = _two_columns("one step goes into", "seconds", "share")
+    for part, value in plan.time_s.items():
+        table.add_row(PART_NAMES[part], f"{value:.3f}", f"{value / plan.step_time_s:.1%}")
+    table.add_row("in all", f"{plan.step_time_s:.3f}", "100%", style="bold")
+    return table
+
+
+def memory(plan: Plan) -> Table:
+    """Return the memory bill of the fullest rank."""
+    table = _two_columns(f"memory of pipeline rank {plan.memory_stage}", "GiB", "of capacity")
+    for line, value in plan.memory_bytes.items():
+        share = value / plan.capacity_bytes
+        table.add_row(LINE_NAMES[line], f"{value / GIB:.2f}", f"{share:.1%}")
+    total = plan.memory_total_bytes
+    filled = f"{total / plan.capacity_bytes:.1%} of {plan.capacity_bytes / GIB:.1f} GiB"
+    table.add_row("in all", f"{total / GIB:.2f}", filled, style="bold")
+    return table
+
+
+def _two_columns(title: str, *columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(title)
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table

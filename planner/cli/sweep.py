@@ -1,0 +1,73 @@
+"""``meshwright sweep``: how the best layout changes with length, size, batch and network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from planner.cli.axes import given, with_axes
+from planner.cli.job_options import (
+    ClusterName,
+    FrameworkName,
+    JsonFile,
+    Model,
+    Precision,
+    load_scenario,
+    numbers,
+)
+
+if TYPE_CHECKING:
+    from planner.sweep import SweepPoint
+
+SeqLens = Annotated[str, typer.Option("--seq-len", help="Lengths: 8k,32k,128k,1m.")]
+Batches = Annotated[str, typer.Option("--global-batch", help="Sequences per step: 64 or 32,64.")]
+GpuCounts = Annotated[str | None, typer.Option("--gpus", help="Accelerators: 64,128,256.")]
+Networks = Annotated[
+    str, typer.Option("--network", help="Factors on every scale-out link: 0.5,1,2.")
+]
+CsvFile = Annotated[str | None, typer.Option("--csv", help="Write the table to FILE.")]
+FigureFile = Annotated[str | None, typer.Option("--figure", help="Draw the sweep to FILE.svg.")]
+
+
+@with_axes
+def sweep(
+    model: Model,
+    cluster: ClusterName,
+    seq_len: SeqLens,
+    global_batch: Batches,
+    gpus: GpuCounts = None,
+    network: Networks = "1",
+    framework: FrameworkName = "any",
+    precision: Precision = "bf16",
+    json_file: JsonFile = None,
+    csv_file: CsvFile = None,
+    figure: FigureFile = None,
+    **axes: Any,  # noqa: ANN401 - typed by with_axes
+) -> None:
+    """Plan at many points: the best layout, and the best of each way to cut the sequence."""
+    from planner.bounds import Bounds
+    from planner.cli import output, sweep_report
+    from planner.sweep import Grid, run_sweep
+
+    lengths, batches = numbers(seq_len, "--seq-len"), numbers(global_batch, "--global-batch")
+    sizes = numbers(gpus, "--gpus") if gpus is not None else []
+    first = str(sizes[0]) if sizes else None
+    base = load_scenario(model, cluster, str(lengths[0]), str(batches[0]), first, precision)
+    grid = Grid(
+        seq_lens=lengths,
+        gpus=sizes or [base.cluster.accelerators],
+        global_batches=batches,
+        networks=sweep_report.factors(network),
+    )
+    bounds = Bounds.parse(given(axes))
+    with output.counting(f"Sweeping {len(grid)} points", "points") as progress:
+        points: list[SweepPoint] = run_sweep(base, grid, bounds, framework, progress)
+    if json_file is not None:
+        output.write_json(json_file, {"points": [point.to_dict() for point in points]})
+    if csv_file is not None:
+        output.write_text(csv_file, sweep_report.csv_text(points))
+    if figure is not None:
+        output.write_text(figure, sweep_report.chart(base, points).to_svg())
+    if json_file != "-":
+        sweep_report.show(output.console(), base, points)

@@ -1,0 +1,131 @@
+"""A sweep as a table, as CSV and as a chart."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from models.workload import format_count
+from planner.cli.report import details, model_and_cluster, seconds
+from planner.compare import GIB
+from planner.line_chart import LineChart
+from planner.sweep import METHODS
+from topologies.errors import Problem, SpecError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from planner.scenario import Scenario
+    from planner.sweep import SweepPoint
+
+#: Quantities a sweep varies, with the label of their axis.
+QUANTITIES = {
+    "seq_len": "tokens per sequence",
+    "gpus": "accelerators",
+    "global_batch": "sequences per step",
+    "network": "network speed over the catalogue's",
+}
+
+
+def factors(text: str) -> list[float]:
+    """Return a comma-separated list of positive factors.
+
+    Raises
+    ------
+    SpecError
+        If an entry is no number above zero.
+    """
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = [math.nan]
+    if not all(math.isfinite(value) and 1e-3 <= value <= 1e3 for value in values):
+        raise SpecError([Problem("--network", text, "factors from 0.001 to 1000, such as 0.5,1,2")])
+    return values
+
+
+def show(screen: Console, base: Scenario, points: list[SweepPoint]) -> None:
+    """Print the sweep as a table."""
+    model_and_cluster(screen, base)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    varied = varied_quantities(points)
+    for name in varied:
+        table.add_column(QUANTITIES[name], justify="right")
+    for name in ("best layout", "step", "tokens/s/GPU", "MFU", "GiB/rank"):
+        table.add_column(name, justify="left" if name == "best layout" else "right")
+    for name in METHODS:
+        table.add_column(f"{name}", justify="right")
+    for point in points:
+        table.add_row(*(_written(point, name) for name in varied), *_cells(point))
+    screen.print(table)
+    screen.print("The last columns are the step time of the best layout of each way to cut the")
+    screen.print("sequence over ranks (none: not cut); empty where none is legal and fits.")
+
+
+def _cells(point: SweepPoint) -> list[str]:
+    best = point.best
+    if best is None:
+        return ["nothing fits", "", "", "", "", *("" for _ in METHODS)]
+    plans = point.by_method
+    return [
+        f"{best.layout} {details(best.layout)}",
+        seconds(best.step_time_s),
+        f"{best.tokens_per_s_per_gpu:,.0f}",
+        f"{best.mfu:.1%}",
+        f"{best.memory_total_bytes / GIB:.1f}",
+        *(seconds(plans[name].step_time_s) if name in plans else "" for name in METHODS),
+    ]
+
+
+def varied_quantities(points: list[SweepPoint]) -> list[str]:
+    """Return the quantities that have more than one value; the length if none has."""
+    several = [name for name in QUANTITIES if len({getattr(p, name) for p in points}) > 1]
+    return several or ["seq_len"]
+
+
+def csv_text(points: list[SweepPoint]) -> str:
+    """Return the sweep as CSV: one row for each point and way to cut the sequence."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    figures = ("step_time_s", "tokens_per_s_per_gpu", "mfu", "memory_bytes")
+    writer.writerow([*QUANTITIES, "method", "best", *figures, "layout"])
+    for point in points:
+        where = [getattr(point, name) for name in QUANTITIES]
+        for name, plan in point.by_method.items():
+            values = [plan.step_time_s, plan.tokens_per_s_per_gpu, plan.mfu]
+            layout = f"{plan.layout} {details(plan.layout)}"
+            best = int(name == point.best_method)
+            writer.writerow([*where, name, best, *values, plan.memory_total_bytes, layout])
+    return stream.getvalue()
+
+
+def chart(base: Scenario, points: list[SweepPoint]) -> LineChart:
+    """Return throughput over the first quantity that varies, a line for each way to cut."""
+    quantity, *rest = varied_quantities(points)
+    fixed = {name: getattr(points[0], name) for name in rest}
+    shown = [p for p in points if all(getattr(p, name) == fixed[name] for name in rest)]
+    shown.sort(key=lambda point: float(getattr(point, quantity)))
+    lines = {
+        name: [
+            point.by_method[name].tokens_per_s_per_gpu if name in point.by_method else None
+            for point in shown
+        ]
+        for name in METHODS
+    }
+    return LineChart(
+        title=f"{base.architecture.title} on {base.cluster.accelerator.title}",
+        x_label=QUANTITIES[quantity],
+        y_label="tokens / s / accelerator",
+        x=[float(getattr(point, quantity)) for point in shown],
+        lines={name: values for name, values in lines.items() if any(values)},
+        format_x=lambda value: format_count(int(value)) if quantity == "seq_len" else f"{value:g}",
+    )
+
+
+def _written(point: SweepPoint, name: str) -> str:
+    value = getattr(point, name)
+    return format_count(value) if name == "seq_len" else f"{value:g}"

@@ -1,0 +1,90 @@
+"""``meshwright topologies``: the clusters the planner knows."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from planner.cli.job_options import JsonFile
+
+app = typer.Typer(help="Clusters: list them, or show one.", no_args_is_help=True)
+ClusterArgument = Annotated[str, typer.Argument(help="NAME, NAME:NODES or FILE.yaml.")]
+
+
+@app.command(name="list")
+def list_clusters(json_file: JsonFile = None) -> None:
+    """List the cluster catalogue."""
+    from planner.cli import output
+    from topologies import cluster_names, load_cluster
+
+    rows = [_summary(load_cluster(name)) for name in cluster_names()]
+    if json_file is not None:
+        output.write_json(json_file, {"topologies": rows})
+    if json_file != "-":
+        output.print_rows(rows)
+
+
+@app.command()
+def show(cluster: ClusterArgument, json_file: JsonFile = None) -> None:
+    """Show one cluster: its accelerator and every tier of links, each figure with its source."""
+    from planner.cli import output
+    from topologies import load_cluster
+
+    loaded = load_cluster(cluster)
+    figures = [*_device_figures(loaded.accelerator), *_tier_figures(loaded)]
+    if json_file is not None:
+        output.write_json(json_file, {**_summary(loaded), "figures": figures})
+    if json_file == "-":
+        return
+    screen = output.console()
+    screen.print(
+        f"[bold]{loaded.title}[/bold]  {loaded.accelerators} x {loaded.accelerator.title}\n"
+    )
+    output.print_rows(figures)
+
+
+def _summary(cluster: Any) -> dict[str, Any]:  # noqa: ANN401 - imported when run
+    inner, outer = cluster.tiers[0], cluster.tiers[-1]
+    return {
+        "name": cluster.name,
+        "accelerator": cluster.accelerator.name,
+        "a_node": cluster.accelerators_per_node,
+        "inner": f"{inner.name} {inner.Bps.value / 1e9:g} GB/s over {inner.spans or 'all'}",
+        "outer": f"{outer.name} {outer.Bps.value / 1e9:g} GB/s",
+        "title": cluster.title,
+    }
+
+
+def _device_figures(accelerator: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - imported when run
+    units = {
+        "compute_units": ("", 1.0),
+        "bf16_flops": ("TFLOP/s", 1e12),
+        "fp8_flops": ("TFLOP/s", 1e12),
+        "matmul_flops": ("TFLOP/s", 1e12),
+        "hbm_bytes": ("GiB", 2.0**30),
+        "hbm_Bps": ("GB/s", 1e9),
+        "power_W": ("W", 1.0),
+        "price_usd_per_hour": ("USD/h", 1.0),
+    }
+    pairs = [(name, getattr(accelerator, name), unit) for name, unit in units.items()]
+    return [_row(name, figure, *unit) for name, figure, unit in pairs if figure is not None]
+
+
+def _tier_figures(cluster: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - imported when run
+    units = {
+        "Bps": ("GB/s", 1e9),
+        "peer_Bps": ("GB/s", 1e9),
+        "usable_fraction": ("", 1.0),
+        "latency_s": ("us", 1e-6),
+    }
+    return [
+        _row(f"{tier.name} {name}", getattr(tier, name), *unit)
+        for tier in cluster.tiers
+        for name, unit in units.items()
+    ]
+
+
+def _row(name: str, figure: Any, unit: str, size: float) -> dict[str, Any]:  # noqa: ANN401
+    value = f"{figure.value / size:g} {unit}".strip()
+    return {"figure": name, "value": value, "kind": str(figure.kind), "source": figure.source}

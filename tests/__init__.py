@@ -1,0 +1,1 @@
+"""Tests of Meshwright; folders mirror the packages they test."""

@@ -1,0 +1,1 @@
+"""Whether it is true: real kernels, calibration, published runs."""
