@@ -56,7 +56,8 @@ class Device:
         profile = self.profile
         tiles = np.ceil(op.rows / TILE) * np.ceil(op.columns / TILE)
         waves = tiles / self.accelerator.compute_units.value
-        full = self.accelerator.bf16_flops.value * profile.gemm_fraction.value
+        burst = self.accelerator.bf16_flops.value * profile.gemm_fraction.value
+        full = burst * profile.gemm_sustained.value
         deep = _saturating(op.depth, profile.gemm_half_depth.value)
         return full * _saturating(waves, profile.gemm_half_waves.value) * deep
 

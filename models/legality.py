@@ -105,14 +105,20 @@ def problems(layout: Layout, job: Job) -> list[Problem]:
     broken = [rule for rule in RULES if not rule.holds(batch, job)[0]]
     return [
         Problem(
-            f"--{rule.axis.replace('_', '-')}", _shown(layout, rule.axis), rule.mend(layout, job)
+            f"--{rule.axis.replace('_', '-')}",
+            _shown(layout, rule.axis, job),
+            rule.mend(layout, job),
         )
         for rule in broken
     ]
 
 
-def _shown(layout: Layout, axis: str) -> object:
-    return layout.to_dict().get(axis, getattr(layout, axis, "?"))
+def _shown(layout: Layout, axis: str, job: Job) -> object:
+    """Return an axis' value as users write it."""
+    if axis == "seq_len":
+        return job.workload.seq_len
+    value = layout.to_dict()[axis]
+    return ("on" if value else "off") if isinstance(value, bool) else value
 
 
 def _heads(job: Job) -> set[tuple[int, int]]:
@@ -209,11 +215,11 @@ MESH_RULES: tuple[Rule, ...] = (
 #: Conditions on the degrees together with the other axes.
 OPTION_RULES: tuple[Rule, ...] = (
     Rule(
-        "ring",
+        "seq_len",
         lambda b, job: job.workload.seq_len % _chunks(b) == 0,
         lambda x, job: (
-            f"cuts {job.workload.seq_len} tokens into {_chunks_of(x)} pieces (two per rank where "
-            f"zigzag): pad to {-(-job.workload.seq_len // _chunks_of(x)) * _chunks_of(x)} tokens"
+            f"ulysses x ring cuts it into {_chunks_of(x)} pieces (two per rank of a zigzag ring): "
+            f"pad to {-(-job.workload.seq_len // _chunks_of(x)) * _chunks_of(x)} tokens"
         ),
     ),
     Rule(

@@ -35,8 +35,10 @@ class Profile:
     name, title
         File name, and what people read.
     gemm_fraction, gemm_half_waves, gemm_half_depth
-        Share of the dense peak that large products reach; waves of tiles over the compute units,
-        and inner dimension, at which half of that is left.
+        Share of the dense peak that large products reach in a short burst; waves of tiles over the
+        compute units, and inner dimension, at which half of that is left.
+    gemm_sustained
+        Share of the burst rate that lasts through a step: power limits, clocks, cold caches.
     attention_fraction, attention_half_waves, attention_half_tokens, attention_half_width
         The same for flash attention forward, over waves, key tokens and head width.
     attention_backward_ratio
@@ -64,6 +66,7 @@ class Profile:
     name: str
     title: str
     gemm_fraction: Figure
+    gemm_sustained: Figure
     gemm_half_waves: Figure
     gemm_half_depth: Figure
     attention_fraction: Figure

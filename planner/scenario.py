@@ -113,6 +113,8 @@ class Scenario:
 
     def evaluate(self, batch: LayoutBatch) -> list[Plan]:
         """Return the full estimate of every layout of a (small) batch."""
+        if not len(batch):
+            return []
         prepared = Prepared.of(self.architecture, self.workload, batch)
         bill = memory_bill(prepared, self.device.profile)
         time = step_time(prepared, self.device, self.fabric)

@@ -98,12 +98,14 @@ def first_fit(
     for batch in space.batches():
         prepared = Prepared.of(scenario.architecture, scenario.workload, batch)
         prepared = _with_fewest_repeated(prepared, scenario)
-        totals = memory_bill(prepared, scenario.device.profile).total
-        if np.any(totals <= scenario.capacity_bytes):
-            return True
         seen += len(batch)
         if progress is not None:
             progress(seen)
+        if not len(prepared):
+            continue
+        totals = memory_bill(prepared, scenario.device.profile).total
+        if np.any(totals <= scenario.capacity_bytes):
+            return True
     return False
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from planner.plans import Plan, PlanSet
     from planner.scenario import Scenario
 
-MEGAWATT_HOUR_J = 3.6e9
+KILOWATT_HOUR_J, MEGAWATT_HOUR_J = 3.6e6, 3.6e9
 
 
 def heading(screen: Console, scenario: Scenario) -> None:
@@ -142,7 +142,7 @@ def price(screen: Console, plan: Plan) -> None:
         parts.append(f"{cost:,.2f} USD a step, {per_tokens(cost):,.0f} USD per 10^12 tokens")
     if energy is not None:
         total = (per_tokens(energy) or 0.0) / MEGAWATT_HOUR_J
-        parts.append(f"{energy / 3.6e6:,.1f} kWh a step, {total:,.0f} MWh per 10^12 tokens")
+        parts.append(f"{energy / KILOWATT_HOUR_J:.3g} kWh a step, {total:,.0f} MWh per 10^12 tokens")
     if parts:
         screen.print(f"Cost and energy of the first (boards at full power): {'; '.join(parts)}.")
 
