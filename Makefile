@@ -3,7 +3,11 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: plan test test-slow lint bench picture clean
+.DEFAULT_GOAL := help
+.PHONY: help plan test test-slow lint bench picture clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/:/'
 
 plan: $(VENV)/core.stamp  ## install the core and run the 70B at 256K tokens example
 	$(BIN)/meshwright plan llama-3.1-70b --cluster h100-dgx:32 --seq-len 256k --global-batch 64
@@ -23,8 +27,9 @@ lint: $(VENV)/dev.stamp  ## formatting, lint, types, import contracts
 bench: $(VENV)/core.stamp  ## layouts costed per second on one core
 	$(BIN)/python -m benchmarks.layouts_per_second
 
-picture: $(VENV)/core.stamp  ## redraw the pictures the README shows
+picture: $(VENV)/core.stamp  ## redraw the README's pictures and rewrite its worked cases
 	$(BIN)/python docs/draw.py
+	$(BIN)/python docs/write_cases.py
 
 clean:
 	rm -rf $(VENV)

@@ -24,14 +24,12 @@ from models.collectives import cost
 from models.layout import strides
 from models.memory import GRADIENT_BYTES, OPTIMIZER_BYTES, PARAMETER_BYTES, shard_ranks
 from models.operation import Collective
-from models.rank_sums import rank_sum
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from models.compute import Device
     from models.layout import Array
     from models.prepared import Prepared
+    from models.rank_parts import RankParts
     from topologies.fabric import Fabric
 
 #: Bytes per parameter that Adam moves: fp32 master and two moments read and written, the fp32
@@ -40,10 +38,21 @@ ADAM_TRAFFIC_BYTES = 2.0 * OPTIMIZER_BYTES + GRADIENT_BYTES + PARAMETER_BYTES
 
 
 class DataParallelClock:
-    """Seconds that data parallelism adds to a step."""
+    """Seconds that data parallelism adds to a step, on the pipeline ranks named.
 
-    def __init__(self, prepared: Prepared, device: Device, fabric: Fabric) -> None:
+    Parameters
+    ----------
+    prepared, device, fabric
+        Layouts, accelerator with profile, links.
+    parts
+        What the rank that sets the pace is made of.
+    """
+
+    def __init__(
+        self, prepared: Prepared, device: Device, fabric: Fabric, parts: RankParts
+    ) -> None:
         self.prepared, self.device = prepared, device
+        self.params = self._params(parts)
         meshes, profile = prepared.meshes, device.profile
         stride = strides(meshes)
         inner = meshes.dp / meshes.dp_replicate
@@ -58,30 +67,25 @@ class DataParallelClock:
         }
         self.across = cost(Collective.ALL_REDUCE, replicas, profile).take(prepared.mesh_index)
 
-    def optimizer(self, rank: NDArray[np.intp]) -> Array:
-        """Return the seconds of the optimizer's step on the named ranks."""
+    def optimizer(self) -> Array:
+        """Return the seconds of the optimizer's step."""
         batch = self.prepared.batch
         share = np.where(batch.zero >= 1, 1.0 / shard_ranks(self.prepared), 1.0)
-        moved = self._params(rank) * share * ADAM_TRAFFIC_BYTES
+        moved = self.params * share * ADAM_TRAFFIC_BYTES
         return moved / self.device.streaming_Bps
 
-    def exposed(
-        self, rank: NDArray[np.intp], layers: Array, forward: Array, backward: Array
-    ) -> Array:
+    def exposed(self, layers: Array, forward: Array, backward: Array) -> Array:
         """Return communication that nothing hides.
 
         Parameters
         ----------
-        rank
-            Kind of pipeline rank that sets the pace.
         layers
-            Layers of that rank.
+            Layers of the rank.
         forward, backward
             Seconds of one micro-batch's passes on it, to hide behind.
         """
         batch, many = self.prepared.batch, self.prepared.micro_batches
-        params = self._params(rank)
-        reduce, gather = self._reduce(params), self._gather(params)
+        reduce, gather = self._reduce(), self._gather()
         sharded = batch.zero == 3
         every = sharded & (batch.pp == 1)
         reductions = np.where(batch.zero >= 2, many, 1.0)
@@ -96,19 +100,20 @@ class DataParallelClock:
         hidden: Array = np.minimum(time * (1.0 - 1.0 / layers), room)
         return time - hidden + hidden * self.steal
 
-    def _reduce(self, params: Array) -> Array:
-        nbytes = params * GRADIENT_BYTES
+    def _reduce(self) -> Array:
+        nbytes = self.params * GRADIENT_BYTES
         scattered = self.costs[Collective.REDUCE_SCATTER].seconds(nbytes)
         across = self.across.seconds(nbytes / shard_ranks(self.prepared))
         whole = self.costs[Collective.ALL_REDUCE].seconds(nbytes)
         return np.where(self.prepared.batch.zero == 0, whole, scattered + across)
 
-    def _gather(self, params: Array) -> Array:
-        return self.costs[Collective.ALL_GATHER].seconds(params * PARAMETER_BYTES)
+    def _gather(self) -> Array:
+        return self.costs[Collective.ALL_GATHER].seconds(self.params * PARAMETER_BYTES)
 
-    def _params(self, rank: NDArray[np.intp]) -> Array:
+    def _params(self, parts: RankParts) -> Array:
         prepared, shape = self.prepared, self.prepared.shape_index
         table = prepared.parameters
         tied = table.tied_head[shape] * (prepared.batch.pp > 1)
         layers = [each[shape] for each in table.layers]
-        return rank_sum(prepared, rank, layers, table.embedding[shape], table.head[shape] + tied)
+        ends = table.embedding[shape], table.head[shape] + tied
+        return parts.sum(layers, *ends)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.layout import Recompute
-from models.rank_sums import rank_sum
+from models.rank_parts import RankParts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -110,21 +110,22 @@ class _Ranks:
         self.prepared, self.profile = prepared, profile
         batch, shape = prepared.batch, prepared.shape_index
         mode = batch.recompute
-        self.per_layer = [_kept(work)[shape, mode] for work in prepared.layers]
         self.spared = [_spared(work)[shape] for work in prepared.layers]
         partial = (mode == Recompute.FULL) & (batch.recompute_layers > 0)
         self.partial = partial if partial.any() else None
         table = prepared.parameters
-        self.layer_params = [kind[shape] for kind in table.layers]
-        self.embedding = table.embedding[shape]
-        self.head = table.head[shape] + table.tied_head[shape] * (batch.pp > 1)
+        head = table.head[shape] + table.tied_head[shape] * (batch.pp > 1)
+        self.params = [kind[shape] for kind in table.layers], table.embedding[shape], head
         sharded = (batch.zero == 3) & (shard_ranks(prepared) > 1)
         # FSDP keeps the gathered head between forward and backward.
-        self.gathered_head = np.where(sharded, self.head * PARAMETER_BYTES, 0.0)
+        self.gathered_head = np.where(sharded, head * PARAMETER_BYTES, 0.0)
         self.sharded = sharded
-        self.head_saved = prepared.head.saved_bytes()[shape]
+        self.saved = (
+            [_kept(work)[shape, mode] for work in prepared.layers],
+            prepared.embedding.saved_bytes()[shape],
+            prepared.head.saved_bytes()[shape],
+        )
         self.logits = prepared.head.working_bytes[shape]
-        self.embedding_saved = prepared.embedding.saved_bytes()[shape]
         self.state_bytes = _state_bytes(prepared)
         self.all_state_bytes = sum(self.state_bytes)
         self.layer_peak = self._layer_peak()
@@ -133,16 +134,18 @@ class _Ranks:
 
     def total(self, rank: int) -> Array:
         """Return the total of one kind of rank for every layout."""
-        asked = sum(self._dynamic(rank))
-        states = self._params(rank) * self.all_state_bytes
+        parts = RankParts.of(self.prepared, rank)
+        asked = sum(self._dynamic(rank, parts))
+        states = parts.sum(*self.params) * self.all_state_bytes
         return states + self.context + asked * (1.0 + self.profile.fragmentation.value)
 
     def bill(self, rank: NDArray[np.intp]) -> MemoryBill:
         """Return all lines for the kind of rank each layout names."""
         stages, cut = self.prepared.stages, self.prepared.stage_index
-        params = self._params(rank)
+        parts = RankParts.of(self.prepared, rank)
+        params = parts.sum(*self.params)
         weights, gradients, optimizer = (params * nbytes for nbytes in self.state_bytes)
-        activations, logits, working, buffers = self._dynamic(rank)
+        activations, logits, working, buffers = self._dynamic(rank, parts)
         asked = activations + logits + working + buffers
         return MemoryBill(
             parameters=weights,
@@ -157,22 +160,20 @@ class _Ranks:
             stage=stages.look_up(stages.position, cut, rank),
         )
 
-    def _params(self, rank: int | NDArray[np.intp]) -> Array:
-        return rank_sum(self.prepared, rank, self.layer_params, self.embedding, self.head)
-
-    def _dynamic(self, rank: int | NDArray[np.intp]) -> tuple[Array, Array, Array, Array]:
+    def _dynamic(
+        self, rank: int | NDArray[np.intp], parts: RankParts
+    ) -> tuple[Array, Array, Array, Array]:
         """Return activations, logits, working memory and buffers."""
         prepared, stages, cut = self.prepared, self.prepared.stages, self.prepared.stage_index
-        last = stages.look_up(stages.last, cut, rank)
-        kept = rank_sum(prepared, rank, self.per_layer, self.embedding_saved, self.head_saved)
+        kept = parts.sum(*self.saved)
         if self.partial is not None:
             layers = stages.look_up(stages.layers, cut, rank)
             share = np.where(self.partial, 1.0 - prepared.repeated_share(layers), 0.0)
-            kept += share * rank_sum(prepared, rank, self.spared, 0.0, 0.0)
+            kept += share * parts.sum_layers(self.spared)
         kept *= prepared.in_flight(stages.look_up(stages.position, cut, rank))
-        logits = last * self.logits
+        logits = parts.last * self.logits
         working: Array = np.maximum(self.layer_peak - logits, 0.0)
-        return kept, logits, working, self.communication + last * self.gathered_head
+        return kept, logits, working, self.communication + parts.last * self.gathered_head
 
     def _layer_peak(self) -> Array:
         """Return what one layer's backward pass needs beyond the saved tensors."""
@@ -250,7 +251,7 @@ def fewest_repeated_layers(prepared: Prepared, profile: Profile, capacity: float
     for rank in range(stages.width):
         layers = stages.look_up(stages.layers, cut, rank)
         held = prepared.in_flight(stages.look_up(stages.position, cut, rank))
-        spared = rank_sum(prepared, rank, ranks.spared, 0.0, 0.0) * held
+        spared = RankParts.of(prepared, rank).sum_layers(ranks.spared) * held
         room = capacity - ranks.total(rank)
         kept = np.floor(layers * room / (spared * (1.0 + profile.fragmentation.value)) + 1e-9)
         fewest = np.maximum(fewest, np.where(room < 0, np.inf, layers - kept))

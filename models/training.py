@@ -20,7 +20,7 @@ from models.inventory import full_attention_flop, model_flop
 from models.layout import Recompute, Schedule, strides
 from models.operation import Collective
 from models.part_times import PartClock, PartTimes
-from models.rank_sums import rank_sum
+from models.rank_parts import RankParts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -106,15 +106,22 @@ class StepClock:
         self.head = _Tables.of(clock.times(prepared.head))
         self.hop = self._hop()
         shape, mode = prepared.shape_index, prepared.batch.recompute
-        self.per_part = {
-            phase: (
-                [getattr(table, phase)[shape] for table in self.layers],
-                getattr(self.embedding, phase)[shape],
-                getattr(self.head, phase)[shape],
-            )
-            for phase in ("forward", "backward")
-        }
+        self.partial = bool(np.any(prepared.batch.recompute_layers))
         self.again = [table.repeated_total[shape, mode] for table in self.layers]
+        self.forward = self._per_part("forward")
+        layers, embedding, head = self._per_part("backward")
+        if not self.partial:  # what is recomputed is so in every layer
+            layers = [own + again for own, again in zip(layers, self.again, strict=True)]
+        self.backward = layers, embedding, head
+
+    def _per_part(self, phase: str) -> tuple[list[Array], Array, Array]:
+        """Return a phase's seconds of each kind of layer and of the two ends, per layout."""
+        shape = self.prepared.shape_index
+        return (
+            [getattr(table, phase)[shape] for table in self.layers],
+            getattr(self.embedding, phase)[shape],
+            getattr(self.head, phase)[shape],
+        )
 
     def step(self) -> StepTime:
         """Return the time of every layout."""
@@ -125,56 +132,56 @@ class StepClock:
         backward = np.stack([pass_s for _, pass_s in passes])
         slowest = np.argmax(forward + backward, axis=0)
         pipeline = self._pipeline(forward, backward)
-        busy = self._busy(slowest)
+        parts = RankParts.of(prepared, slowest)
+        busy = self._busy(slowest, parts)
         many = prepared.micro_batches
-        compute, recompute, tp, cp = (many * part for part in busy)
+        compute, recompute, tp, cp = (many * kind for kind in busy)
         pp = many * 2.0 * self._exposed_hop()
         bubble = np.maximum(pipeline - compute - recompute - tp - cp - pp, 0.0)
         layers = prepared.stages.look_up(prepared.stages.layers, prepared.stage_index, slowest)
-        data = DataParallelClock(prepared, self.device, self.fabric)
-        each = forward.max(axis=0), backward.max(axis=0)
-        parts = {
+        data = DataParallelClock(prepared, self.device, self.fabric, parts)
+        spent = {
             "compute": compute,
             "recompute": recompute,
             "tp": tp,
             "cp": cp,
             "pp": pp,
             "bubble": bubble,
-            "dp": data.exposed(slowest, layers, *each),
-            "optimizer": data.optimizer(slowest),
+            "dp": data.exposed(layers, forward.max(axis=0), backward.max(axis=0)),
+            "optimizer": data.optimizer(),
             "overhead": np.full(len(batch), self.device.profile.step_s.value),
         }
-        low, high = self._interval(parts)
-        return StepTime(**parts, low=low, high=high)
+        low, high = self._interval(spent)
+        return StepTime(**spent, low=low, high=high)
 
     def _passes(self, rank: int) -> tuple[Array, Array]:
         """Return one micro-batch's passes through one kind of rank, hops included."""
-        hop = self._exposed_hop()
-        forward = rank_sum(self.prepared, rank, *self.per_part["forward"])
-        backward = rank_sum(self.prepared, rank, *self.per_part["backward"])
-        again = rank_sum(self.prepared, rank, self.again, 0.0, 0.0)
-        return forward + hop, backward + again * self._repeats(rank) + hop
+        hop, parts = self._exposed_hop(), RankParts.of(self.prepared, rank)
+        forward, backward = parts.sum(*self.forward), parts.sum(*self.backward)
+        if self.partial:
+            backward += parts.sum_layers(self.again) * self._repeats(rank)
+        return forward + hop, backward + hop
 
     def _repeats(self, rank: int | NDArray[np.intp]) -> Array | float:
         """Return the share of a rank's layers whose recomputation counts."""
-        stages, batch = self.prepared.stages, self.prepared.batch
-        full = batch.recompute == Recompute.FULL
-        if not full.any():
+        if not self.partial:
             return 1.0
+        stages, batch = self.prepared.stages, self.prepared.batch
         layers = stages.look_up(stages.layers, self.prepared.stage_index, rank)
-        return np.where(full, self.prepared.repeated_share(layers), 1.0)
+        share = self.prepared.repeated_share(layers)
+        return np.where(batch.recompute == Recompute.FULL, share, 1.0)
 
-    def _busy(self, rank: NDArray[np.intp]) -> tuple[Array, Array, Array, Array]:
+    def _busy(self, rank: NDArray[np.intp], parts: RankParts) -> tuple[Array, Array, Array, Array]:
         """Return compute, recompute, tp and cp seconds of one micro-batch on the named ranks."""
-        prepared, shape = self.prepared, self.prepared.shape_index
-        mode, repeats = prepared.batch.recompute, self._repeats(rank)
+        shape, mode = self.prepared.shape_index, self.prepared.batch.recompute
+        repeats = self._repeats(rank)
         spent, again = [], []
-        for part in range(3):
-            layers = [table.both[shape, part] for table in self.layers]
-            ends = self.embedding.both[shape, part], self.head.both[shape, part]
-            spent.append(rank_sum(prepared, rank, layers, *ends))
-            repeated = [table.repeated[shape, mode, part] for table in self.layers]
-            again.append(rank_sum(prepared, rank, repeated, 0.0, 0.0) * repeats)
+        for kind in range(3):
+            layers = [table.both[shape, kind] for table in self.layers]
+            ends = self.embedding.both[shape, kind], self.head.both[shape, kind]
+            spent.append(parts.sum(layers, *ends))
+            repeated = [table.repeated[shape, mode, kind] for table in self.layers]
+            again.append(parts.sum_layers(repeated) * repeats)
         return spent[0], again[0], spent[1] + again[1], spent[2] + again[2]
 
     def _pipeline(self, forward: Array, backward: Array) -> Array:

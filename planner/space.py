@@ -95,13 +95,17 @@ class Space:
             yield self._join(waiting)
 
     def meshes(self) -> list[tuple[int, ...]]:
-        """Return every legal mesh: tp, ulysses, ring, pp, dp."""
+        """Return every legal mesh: tp, ulysses, ring, pp, dp; few pipeline ranks first.
+
+        Batches of few pipeline ranks have few kinds of rank, which makes them quick to cost.
+        """
         rows = np.array(list(self._factorisations()), dtype=np.int32).reshape(-1, len(MESH_AXES))
         columns = {axis: np.full(len(rows), 1, dtype=np.int32) for axis in AXES}
         columns |= dict(zip(MESH_AXES, rows.T, strict=True))
         batch = LayoutBatch(**columns)
         lawful = mesh_legal(batch, self.job, self.refused) & self.bounds.allows("cp", batch.cp)
-        return [tuple(map(int, row)) for row in rows[lawful]]
+        found = [tuple(map(int, row)) for row in rows[lawful]]
+        return sorted(found, key=lambda mesh: mesh[MESH_AXES.index("pp")])
 
     def _factorisations(self) -> Iterator[tuple[int, ...]]:
         """Yield tp, ulysses, ring, pp, dp whose product is the number of accelerators."""
@@ -167,14 +171,20 @@ class Space:
             self._choice_cache[flags] = self._choices(mesh)
         choices = self._choice_cache[flags]
         replicas = self._replicas(dp, dp * ulysses * ring)
-        parts: list[Options] = []
-        for schedule, split, several in product(Schedule, StageSplit, (False, True)):
-            rows = (choices.schedule == schedule) & (choices.stage_split == split)
-            rows &= (choices.dp_replicate > 1) == several
+        rows: list[Ints] = []
+        several: list[Ints] = []
+        for schedule, split, replicated in product(Schedule, StageSplit, (False, True)):
+            alike = (choices.schedule == schedule) & (choices.stage_split == split)
+            chosen = np.flatnonzero(alike & ((choices.dp_replicate > 1) == replicated))
             chunks = self._chunks(pp, schedule, split, interleave=interleave)
-            shards = [many for many in replicas if (many > 1) == several]
-            parts.append(_crossed(choices.take(rows), vp=chunks, dp_replicate=shards))
-        return {axis: np.concatenate([part[axis] for part in parts]) for axis in OPTION_AXES}
+            shards = [many for many in replicas if (many > 1) == replicated]
+            pairs = np.array(list(product(chunks, shards)), dtype=np.int32).reshape(-1, 2)
+            rows.append(np.repeat(chosen.astype(np.int32), len(pairs)))
+            several.append(np.tile(pairs, (len(chosen), 1)))
+        index = np.concatenate(rows)
+        options = {axis: getattr(choices, axis).take(index) for axis in OPTION_AXES}
+        options["vp"], options["dp_replicate"] = np.concatenate(several).T
+        return options
 
     def _choices(self, mesh: tuple[int, ...]) -> LayoutBatch:
         """Return what can be chosen beside degrees, chunks and replicas, as the framework runs it.
@@ -262,15 +272,6 @@ class Space:
     def _replicates_kv(self, tp: int, ulysses: int) -> bool:
         fewest = min(kind.mixer.kv_heads for kind in self.job.architecture.kinds)
         return ulysses > 1 and ulysses > max(fewest // tp, 1)
-
-
-def _crossed(choices: LayoutBatch, vp: list[int], dp_replicate: list[int]) -> Options:
-    """Return every choice with every number of chunks and replicas, choices outermost."""
-    pairs = np.array(list(product(vp, dp_replicate)), dtype=np.int32).reshape(-1, 2)
-    options = {axis: np.repeat(getattr(choices, axis), len(pairs)) for axis in OPTION_AXES}
-    options["vp"] = np.tile(pairs[:, 0], len(choices))
-    options["dp_replicate"] = np.tile(pairs[:, 1], len(choices))
-    return options
 
 
 def divisors(number: int) -> list[int]:

@@ -61,14 +61,14 @@ def ranking(plans: tuple[Plan, ...]) -> Table:
 
 
 def _ranked(place: int, plan: Plan) -> list[str]:
-    layout, low_high = plan.layout, plan.interval_s
+    layout = plan.layout
     degrees = (layout.dp, layout.tp, layout.pp, layout.ulysses, layout.ring, layout.micro_batch)
     return [
         str(place),
         *map(str, degrees),
         details(layout),
         seconds(plan.step_time_s),
-        f"{seconds(low_high[0])}-{seconds(low_high[1])}",
+        interval(*plan.interval_s),
         f"{plan.tokens_per_s_per_gpu:,.0f}",
         f"{plan.mfu:.1%}",
         f"{plan.memory_total_bytes / GIB:.1f}/{plan.capacity_bytes / GIB:.1f}",
@@ -114,6 +114,17 @@ def seconds(value: float) -> str:
     return f"{value:.3g} s" if value >= 1 else f"{value * 1e3:.3g} ms"
 
 
+def interval(low: float, high: float) -> str:
+    """Return two times as people write a range, the unit once where it is the same.
+
+    >>> interval(179.2, 262.0), interval(0.9, 1.1)
+    ('179-262 s', '900 ms-1.1 s')
+    """
+    first, unit = seconds(low).split()
+    second = seconds(high)
+    return f"{first}-{second}" if second.endswith(f" {unit}") else f"{first} {unit}-{second}"
+
+
 def answer(screen: Console, scenario: Scenario, plans: PlanSet) -> None:
     """Print the answer to a search."""
     heading(screen, scenario)
@@ -142,7 +153,9 @@ def price(screen: Console, plan: Plan) -> None:
         parts.append(f"{cost:,.2f} USD a step, {per_tokens(cost):,.0f} USD per 10^12 tokens")
     if energy is not None:
         total = (per_tokens(energy) or 0.0) / MEGAWATT_HOUR_J
-        parts.append(f"{energy / KILOWATT_HOUR_J:.3g} kWh a step, {total:,.0f} MWh per 10^12 tokens")
+        parts.append(
+            f"{energy / KILOWATT_HOUR_J:.3g} kWh a step, {total:,.0f} MWh per 10^12 tokens"
+        )
     if parts:
         screen.print(f"Cost and energy of the first (boards at full power): {'; '.join(parts)}.")
 
@@ -152,10 +165,9 @@ def full(screen: Console, scenario: Scenario, plan: Plan) -> None:
     heading(screen, scenario)
     layout = plan.layout
     screen.print(f"[bold]{layout}[/bold]  {details(layout)}")
-    low, high = plan.interval_s
     fits = "fits" if plan.fits else "does not fit"
     screen.print(
-        f"step {seconds(plan.step_time_s)} ({seconds(low)} to {seconds(high)}), "
+        f"step {seconds(plan.step_time_s)} ({interval(*plan.interval_s)}), "
         f"{plan.tokens_per_s_per_gpu:,.0f} tokens/s/GPU, {plan.tflops_per_gpu:.0f} TFLOP/s/GPU, "
         f"MFU {plan.mfu:.1%} ({plan.mfu_full_attention:.1%} with attention unmasked); {fits}"
     )

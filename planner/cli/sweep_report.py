@@ -104,22 +104,22 @@ def csv_text(points: list[SweepPoint]) -> str:
 
 
 def chart(base: Scenario, points: list[SweepPoint]) -> LineChart:
-    """Return throughput over the first quantity that varies, a line for each way to cut."""
+    """Return utilisation over the first quantity that varies, a line for each way to cut."""
     quantity, *rest = varied_quantities(points)
     fixed = {name: getattr(points[0], name) for name in rest}
     shown = [p for p in points if all(getattr(p, name) == fixed[name] for name in rest)]
     shown.sort(key=lambda point: float(getattr(point, quantity)))
     lines = {
         name: [
-            point.by_method[name].tokens_per_s_per_gpu if name in point.by_method else None
+            100.0 * point.by_method[name].mfu if name in point.by_method else None
             for point in shown
         ]
         for name in METHODS
     }
     return LineChart(
-        title=f"{base.architecture.title} on {base.cluster.accelerator.title}",
+        title=f"{base.architecture.title} on {base.cluster.title}: ways to cut the sequence",
         x_label=QUANTITIES[quantity],
-        y_label="tokens / s / accelerator",
+        y_label="MFU of the best layout [%]",
         x=[float(getattr(point, quantity)) for point in shown],
         lines={name: values for name, values in lines.items() if any(values)},
         format_x=lambda value: format_count(int(value)) if quantity == "seq_len" else f"{value:g}",
