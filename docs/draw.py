@@ -15,7 +15,7 @@ from planner.ask import plan_scenario
 from planner.bounds import Bounds
 from planner.cli import report, sweep_report
 from planner.scenario import Scenario
-from planner.sweep import Grid, run_sweep
+from planner.sweeps import Grid, run_sweep
 
 HERE = Path(__file__).parent
 WIDTH = 150

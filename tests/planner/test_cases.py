@@ -1,0 +1,111 @@
+"""The cases the README shows, and what makes their answers right."""
+
+from __future__ import annotations
+
+import pytest
+
+from planner import estimate, plan
+
+JOB_70B = {"seq_len": "256k", "global_batch": 64}
+
+
+@pytest.fixture(scope="module")
+def answer_70b():
+    return plan("llama-3.1-70b", "h100-dgx:32", **JOB_70B)
+
+
+def test_70b_at_256k_has_ten_fitting_layouts_in_order(answer_70b):
+    assert len(answer_70b.plans) == 10
+    assert all(p.fits and p.layout.gpus == 256 for p in answer_70b.plans)
+    meshes = {(p.layout.dp, p.layout.tp, p.layout.pp, p.layout.cp) for p in answer_70b.plans}
+    assert len(meshes) > 5
+    assert answer_70b.search.legal > answer_70b.search.fit == answer_70b.search.costed > 0
+
+
+def test_70b_at_256k_beats_the_layout_people_try_first(answer_70b):
+    common = estimate(
+        "llama-3.1-70b",
+        "h100-dgx:32",
+        **JOB_70B,
+        tp=4,
+        ulysses=4,
+        pp=2,
+        dp=8,
+        recompute="full",
+    )
+    best = answer_70b.best
+    assert common.step_time_s > 1.1 * best.step_time_s
+    # Its 8.8 B parameters a rank hold fp32 gradients whole: arithmetic that needs no model.
+    assert common.memory_bytes["gradients"] == pytest.approx(4 * 70.55e9 / 8, rel=0.02)
+    assert common.runs_in == ()
+
+
+def test_70b_needs_the_sequence_cut(answer_70b):
+    (verdict,) = [note for note in answer_70b.notes if note.startswith("Sequence parallelism")]
+    assert verdict.startswith("Sequence parallelism: recommended")
+    assert answer_70b.best.layout.cp > 1
+
+
+def test_405b_published_run_lies_within_the_interval():
+    answer = plan(
+        "llama-3.1-405b",
+        "meta-24k:2048",
+        seq_len=131_072,
+        global_batch=128,
+        tp=8,
+        ring=16,
+        ulysses=1,
+        pp=16,
+        dp=8,
+        cp_method="all_gather",
+        framework="unrestricted",
+    )
+    best = answer.best
+    published_tflops = 380.0  # arXiv:2407.21783 table 4
+    fastest, slowest = (best.tflops_per_gpu * best.step_time_s / s for s in best.interval_s)
+    assert slowest < published_tflops < fastest
+    assert best.layout.vp > 1  # the published run interleaves; without it half the step is bubble
+
+
+def test_8b_at_4k_is_better_uncut_and_says_why():
+    answer = plan("llama-3.1-8b", "h100-dgx:8", seq_len="4k", global_batch=512)
+    assert answer.best.layout.cp == 1
+    (verdict,) = [note for note in answer.notes if note.startswith("Sequence parallelism")]
+    assert "not recommended" in verdict
+    assert "less exposed context-parallel communication" in verdict
+
+
+def test_what_does_not_fit_names_the_line_that_binds_and_what_would():
+    answer = plan("llama-3.1-70b", "h100-dgx:2", seq_len="1m", global_batch=8)
+    assert answer.best is None
+    assert not answer.smallest.fits
+    assert "activations" in answer.notes[0]
+    (more,) = [note for note in answer.notes if note.startswith("It fits on")]
+    enough = int(more.split()[3])
+    assert plan("llama-3.1-70b", "h100-dgx", seq_len="1m", global_batch=8, gpus=enough).best
+    half = plan("llama-3.1-70b", "h100-dgx", seq_len="1m", global_batch=8, gpus=enough // 2)
+    assert half.best is None
+
+
+def test_a_faster_network_never_hurts_the_best_plan():
+    from planner import sweep
+
+    points = sweep(
+        "llama-3.1-8b",
+        "h100-dgx:4",
+        seq_lens=["64k"],
+        global_batches=[32],
+        networks=[0.25, 1.0, 4.0],
+    )
+    steps = [point.best.step_time_s for point in points]
+    assert steps == sorted(steps, reverse=True)
+
+
+def test_cost_and_energy_follow_from_price_power_and_time():
+    one = plan("llama-3.1-8b", "h100-dgx", seq_len="8k", global_batch=16).best
+    assert one.cost_usd_per_step == pytest.approx(2.95 * 8 * one.step_time_s / 3600)
+    assert one.energy_J_per_step == pytest.approx(700 * 8 * one.step_time_s)
+    steps = 1e12 / (8192 * 16)
+    assert one.per_quoted_tokens(one.cost_usd_per_step) == pytest.approx(
+        one.cost_usd_per_step * steps
+    )

@@ -1,0 +1,246 @@
+"""The command line as users meet it: answers, files, and one message for each wrong input."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+JOB = ["--cluster", "h100-dgx", "--seq-len", "8k", "--global-batch", "16"]
+PLAN_KEYS = {
+    "layout",
+    "step_time_s",
+    "interval_s",
+    "tokens_per_s_per_gpu",
+    "tflops_per_gpu",
+    "mfu",
+    "mfu_full_attention",
+    "fits",
+    "memory_bytes",
+    "memory_interval_bytes",
+    "memory_stage",
+    "capacity_bytes",
+    "time_s",
+    "exposed_communication_s",
+    "bubble_fraction",
+    "runs_in",
+    "cost_usd_per_step",
+    "cost_usd_per_1e12_tokens",
+    "energy_J_per_step",
+    "energy_J_per_1e12_tokens",
+    "provenance",
+}
+
+
+def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from planner.cli import main; main()", *arguments]
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    return subprocess.run(
+        command, cwd=cwd or root, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def refused(*arguments: str, cwd: Path | None = None) -> list[str]:
+    """Return the lines of a refusal, having checked that it is one."""
+    done = run(*arguments, cwd=cwd)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert all(": " in line for line in lines)
+    return lines
+
+
+def test_help_imports_nothing_heavy():
+    script = (
+        "import sys; sys.argv = ['meshwright', '--help']\n"
+        "from planner.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "heavy = {'numpy', 'scipy', 'networkx', 'pydantic', 'yaml', 'torch', 'streamlit', 'simpy'}\n"
+        "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for command in ("plan", "estimate", "sweep", "models", "topologies"):
+        assert command in done.stdout
+
+
+def test_a_plan_imports_neither_torch_nor_transformers():
+    script = (
+        "import sys; from planner import plan\n"
+        "plan('llama-3.1-8b', 'h100-dgx', seq_len='8k', global_batch=16)\n"
+        "sys.exit(', '.join({'torch', 'transformers', 'streamlit', 'scipy'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_plan_prints_a_ranking_and_what_binds():
+    done = run("plan", "llama-3.1-8b", *JOB)
+    assert done.returncode == 0, done.stderr
+    for words in ("tokens/s/GPU", "GiB/rank", "bubble", "runs in", "layouts legal", "What binds"):
+        assert words in done.stdout
+
+
+def test_plan_json_has_the_documented_keys_and_is_the_same_twice(tmp_path):
+    file = tmp_path / "plan.json"
+    assert run("plan", "llama-3.1-8b", *JOB, "--json", str(file)).returncode == 0
+    answer = json.loads(file.read_text())
+    assert set(answer) == {"plans", "search", "notes", "smallest", "beside"}
+    assert set(answer["search"]) == {"legal", "fit", "costed", "seconds"}
+    for plan in answer["plans"]:
+        assert set(plan) == PLAN_KEYS
+        assert sum(plan["time_s"].values()) == pytest.approx(plan["step_time_s"])
+        lines = {k: v for k, v in plan["memory_bytes"].items() if k != "total"}
+        assert sum(lines.values()) == pytest.approx(plan["memory_bytes"]["total"])
+        assert plan["interval_s"][0] < plan["step_time_s"] < plan["interval_s"][1]
+    steps = [plan["step_time_s"] for plan in answer["plans"]]
+    assert steps == sorted(steps)
+    again = json.loads(run("plan", "llama-3.1-8b", *JOB, "--json", "-").stdout)
+    assert again["plans"] == answer["plans"]
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_readme_documents_every_json_key():
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    assert [key for key in PLAN_KEYS if f"`{key}`" not in readme] == []
+
+
+def test_estimate_json_is_one_plan():
+    done = run("estimate", "llama-3.1-8b", *JOB, "--tp", "2", "--json", "-")
+    plan = json.loads(done.stdout)
+    assert set(plan) == PLAN_KEYS
+    assert (plan["layout"]["tp"], plan["layout"]["dp"], plan["layout"]["tp_sp"]) == (2, 4, True)
+
+
+def test_estimate_shows_time_memory_and_what_is_assumed():
+    done = run("estimate", "llama-3.1-8b", *JOB, "--tp", "2", "--cp", "2")
+    assert done.returncode == 0, done.stderr
+    for words in (
+        "one step goes into",
+        "memory of pipeline rank",
+        "in all",
+        "Assumed, not measured",
+    ):
+        assert words in done.stdout
+
+
+def test_beside_sets_a_layout_beside_the_best():
+    done = run("plan", "llama-3.1-8b", *JOB, "--beside", "tp=8,recompute=full")
+    assert done.returncode == 0, done.stderr
+    assert "times as long as the first" in done.stdout
+
+
+def test_sweep_writes_a_table_and_a_figure(tmp_path):
+    csv, svg, points = tmp_path / "s.csv", tmp_path / "s.svg", tmp_path / "s.json"
+    files = ["--csv", str(csv), "--figure", str(svg), "--json", str(points)]
+    job = ["--cluster", "h100-dgx", "--seq-len", "4k,8k", "--global-batch", "16"]
+    done = run("sweep", "llama-3.2-1b", *job, *files)
+    assert done.returncode == 0, done.stderr
+    rows = csv.read_text().splitlines()
+    assert rows[0].startswith("seq_len,gpus,global_batch,network,method,best,step_time_s")
+    assert {row.split(",")[4] for row in rows[1:]} >= {"none", "ulysses", "ring", "hybrid"}
+    assert svg.read_text().startswith("<svg")
+    assert [point["seq_len"] for point in json.loads(points.read_text())["points"]] == [4096, 8192]
+
+
+def test_lists_name_every_catalogue_entry():
+    from models import model_names
+    from topologies import cluster_names
+
+    models = json.loads(run("models", "list", "--json", "-").stdout)["models"]
+    assert tuple(row["name"] for row in models) == model_names()
+    clusters = json.loads(run("topologies", "list", "--json", "-").stdout)["topologies"]
+    assert tuple(row["name"] for row in clusters) == cluster_names()
+
+
+def test_shows_say_where_figures_come_from():
+    shown = json.loads(run("topologies", "show", "h100-dgx:2", "--json", "-").stdout)
+    assert all(row["source"] and row["kind"] for row in shown["figures"])
+    assert "source:" in run("models", "show", "llama-3.1-8b").stdout
+
+
+def test_all_problems_of_a_request_come_at_once():
+    request = ["plan", "lama-3.1-8b", "--cluster", "h100dgx", "--seq-len", "0"]
+    lines = refused(*request, "--global-batch", "-3", "--gpus", "x")
+    fields = [line.split(" = ")[0] for line in lines]
+    assert fields == ["--seq-len", "--global-batch", "--gpus", "MODEL", "--cluster"]
+    assert "did you mean llama-3.1-8b" in lines[3]
+    assert "did you mean h100-dgx" in lines[4]
+
+
+@pytest.mark.parametrize(
+    ("flags", "field", "mend"),
+    [
+        (["--gpus", "7"], "--gpus = 7", "divisor of 8 or whole nodes"),
+        (["--gpus", "999999992"], "--gpus", "ends at"),
+        (["--tp", "3"], "--tp = 3", "divide the 32 attention heads"),
+        (["--tp", "4..2"], "--tp = 4..2", "goes up: 2..4"),
+        (["--zero", "7"], "--zero = 7", "from 0 to 3"),
+        (["--schedule", "zigzag"], "--schedule = zigzag", "one of gpipe, 1f1b, interleaved"),
+        (["--framework", "megatorn"], "--framework = megatorn", "did you mean megatron"),
+        (["--precision", "fp4"], "--precision = fp4", "bf16"),
+        (["--task", "serve"], "--task = serve", "train"),
+        (["--beside", "tp4"], "--beside = tp4", "tp=4,ulysses=4"),
+        (["--json", "/no/such/folder/x.json"], "/no/such/folder/x.json", "cannot be written"),
+        (["--tp", "4", "--ulysses", "4", "--dp", "1"], "--dp = 1", "the cluster has 8"),
+    ],
+)
+def test_wrong_flags_name_field_value_and_mend(flags, field, mend):
+    lines = refused("plan", "llama-3.1-8b", *JOB, *flags)
+    assert any(field in line and mend in line for line in lines), lines
+
+
+def test_an_impossible_layout_gets_a_sentence_for_every_rule_it_breaks():
+    job = ["--cluster", "h100-dgx:2", "--seq-len", "10001", "--global-batch", "16"]
+    lines = refused("estimate", "llama-3.1-70b", *job, "--tp", "3", "--ring", "2")
+    assert any(line.startswith("--tp = 3") for line in lines)
+    assert any("pad to 10004 tokens" in line for line in lines)
+
+
+def test_wrong_files_are_refused_by_name(tmp_path):
+    (tmp_path / "typo.yaml").write_text("name: x\ntitle: y\naccelerator: h100-sxm\nteirs: []\n")
+    (tmp_path / "broken.yaml").write_text("a: [1\nb: :")
+    (tmp_path / "noise.yaml").write_bytes(bytes(range(256)) * 8)
+    (tmp_path / "short.json").write_text('{"model_type": "llama", "hidden_size": 4096}')
+    (tmp_path / "bert.json").write_text('{"model_type": "bert"}')
+    job = ["--seq-len", "8k", "--global-batch", "16"]
+
+    def cluster(name: str) -> str:
+        return "\n".join(refused("plan", "llama-3.1-8b", "--cluster", name, *job, cwd=tmp_path))
+
+    assert "did you mean tiers" in cluster("typo.yaml")
+    assert "not YAML (line 2)" in cluster("broken.yaml")
+    assert "not a text file" in cluster("noise.yaml")
+    assert "No such file" in cluster("absent.yaml")
+    missing = refused("plan", "short.json", "--cluster", "h100-dgx", *job, cwd=tmp_path)
+    assert any("num_hidden_layers" in line and "required" in line for line in missing)
+    other = refused("plan", "bert.json", "--cluster", "h100-dgx", *job, cwd=tmp_path)
+    assert "model_type = bert" in other[0]
+
+
+def test_a_config_file_plans_like_its_catalogue_entry(tmp_path):
+    from models.catalogue import CONFIGS
+
+    (tmp_path / "config.json").write_text((CONFIGS / "llama-3.1-8b.json").read_text())
+    own = run("plan", str(tmp_path), *JOB, "--json", "-")
+    named = run("plan", "llama-3.1-8b", *JOB, "--json", "-")
+    assert json.loads(own.stdout)["plans"] == json.loads(named.stdout)["plans"]
+
+
+def test_that_nothing_fits_is_an_answer():
+    job = ["--cluster", "h100-dgx", "--seq-len", "512k", "--global-batch", "8"]
+    done = run("plan", "llama-3.1-70b", *job)
+    assert done.returncode == 0, done.stderr
+    assert "Nothing fits" in done.stdout
+    assert "What binds is" in done.stdout
+    assert "It fits on" in done.stdout
