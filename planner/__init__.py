@@ -3,7 +3,7 @@
 >>> from planner import estimate
 >>> one = estimate("llama-3.1-8b", "h100-dgx", seq_len="8k", global_batch=8, dp=8)
 >>> one.layout.dp, one.fits
-(8, True)
+(8, False)
 """
 
 from __future__ import annotations
