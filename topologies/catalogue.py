@@ -95,17 +95,24 @@ class TierSchema(_Strict):
     peer_GBps: FigureSchema | None = None
     usable_fraction: FigureSchema
     latency_us: FigureSchema
+    rails: bool = False
+    dims: list[int] = Field(default_factory=list, max_length=6)
+    wrap_multiple: int = Field(default=0, ge=0)
 
-    def build(self) -> Tier:
-        """Return the tier in SI units."""
+    def build(self, inner: Tier | None = None) -> Tier:
+        """Return the tier in SI units; a flow through a spine is as fast as the tier inside."""
+        through = inner.peer_Bps if inner and self.fabric == "spine" else self.GBps.si(GB)
         return Tier(
             name=self.name,
             fabric=self.fabric,
             spans=None if self.spans == "all" else self.spans,
             Bps=self.GBps.si(GB),
-            peer_Bps=(self.peer_GBps or self.GBps).si(GB),
+            peer_Bps=self.peer_GBps.si(GB) if self.peer_GBps else through,
             usable_fraction=self.usable_fraction.si(),
             latency_s=self.latency_us.si(MICRO),
+            rails=self.rails,
+            dims=tuple(self.dims),
+            wrap_multiple=self.wrap_multiple,
         )
 
 
@@ -250,6 +257,13 @@ def _split_nodes(spec: str) -> tuple[str, int | None]:
     return name, int(nodes)
 
 
+def _tiers(schema: ClusterSchema) -> tuple[Tier, ...]:
+    tiers: list[Tier] = []
+    for tier in schema.tiers:
+        tiers.append(tier.build(tiers[-1] if tiers else None))
+    return tuple(tiers)
+
+
 def _build_cluster(schema: ClusterSchema, where: str) -> Cluster:
     return Cluster(
         name=schema.name,
@@ -257,7 +271,7 @@ def _build_cluster(schema: ClusterSchema, where: str) -> Cluster:
         accelerator=load_accelerator(schema.accelerator, f"{where}: accelerator"),
         accelerators_per_node=schema.accelerators_per_node,
         accelerators=schema.accelerators_per_node,
-        tiers=tuple(tier.build() for tier in schema.tiers),
+        tiers=_tiers(schema),
         max_nodes=int(schema.max_nodes.value) if schema.max_nodes else None,
     )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from topologies.errors import Problem, raise_if_any
+from topologies.torus import Slice
 
 if TYPE_CHECKING:
     from topologies.accelerator import Accelerator
@@ -35,6 +36,10 @@ class Tier:
         Share of the wire rate that a collective library reaches at best.
     latency_s
         One hop.
+    rails
+        Whether accelerators of one position in their nodes share leaf switches (rail-optimised).
+    dims, wrap_multiple
+        Sides of a torus, and of what a side must be a multiple for its ends to meet (0: never).
     """
 
     name: str
@@ -44,6 +49,9 @@ class Tier:
     peer_Bps: Figure
     usable_fraction: Figure
     latency_s: Figure
+    rails: bool = False
+    dims: tuple[int, ...] = ()
+    wrap_multiple: int = 0
 
     @property
     def scale_out(self) -> bool:
@@ -76,6 +84,11 @@ class Cluster:
     accelerators: int
     tiers: tuple[Tier, ...]
     max_nodes: int | None = None
+
+    def torus(self, tier: Tier) -> Slice:
+        """Return the slice of a torus tier that the job's accelerators fill."""
+        size = min(tier.spans or self.accelerators, self.accelerators)
+        return Slice.of(tier.dims or (size,), size, tier.wrap_multiple)
 
     @property
     def nodes(self) -> int:

@@ -11,8 +11,8 @@ holds ``span / g`` groups and has ``span`` accelerators' worth of uplink, hence
 * all-to-all moves ``(n - g) / n`` of each rank's bytes over its own ``Bps``;
 * a shift to the next rank crosses through one member: ``min(peer_Bps, g * Bps)``.
 
-The slowest tier a group touches sets its rate. Bytes over a mesh or torus go over the links that
-exist: ``n - 1`` peers' links in a mesh, the two links of one axis in a torus.
+The slowest tier a group touches sets its rate. Bytes over a mesh go over the links to the other
+``n - 1`` members; over a torus, along the dimensions the group fills (:mod:`topologies.torus`).
 """
 
 from __future__ import annotations
@@ -107,9 +107,22 @@ class Fabric:
         below = np.ones_like(size)
         for tier in self.cluster.tiers:
             inside = size if tier.spans is None else _members(float(tier.spans), axes)
-            state.cross(tier, below, inside)
+            state.cross(tier, below, inside, self._rates(tier, axes, below, inside))
             below = np.maximum(inside, below)
         return state.links()
+
+    def _rates(
+        self, tier: Tier, axes: Sequence[tuple[Array, Array]], below: Array, inside: Array
+    ) -> tuple[Array, Array, Array]:
+        """Return a tier's rates per rank: along rings, towards all peers, to the next rank."""
+        usable = tier.usable_fraction.value
+        rate, peer = tier.Bps.value * usable, tier.peer_Bps.value * usable
+        if tier.fabric == "torus":
+            return self.cluster.torus(tier).rates(axes, peer)
+        links = np.full_like(inside, rate)
+        if tier.fabric == "mesh":  # one Hamiltonian ring per link of a full mesh
+            links = np.minimum(rate, np.maximum(inside - 1.0, 1.0) * peer)
+        return links * below, links, np.minimum(peer, below * rate)
 
 
 def _members(block: float, axes: Sequence[tuple[Array, Array]]) -> Array:
@@ -140,15 +153,14 @@ class _Walk:
         flags = np.zeros(size.shape, dtype=np.bool_)
         return cls(size, infinite, infinite, infinite, zero, zero, zero, flags)
 
-    def cross(self, tier: Tier, below: Array, inside: Array) -> None:
+    def cross(
+        self, tier: Tier, below: Array, inside: Array, rates: tuple[Array, Array, Array]
+    ) -> None:
         """Take in one tier: `below` members of each group lie in the tier under it."""
         used = inside > below
-        usable = tier.usable_fraction.value
-        rate, peer = tier.Bps.value * usable, tier.peer_Bps.value * usable
-        ring = _ring_rate(tier, rate, peer, inside) * below
+        ring, everywhere, shift = rates
         leaving = (self.size - below) / np.maximum(self.size - 1.0, 1.0)
-        everywhere = _all_to_all_rate(tier, rate, peer, inside) / np.maximum(leaving, 1e-12)
-        shift = np.minimum(peer, below * rate)
+        everywhere = everywhere / np.maximum(leaving, 1e-12)
         self.ring_Bps = np.where(used, np.minimum(self.ring_Bps, ring), self.ring_Bps)
         self.all_to_all_Bps = np.where(
             used, np.minimum(self.all_to_all_Bps, everywhere), self.all_to_all_Bps
@@ -167,28 +179,3 @@ class _Walk:
 
     def links(self) -> GroupLinks:
         return GroupLinks(**{name: getattr(self, name) for name in self.__slots__})
-
-
-def _ring_rate(tier: Tier, rate: float, peer: float, inside: Array) -> Array:
-    if tier.fabric == "mesh":  # one Hamiltonian ring per link of a full mesh
-        return _mesh_rate(rate, peer, inside)
-    if tier.fabric == "torus":  # both directions of one axis
-        return np.full_like(inside, min(rate, 2.0 * peer))
-    return np.full_like(inside, rate)
-
-
-def _mesh_rate(rate: float, peer: float, inside: Array) -> Array:
-    """Return what one accelerator sends over its links to the other members."""
-    links: Array = np.minimum(rate, np.maximum(inside - 1.0, 1.0) * peer)
-    return links
-
-
-def _all_to_all_rate(tier: Tier, rate: float, peer: float, inside: Array) -> Array:
-    if tier.fabric == "mesh":
-        return _mesh_rate(rate, peer, inside)
-    if tier.fabric == "torus":
-        # A quarter of the bytes of a bidirectional ring all-gather cross each link:
-        # jax-ml/scaling-book sharding.md, all-to-all on a ring with wraparound.
-        across: Array = np.minimum(rate, 2.0 * peer * 4.0 / inside)
-        return across
-    return np.full_like(inside, rate)

@@ -166,13 +166,15 @@ def test_a_slower_network_never_helps(drawn: Drawn, factor: float) -> None:
     drawn=strategies.jobs_with_layouts(),
     parameter=st.sampled_from(["gemm_fraction", "attention_fraction", "hbm_fraction"]),
 )
-def test_faster_kernels_never_hurt_more_than_what_hid_behind_them(
-    drawn: Drawn, parameter: str
-) -> None:
-    value = getattr(DEVICE.profile, parameter).value
-    faster = Device(DEVICE.accelerator, tuned(DEVICE.profile, **{parameter: value * 1.25}))
+def test_faster_kernels_never_hurt_where_the_host_keeps_up(drawn: Drawn, parameter: str) -> None:
+    profile = tuned(DEVICE.profile, host_launch_s=1e-15)
+    value = getattr(profile, parameter).value
+    usual, faster = (
+        Device(DEVICE.accelerator, tuned(profile, **{parameter: value * factor}))
+        for factor in (1.0, 1.25)
+    )
     work = drawn.prepared()
-    assert time_of(work, faster).total <= time_of(work).total * (1 + 1e-9)
+    assert time_of(work, faster).total <= time_of(work, usual).total * (1 + 1e-9)
 
 
 @given(strategies.jobs_with_layouts(recompute=Recompute.NONE, recompute_layers=0))
@@ -347,9 +349,10 @@ def test_a_batch_of_many_is_many_batches_of_one(drawn: Drawn) -> None:
     for i, layout in enumerate(drawn.layouts):
         alone = drawn.prepared(layout)
         time_alone, memory_alone = time_of(alone), memory_bill(alone, DEVICE.profile)
+        rounding = 1e-12 * float(time_alone.total[0])  # the bubble is a difference of sums
         for part in (*PARTS, "low", "high"):
             assert getattr(time, part)[i] == pytest.approx(
-                getattr(time_alone, part)[0], rel=1e-12, abs=1e-15
+                getattr(time_alone, part)[0], rel=1e-12, abs=rounding
             ), part
         for line in (*LINES, "stage"):
             assert getattr(memory, line)[i] == pytest.approx(

@@ -1,0 +1,309 @@
+"""Which layouts are possible, and what a user reads where one is not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.catalogue import load_architecture
+from models.framework import (
+    ANY,
+    UNRESTRICTED,
+    framework_names,
+    frameworks,
+    runnable,
+    runs_in,
+)
+from models.layout import (
+    CpMethod,
+    Kernels,
+    Layout,
+    LayoutBatch,
+    Recompute,
+    Schedule,
+    SequenceOrder,
+    StageSplit,
+)
+from models.legality import RULES, Job, legal, mesh_legal, options_legal, problems
+from models.workload import Workload
+from tests import strategies
+from topologies.errors import SpecError
+
+if TYPE_CHECKING:
+    from tests.strategies import Drawn
+
+
+def job(name: str = "llama-3.1-8b", gpus: int = 8, **workload: int) -> Job:
+    """Return a job; Llama-3.1-8B has 32 heads over 8, an MLP of 14,336 and 32 layers."""
+    return Job(
+        architecture=load_architecture(name),
+        workload=Workload(**{"seq_len": 65536, "global_batch": 48, **workload}),
+        gpus=gpus,
+    )
+
+
+#: One layout for every rule, broken once: field, value shown, a word of the mend.
+BROKEN: list[tuple[str, Layout, Job, str, str]] = [
+    ("dp", Layout(dp=3), job(), "3", "the cluster has 8"),
+    ("dp", Layout(dp=2, tp=2), job(), "2", "use --dp 4"),
+    ("tp", Layout(tp=3), job(gpus=3), "3", "must divide the 32 attention heads"),
+    ("tp", Layout(tp=7, zero=0), job("qwen2.5-7b", gpus=7), "7", "the 4 key/value heads"),
+    ("tp", Layout(tp=64), job("llama-2-7b", gpus=64), "64", "attention heads"),
+    ("tp", Layout(tp=7), job("qwen2.5-7b", gpus=7), "7", "must divide the MLP width 18944"),
+    ("ulysses", Layout(ulysses=3), job(gpus=3), "3", "move part of it to --ring"),
+    ("ulysses", Layout(ulysses=7), job("qwen2.5-7b", gpus=7, seq_len=7168), "7", "4 key/value"),
+    ("ulysses", Layout(tp=4, ulysses=16), job(gpus=64), "16", "the 8 attention heads that tp 4"),
+    ("seq_len", Layout(ring=8), job(seq_len=65544), "65544", "pad to 65552 tokens"),
+    (
+        "seq_len",
+        Layout(ring=8, sequence_order=SequenceOrder.CONTIGUOUS),
+        job(seq_len=65540),
+        "65540",
+        "pad to 65544 tokens",
+    ),
+    ("tp_sp", Layout(tp=8, tp_sp=True), job(seq_len=65540), "on", "multiple of cp x tp = 8"),
+    ("tp_sp", Layout(dp=8, tp_sp=True), job(), "on", "use --tp 2 or more"),
+    (
+        "pp",
+        Layout(pp=64, dp=1, stage_split=StageSplit.BALANCED),
+        job(gpus=64),
+        "64",
+        "there are 32 layers",
+    ),
+    ("stage_split", Layout(pp=3), job(gpus=3), "even", "use --stage-split balanced"),
+    ("micro_batch", Layout(dp=8, micro_batch=4), job(), "4", "must divide --global-batch 48"),
+    ("vp", Layout(pp=8, vp=2), job(), "2", "is the interleaved schedule"),
+    (
+        "vp",
+        Layout(pp=8, schedule=Schedule.INTERLEAVED),
+        job(),
+        "1",
+        "is the interleaved schedule",
+    ),
+    (
+        "schedule",
+        Layout(dp=8, vp=2, schedule=Schedule.INTERLEAVED),
+        job(),
+        "interleaved",
+        "needs --pp 2 or more",
+    ),
+    (
+        "schedule",
+        Layout(pp=8, vp=2, schedule=Schedule.INTERLEAVED),
+        job(global_batch=12),
+        "interleaved",
+        "in multiples of pp = 8",
+    ),
+    ("dp_replicate", Layout(dp=8, dp_replicate=3), job(), "3", "must divide dp = 8"),
+    ("dp_replicate", Layout(dp=8, dp_replicate=2, zero=0), job(), "2", "use --zero 1, 2 or 3"),
+    (
+        "cp_method",
+        Layout(ulysses=2, ring=4, cp_method=CpMethod.ALL_GATHER),
+        job(),
+        "all-gather",
+        "do not combine with Ulysses",
+    ),
+    ("ring", Layout(ring=8), job("mistral-7b"), "8", "sliding-window layers"),
+    (
+        "recompute_layers",
+        Layout(dp=8, recompute_layers=4),
+        job(),
+        "4",
+        "goes with --recompute full",
+    ),
+    (
+        "recompute_layers",
+        Layout(dp=8, recompute=Recompute.FULL, recompute_layers=33),
+        job(),
+        "33",
+        "at most all of them",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("axis", "layout", "work", "value", "mend"),
+    BROKEN,
+    ids=[f"{axis}-{i}" for i, (axis, *_) in enumerate(BROKEN)],
+)
+def test_a_broken_rule_names_its_flag_its_value_and_the_mend(
+    axis: str, layout: Layout, work: Job, value: str, mend: str
+) -> None:
+    found = [p for p in problems(layout, work) if p.field == f"--{axis.replace('_', '-')}"]
+    assert found
+    assert any(str(p.value) == value and mend in p.mend for p in found)
+    assert not legal(LayoutBatch.of([layout]), work).any()
+
+
+def test_every_rule_is_broken_by_one_of_these() -> None:
+    """A rule added without a case here, or one that never fires, fails."""
+    unbroken = [
+        rule
+        for rule in RULES
+        if all(rule.holds(LayoutBatch.of([x]), work)[0] for _, x, work, *_ in BROKEN)
+    ]
+    assert [rule.axis for rule in unbroken] == []
+
+
+def test_all_problems_come_at_once() -> None:
+    layout = Layout(
+        dp=3, tp=3, pp=5, ulysses=5, vp=2, micro_batch=7, tp_sp=True, dp_replicate=2, zero=0
+    )
+    fields = Counter(p.field for p in problems(layout, job()))
+    expected = ("--dp", "--tp", "--ulysses", "--vp", "--stage-split", "--dp-replicate", "--tp-sp")
+    assert set(expected) <= set(fields)
+    assert "--micro-batch" in fields
+
+
+def test_a_layout_without_problems_has_none() -> None:
+    layout = Layout(dp=2, tp=2, ring=2, tp_sp=True, recompute=Recompute.FULL, recompute_layers=3)
+    assert problems(layout, job()) == []
+
+
+@pytest.mark.parametrize(
+    ("ring", "order", "divisible"),
+    [(8, SequenceOrder.ZIGZAG, 16), (8, SequenceOrder.CONTIGUOUS, 8)],
+)
+def test_zigzag_needs_twice_as_many_chunks(ring: int, order: SequenceOrder, divisible: int) -> None:
+    layout = LayoutBatch.of([Layout(ring=ring, sequence_order=order)])
+    for tokens in range(divisible * 64, divisible * 64 + divisible + 1):
+        lawful = legal(layout, job(seq_len=tokens))[0]
+        assert lawful == (tokens % divisible == 0), tokens
+
+
+@pytest.mark.parametrize(
+    ("name", "feasible"),
+    [
+        ("qwen2.5-7b", {1, 2, 4, 28}),  # 28 heads over 4
+        ("llama-3.1-8b", {1, 2, 4, 8, 16, 32}),  # 32 over 8
+        ("llama-3.1-70b", {1, 2, 4, 8, 16, 32, 64}),  # 64 over 8
+        ("llama-2-13b", {1, 2, 4, 5, 8, 10, 20, 40}),  # 40 over 40
+    ],
+)
+def test_ulysses_degrees_divide_the_heads_and_divide_or_replicate_the_keys(
+    name: str, feasible: set[int]
+) -> None:
+    """P divides H, and Hk divides P or P divides Hk."""
+    found = {
+        degree
+        for degree in range(1, 65)
+        if mesh_legal(
+            LayoutBatch.of([Layout(ulysses=degree)]), job(name, gpus=degree, seq_len=degree * 128)
+        )[0]
+    }
+    assert found == feasible
+
+
+@given(strategies.jobs_with_layouts(least=1, most=4), st.sampled_from([1, 2, 3]))
+def test_sentences_and_masks_agree(drawn: Drawn, factor: int) -> None:
+    """On legal layouts, and on those a changed degree makes illegal."""
+    changed = [replace(x, pp=x.pp * factor, micro_batch=factor) for x in drawn.layouts]
+    batch = LayoutBatch.of([*drawn.layouts, *changed])
+    lawful = legal(batch, drawn.job)
+    for i in range(len(batch)):
+        assert lawful[i] == (problems(batch.layout(i), drawn.job) == [])
+    both = mesh_legal(batch, drawn.job) & options_legal(batch, drawn.job)
+    assert np.array_equal(lawful, both)
+    assert lawful[: len(drawn.layouts)].all()
+
+
+def test_refusals_are_counted_for_the_first_rule_that_turns_a_layout_away() -> None:
+    refused: Counter[str] = Counter()
+    layouts = [Layout(dp=3, dp_replicate=2), Layout(dp=8, dp_replicate=3), Layout(dp=8)]
+    legal(LayoutBatch.of(layouts), job(), refused)
+    assert {axis: n for axis, n in refused.items() if n} == {"dp": 1, "dp_replicate": 1}
+
+
+# ------------------------------------------------------------------------------------- frameworks
+
+LLAMA = load_architecture("llama-3.1-8b")
+ULYSSES_16 = Layout(ulysses=16)
+RING = Layout(ring=8)
+HYBRID = Layout(ulysses=2, ring=4)
+FSDP = Layout(dp=8, zero=3, kernels=Kernels.EAGER)
+
+
+def runs(framework: str, layout: Layout) -> bool:
+    return bool(runnable(LayoutBatch.of([layout]), LLAMA, framework)[0])
+
+
+@pytest.mark.parametrize(
+    ("framework", "layout", "expected", "why"),
+    [
+        ("megatron", replace(ULYSSES_16, ulysses=8), True, "as many as key/value heads"),
+        ("megatron", ULYSSES_16, False, "TransformerEngine asserts kv heads % cp == 0"),
+        ("megatron", Layout(tp=2, ulysses=8), False, "tp leaves 4 key/value heads"),
+        ("megatron", Layout(tp=2, ulysses=4), True, "and Ulysses 4 uses them all"),
+        ("megatron", HYBRID, True, "a2a+p2p"),
+        ("megatron", replace(HYBRID, cp_placement=1), False, "the all-to-all is the inner level"),
+        ("megatron", replace(RING, kernels=Kernels.EAGER), False, "TransformerEngine's kernels"),
+        ("megatron", replace(RING, sequence_order=0), False, "dual chunk swap only"),
+        ("megatron", Layout(dp=8, zero=3), False, "the distributed optimizer is ZeRO-1"),
+        ("megatron", Layout(pp=8, vp=2, schedule=Schedule.INTERLEAVED), True, "its own"),
+        ("megatron", Layout(pp=8, schedule=Schedule.GPIPE), False, "no GPipe"),
+        ("megatron-fsdp", Layout(dp=8, zero=3), True, "optim_grads_params"),
+        ("megatron-fsdp", Layout(dp=4, pp=2, zero=3), False, "no pipeline"),
+        ("torchtitan", FSDP, True, "fully_shard"),
+        ("torchtitan", replace(FSDP, dp=1, ring=8), False, "keys and values are gathered"),
+        (
+            "torchtitan",
+            replace(FSDP, dp=1, ring=8, cp_method=CpMethod.ALL_GATHER),
+            True,
+            "context parallelism is all-gather",
+        ),
+        ("torchtitan", replace(FSDP, dp=1, ulysses=8), False, "no Ulysses"),
+        ("torchtitan", replace(FSDP, zero=1), False, "shards everything or nothing"),
+        ("torchtitan", replace(FSDP, dp_replicate=2), True, "HSDP"),
+        ("torchtitan", replace(FSDP, recompute=2, recompute_layers=4), False, "all or none"),
+        ("deepspeed", replace(FSDP, dp=1, ulysses=8), True, "ALST"),
+        ("deepspeed", replace(FSDP, dp=1, ulysses=16), True, "replicates key/value heads"),
+        ("deepspeed", replace(FSDP, dp=1, ulysses=4, tp=2), False, "Ulysses without tensor"),
+        ("deepspeed", replace(FSDP, dp=4, tp=2), False, "no tensor parallelism"),
+        ("deepspeed", replace(FSDP, dp=1, ring=8), False, "no ring"),
+        ("deepspeed", replace(FSDP, recompute=Recompute.SELECTIVE), False, "whole layers"),
+        ("accelerate", FSDP, True, "FSDP2"),
+        ("accelerate", replace(FSDP, dp=1, ulysses=8), False, "context or sequence parallel"),
+        ("accelerate", replace(FSDP, dp=4, pp=2), False, "no pipeline"),
+    ],
+)
+def test_frameworks_run_what_they_can(
+    framework: str, layout: Layout, expected: bool, why: str
+) -> None:
+    assert runs(framework, layout) is expected, why
+
+
+def test_deepspeed_runs_ulysses_whatever_order_the_tokens_would_have_in_a_ring() -> None:
+    """An axis without effect is not asked about."""
+    for order in SequenceOrder:
+        assert runs("deepspeed", replace(FSDP, dp=1, ulysses=8, sequence_order=order))
+
+
+def test_any_framework_is_the_union_and_unrestricted_is_everything() -> None:
+    layouts = [ULYSSES_16, RING, HYBRID, FSDP, Layout(pp=8, schedule=Schedule.GPIPE), Layout()]
+    batch = LayoutBatch.of(layouts)
+    union = np.logical_or.reduce([runnable(batch, LLAMA, name) for name in frameworks()])
+    assert np.array_equal(runnable(batch, LLAMA, ANY), union)
+    assert runnable(batch, LLAMA, UNRESTRICTED).all()
+    assert not union.all()
+    names = runs_in(batch, LLAMA)
+    assert [bool(found) for found in names] == union.tolist()
+    assert "megatron" in names[1]
+
+
+def test_an_unknown_framework_offers_the_nearest() -> None:
+    with pytest.raises(SpecError, match="did you mean megatron"):
+        runnable(LayoutBatch.of([Layout()]), LLAMA, "megatrn")
+
+
+@pytest.mark.parametrize("name", framework_names()[2:])
+def test_every_framework_names_its_sources_and_runs_one_gpu(name: str) -> None:
+    entry: Any = frameworks()[name]
+    assert "@" in entry.source or "github" in entry.source or "huggingface/" in entry.source
+    kernels = [Layout(kernels=kernel, zero=zero) for kernel in Kernels for zero in (0, 1, 3)]
+    assert runnable(LayoutBatch.of(kernels), LLAMA, name).any()
