@@ -9,9 +9,11 @@ reduced over both together. Per optimizer step and rank with ``P`` parameters:
 * ZeRO-3 (FSDP): parameters gathered for the forward and again for the backward pass of every
   micro-batch, gradients reduce-scattered; with pipeline stages parameters are gathered once.
 
-With HSDP the shards' gradients are then all-reduced over the replicas. Reduction hides behind the
+With HSDP the shards' gradients are then all-reduced over the replicas, as often as they are
+scattered (frameworks that defer it to the last micro-batch save the difference). Reduction hides behind the
 backward pass of the last micro-batch (of every one with ZeRO-2 and 3), gathering behind the first
-forward pass, both layer by layer, so one layer's share is always exposed.
+forward pass, both layer by layer, so one layer's share is always exposed. The gradients of a head
+tied to the embedding are summed between the first and the last pipeline rank.
 """
 
 from __future__ import annotations
@@ -58,14 +60,21 @@ class DataParallelClock:
         inner = meshes.dp / meshes.dp_replicate
         shards = fabric.links((meshes.cp * 1.0, stride.cp), (inner, stride.dp))
         replicas = fabric.links((meshes.dp_replicate * 1.0, stride.dp * inner))
-        self.steal = np.where(
-            shards.scale_out, profile.steal_scale_out.value, profile.steal_scale_up.value
-        )[prepared.mesh_index]
+        self.steal, self.steal_across = (
+            np.where(links.scale_out, profile.steal_scale_out.value, profile.steal_scale_up.value)[
+                prepared.mesh_index
+            ]
+            for links in (shards, replicas)
+        )
         self.costs = {
             kind: cost(kind, shards, profile).take(prepared.mesh_index)
             for kind in (Collective.ALL_REDUCE, Collective.REDUCE_SCATTER, Collective.ALL_GATHER)
         }
         self.across = cost(Collective.ALL_REDUCE, replicas, profile).take(prepared.mesh_index)
+        ends = fabric.links(
+            (np.minimum(meshes.pp, 2) * 1.0, stride.pp * np.maximum(meshes.pp - 1.0, 1.0))
+        )
+        self.tied = cost(Collective.ALL_REDUCE, ends, profile).take(prepared.mesh_index)
 
     def optimizer(self) -> Array:
         """Return the seconds of the optimizer's step."""
@@ -85,27 +94,41 @@ class DataParallelClock:
             Seconds of one micro-batch's passes on it, to hide behind.
         """
         batch, many = self.prepared.batch, self.prepared.micro_batches
-        reduce, gather = self._reduce(), self._gather()
-        sharded = batch.zero == 3
-        every = sharded & (batch.pp == 1)
+        reduce, across, gather = self._reduce(), self._across(), self._gather()
+        every = (batch.zero == 3) & (batch.pp == 1)
         reductions = np.where(batch.zero >= 2, many, 1.0)
-        behind_backward = reduce + np.where(every, gather, 0.0)
+        behind_backward = reduce + across + np.where(every, gather, 0.0)
         gathers = np.where(every, many, np.where(batch.zero >= 1, 1.0, 0.0))
-        return reductions * self._left(behind_backward, backward, layers) + gathers * self._left(
-            gather, forward, layers
-        )
+        # What is hidden steals as much as the links it travels on do.
+        weight = np.where(behind_backward > 0, behind_backward, 1.0)
+        steal = self.steal + (self.steal_across - self.steal) * across / weight
+        left = reductions * self._left(behind_backward, backward, layers, steal)
+        left = left + gathers * self._left(gather, forward, layers, self.steal)
+        return left + self._tied_embedding()
 
-    def _left(self, time: Array, room: Array, layers: Array) -> Array:
+    def _left(self, time: Array, room: Array, layers: Array, steal: Array) -> Array:
         """Return what of `time` is exposed: one layer's share, and what does not fit in `room`."""
         hidden: Array = np.minimum(time * (1.0 - 1.0 / layers), room)
-        return time - hidden + hidden * self.steal
+        return time - hidden + hidden * steal
+
+    def _tied_embedding(self) -> Array:
+        """Return the sum of a tied head's and the embedding's gradients, at the pipeline's ends."""
+        copies = self.prepared.parameters.tied_head
+        if not copies.any():
+            return np.zeros(len(self.params))
+        nbytes = copies[self.prepared.shape_index] * GRADIENT_BYTES
+        return np.where(self.prepared.batch.pp > 1, self.tied.seconds(nbytes), 0.0)
 
     def _reduce(self) -> Array:
         nbytes = self.params * GRADIENT_BYTES
         scattered = self.costs[Collective.REDUCE_SCATTER].seconds(nbytes)
-        across = self.across.seconds(nbytes / shard_ranks(self.prepared))
         whole = self.costs[Collective.ALL_REDUCE].seconds(nbytes)
-        return np.where(self.prepared.batch.zero == 0, whole, scattered + across)
+        return np.where(self.prepared.batch.zero == 0, whole, scattered)
+
+    def _across(self) -> Array:
+        """Return the all-reduce of a shard's gradients over the replicas."""
+        shard = self.params * GRADIENT_BYTES / shard_ranks(self.prepared)
+        return self.across.seconds(shard)
 
     def _gather(self) -> Array:
         return self.costs[Collective.ALL_GATHER].seconds(self.params * PARAMETER_BYTES)

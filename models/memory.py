@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.layout import Recompute
+from models.layout import Recompute, Schedule
 from models.rank_parts import RankParts
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class MemoryBill:
         What one layer's backward pass needs beyond `logits`: gradients, repeated activations.
     buffers
         Communication: ring and all-to-all buffers, gathered keys and values, FSDP's gathered
-        layers.
+        layers and the gradients of a layer before they are sharded (ZeRO-2 and 3).
     context
         Device context, communicators, library workspaces.
     fragmentation
@@ -117,14 +117,17 @@ class _Ranks:
         head = table.head[shape] + table.tied_head[shape] * (batch.pp > 1)
         self.params = [kind[shape] for kind in table.layers], table.embedding[shape], head
         sharded = (batch.zero == 3) & (shard_ranks(prepared) > 1)
-        # FSDP keeps the gathered head between forward and backward.
-        self.gathered_head = np.where(sharded, head * PARAMETER_BYTES, 0.0)
-        self.sharded = sharded
-        self.saved = (
-            [_kept(work)[shape, mode] for work in prepared.layers],
-            prepared.embedding.saved_bytes()[shape],
-            prepared.head.saved_bytes()[shape],
-        )
+        # FSDP keeps the gathered head between forward and backward; with pipeline stages all
+        # parameters stay gathered and are billed as parameters.
+        self.regathers = sharded & (batch.pp == 1)
+        self.gathered_head = np.where(self.regathers, head * PARAMETER_BYTES, 0.0)
+        self.whole_gradients = (batch.zero >= 2) & (shard_ranks(prepared) > 1)
+        self.saved = [_kept(work)[shape, mode] for work in prepared.layers]
+        # The head's backward pass follows its forward pass at once, but in GPipe; the embedding
+        # keeps a number per token.
+        held = np.where(batch.schedule == Schedule.GPIPE, prepared.micro_batches, 1.0)
+        self.head_saved = prepared.head.saved_bytes()[shape] * held
+        self.embedding_saved = prepared.embedding.saved_bytes()[shape] * prepared.micro_batches
         self.logits = prepared.head.working_bytes[shape]
         self.state_bytes = _state_bytes(prepared)
         self.all_state_bytes = sum(self.state_bytes)
@@ -165,12 +168,13 @@ class _Ranks:
     ) -> tuple[Array, Array, Array, Array]:
         """Return activations, logits, working memory and buffers."""
         prepared, stages, cut = self.prepared, self.prepared.stages, self.prepared.stage_index
-        kept = parts.sum(*self.saved)
+        kept = parts.sum_layers(self.saved)
         if self.partial is not None:
             layers = stages.look_up(stages.layers, cut, rank)
             share = np.where(self.partial, 1.0 - prepared.repeated_share(layers), 0.0)
             kept += share * parts.sum_layers(self.spared)
         kept *= prepared.in_flight(stages.look_up(stages.position, cut, rank))
+        kept += parts.first * self.embedding_saved + parts.last * self.head_saved
         logits = parts.last * self.logits
         working: Array = np.maximum(self.layer_peak - logits, 0.0)
         return kept, logits, working, self.communication + parts.last * self.gathered_head
@@ -189,8 +193,9 @@ class _Ranks:
         shape = self.prepared.shape_index
         buffers: Array = np.max([work.buffer_bytes for work in self.prepared.layers], axis=0)
         layer: Array = np.max(self.prepared.parameters.layers, axis=0)
-        gathered = layer * (GATHERED_LAYERS * PARAMETER_BYTES + GRADIENT_BYTES)
-        total: Array = buffers[shape] + np.where(self.sharded, gathered[shape], 0.0)
+        gathered = np.where(self.regathers, GATHERED_LAYERS * PARAMETER_BYTES, 0.0)
+        gradients = np.where(self.whole_gradients, GRADIENT_BYTES, 0.0)
+        total: Array = buffers[shape] + layer[shape] * (gathered + gradients)
         return total
 
     def _context(self) -> Array:

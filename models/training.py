@@ -104,7 +104,8 @@ class StepClock:
         self.layers = [_Tables.of(clock.times(work)) for work in prepared.layers]
         self.embedding = _Tables.of(clock.times(prepared.embedding))
         self.head = _Tables.of(clock.times(prepared.head))
-        self.hop = self._hop()
+        self.interleaved = prepared.batch.schedule == Schedule.INTERLEAVED
+        self.hop, self.hop_steal = self._hop()
         shape, mode = prepared.shape_index, prepared.batch.recompute
         self.partial = bool(np.any(prepared.batch.recompute_layers))
         self.again = [table.repeated_total[shape, mode] for table in self.layers]
@@ -136,8 +137,9 @@ class StepClock:
         busy = self._busy(slowest, parts)
         many = prepared.micro_batches
         compute, recompute, tp, cp = (many * kind for kind in busy)
-        pp = many * 2.0 * self._exposed_hop()
-        bubble = np.maximum(pipeline - compute - recompute - tp - cp - pp, 0.0)
+        steady = many * (forward + backward).max(axis=0)
+        pp = np.maximum(steady - compute - recompute - tp - cp, 0.0)
+        bubble = np.maximum(pipeline - steady, 0.0)
         layers = prepared.stages.look_up(prepared.stages.layers, prepared.stage_index, slowest)
         data = DataParallelClock(prepared, self.device, self.fabric, parts)
         spent = {
@@ -156,11 +158,11 @@ class StepClock:
 
     def _passes(self, rank: int) -> tuple[Array, Array]:
         """Return one micro-batch's passes through one kind of rank, hops included."""
-        hop, parts = self._exposed_hop(), RankParts.of(self.prepared, rank)
+        parts = RankParts.of(self.prepared, rank)
         forward, backward = parts.sum(*self.forward), parts.sum(*self.backward)
         if self.partial:
             backward += parts.sum_layers(self.again) * self._repeats(rank)
-        return forward + hop, backward + hop
+        return forward + self._sending(forward), backward + self._sending(backward)
 
     def _repeats(self, rank: int | NDArray[np.intp]) -> Array | float:
         """Return the share of a rank's layers whose recomputation counts."""
@@ -193,25 +195,40 @@ class StepClock:
         for rank in range(stages.width):
             once += stages.look_up(stages.multiplicity, cut, rank) * both[rank]
         steady: Array = many * slowest + (once - slowest) / batch.vp
-        fill: Array = 2.0 * (batch.pp - 1.0) * (self.hop - self._exposed_hop())
+        # The first micro-batch waits for every hop, whatever hides later ones.
+        fill: Array = np.where(self.interleaved, 2.0 * (batch.pp - 1.0) * self.hop, 0.0)
         gpipe = batch.schedule == Schedule.GPIPE
         if not gpipe.any():
             return steady + fill
         apart = once + (many - 1.0) * (forward.max(axis=0) + backward.max(axis=0))
         return np.where(gpipe, apart, steady) + fill
 
-    def _hop(self) -> Array:
-        """Return the time to send one micro-batch's activations to the next stage."""
+    def _hop(self) -> tuple[Array, Array]:
+        """Return the time to send one micro-batch's activations on, and what it steals hidden."""
         prepared, meshes = self.prepared, self.prepared.meshes
         width = prepared.architecture.hidden * BF16
         nbytes = prepared.shapes.tokens * width / prepared.shapes.norm_shard
         links = self.fabric.links((meshes.pp * 1.0, strides(meshes).pp))
         cost = collectives.cost(Collective.SHIFT, links, self.device.profile)
-        return cost.take(prepared.mesh_index).seconds(nbytes[prepared.shape_index])
+        profile = self.device.profile
+        steal = np.where(
+            links.scale_out, profile.steal_scale_out.value, profile.steal_scale_up.value
+        )
+        hop = cost.take(prepared.mesh_index).seconds(nbytes[prepared.shape_index])
+        return hop, steal[prepared.mesh_index]
 
-    def _exposed_hop(self) -> Array:
-        """Return the hop that every pass waits for: interleaving hides it in the steady state."""
-        return np.where(self.prepared.batch.schedule == Schedule.INTERLEAVED, 0.0, self.hop)
+    def _sending(self, busy: Array) -> Array:
+        """Return what a pass that keeps a rank `busy` waits for its sends.
+
+        1F1B and GPipe wait for each; interleaving sends every chunk's output, hidden behind the
+        other chunks as far as they last (Megatron's overlap_p2p_comm).
+        """
+        if not self.interleaved.any():
+            return self.hop
+        sent = self.prepared.batch.vp * self.hop
+        hidden = np.minimum(sent, busy)
+        left = sent - hidden + hidden * self.hop_steal
+        return np.where(self.interleaved, left, self.hop)
 
     def _interval(self, parts: dict[str, Array]) -> tuple[Array, Array]:
         """Return the 10th and 90th percentile: compute and communication err apart."""

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
+from topologies.palette import COLOURS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-#: Okabe and Ito's colours, told apart with any colour vision (doi:10.1038/nmeth.1618).
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 WIDTH, HEIGHT = 760, 440
 LEFT, RIGHT, TOP, BOTTOM = 84, 150, 48, 64
 

@@ -113,8 +113,8 @@ def _look_at(scenario: Scenario, batch: LayoutBatch, kept: _Kept) -> None:
     """Evaluate one batch and keep what is best in it."""
     profile, capacity = scenario.device.profile, scenario.capacity_bytes
     prepared = Prepared.of(scenario.architecture, scenario.workload, batch)
-    kept.legal += len(prepared)
     prepared = _with_fewest_repeated(prepared, scenario)
+    kept.legal += len(prepared)
     if not len(prepared):
         return
     totals = memory_bill(prepared, profile).total

@@ -7,7 +7,7 @@ differ; interleaving by 2 to 8 chunks; no, selective and full recomputation, and
 of the fewest layers that fit (found in closed form: more are never faster).
 
 Left out unless pinned, because they are never faster nor smaller than what is in: GPipe (against
-1F1B), contiguous rings (against zigzag), more recomputed layers than needed.
+1F1B), contiguous rings where the sequence can be cut in zigzag, more recomputed layers than needed.
 """
 
 from __future__ import annotations
@@ -89,10 +89,10 @@ class Space:
                     waiting.append(((*mesh, micro_batch), options))
                     size += length
             if size >= BATCH:
-                yield self._join(waiting)
+                yield from self._join(waiting)
                 waiting, size = [], 0
         if waiting:
-            yield self._join(waiting)
+            yield from self._join(waiting)
 
     def meshes(self) -> list[tuple[int, ...]]:
         """Return every legal mesh: tp, ulysses, ring, pp, dp; few pipeline ranks first.
@@ -133,8 +133,8 @@ class Space:
         self.refused["micro_batch"] += len(wanted) - len(fitting)
         return fitting
 
-    def _join(self, blocks: Sequence[tuple[tuple[int, ...], Options]]) -> LayoutBatch:
-        """Return one batch of blocks, each a mesh with a micro-batch and its options."""
+    def _join(self, blocks: Sequence[tuple[tuple[int, ...], Options]]) -> Iterator[LayoutBatch]:
+        """Yield one batch of blocks, each a mesh with a micro-batch and its options, or none."""
         lengths = [len(options["zero"]) for _, options in blocks]
         heads = np.repeat(np.array([head for head, _ in blocks], dtype=np.int32), lengths, axis=0)
         columns = dict(zip((*MESH_AXES, "micro_batch"), heads.T.copy(), strict=True))
@@ -142,7 +142,10 @@ class Space:
             columns[axis] = np.concatenate([options[axis] for _, options in blocks])
         batch = LayoutBatch(**columns)
         lawful = options_legal(batch, self.job, self.refused)
-        return batch if lawful.all() else batch.take(lawful)
+        if lawful.all():
+            yield batch
+        elif lawful.any():
+            yield batch.take(lawful)
 
     def _options(self, mesh: tuple[int, ...], micro_batch: int) -> Options:
         """Return all options of a mesh; meshes that differ in degrees only share them."""
@@ -150,7 +153,7 @@ class Space:
         passes = self.job.workload.global_batch // (dp * micro_batch)
         replicates = self._replicates_kv(tp, ulysses)
         flags = (tp > 1, ulysses > 1, ring > 1, pp > 1, dp > 1, replicates)
-        key = (*flags, pp, passes % pp == 0, tuple(self._replicas(dp, dp * ulysses * ring)))
+        key = (*flags, self._halves(ulysses * ring), pp, passes % pp == 0, tuple(self._replicas(dp, dp * ulysses * ring)))
         if key not in self._option_cache:
             self._option_cache[key] = self._expand(mesh, interleave=passes % pp == 0)
         return self._option_cache[key]
@@ -166,7 +169,8 @@ class Space:
     def _expand(self, mesh: tuple[int, ...], *, interleave: bool) -> Options:
         """Return the choices of a mesh with every number of chunks and of replicas."""
         tp, ulysses, ring, pp, dp = mesh
-        flags = (tp > 1, ulysses > 1, ring > 1, pp > 1, dp > 1, self._replicates_kv(tp, ulysses))
+        replicates, halves = self._replicates_kv(tp, ulysses), self._halves(ulysses * ring)
+        flags = (tp > 1, ulysses > 1, ring > 1, pp > 1, dp > 1, replicates, halves)
         if flags not in self._choice_cache:
             self._choice_cache[flags] = self._choices(mesh)
         choices = self._choice_cache[flags]
@@ -193,11 +197,13 @@ class Space:
         """
         tp, ulysses, ring, pp, dp = mesh
         both, replicable = ulysses > 1 and ring > 1, dp > 1
+        halves = self._halves(ulysses * ring)
+        order = SequenceOrder.ZIGZAG if halves else SequenceOrder.CONTIGUOUS
         schedules = [Schedule.ONE_F_ONE_B, Schedule.INTERLEAVED]
         axes: dict[str, list[int]] = {
             "kernels": self._pick("kernels", list(Kernels)),
             "cp_method": self._pick("cp_method", list(CpMethod), CpMethod.P2P, used=ring > 1),
-            "sequence_order": self._pick("sequence_order", [SequenceOrder.ZIGZAG]),
+            "sequence_order": self._pick("sequence_order", [order]),
             "cp_placement": self._pick("cp_placement", list(CpPlacement), 0, used=both),
             "tp_sp": self._pick("tp_sp", [0, 1], 0, used=tp > 1),
             "recompute": self._pick("recompute", list(Recompute)),
@@ -219,6 +225,10 @@ class Space:
         meant &= (batch.cp_method == CpMethod.P2P) | (batch.ulysses == 1)
         batch = batch.take(meant)
         return batch.take(runnable(batch, self.job.architecture, self.framework))
+
+    def _halves(self, cp: int) -> bool:
+        """Whether the sequence can be cut into the two chunks a rank of a zigzag ring holds."""
+        return self.job.workload.seq_len % (2 * cp) == 0
 
     def _pick(
         self, axis: str, candidates: Sequence[int], idle: int = 0, *, used: bool = True

@@ -126,11 +126,25 @@ class Fabric:
 
 
 def _members(block: float, axes: Sequence[tuple[Array, Array]]) -> Array:
-    """Return how many ranks of a group lie in one aligned block of `block` accelerators."""
+    """Return how many ranks of a group lie in one block of `block` accelerators.
+
+    Where blocks and groups do not divide each other (16 ranks in racks of 72), some groups lie
+    across a border; the job waits for the one whose share on a side is smallest, which is the
+    greatest common divisor of both extents.
+    """
     members = np.ones(np.broadcast_shapes(*(np.shape(part) for axis in axes for part in axis)))
     for size, stride in axes:
-        members = members * np.clip(np.floor(block / stride), 1.0, size)
+        members = members * np.clip(np.floor(_share(block, size * stride) / stride), 1.0, size)
     return members
+
+
+def _share(block: float, extent: Array) -> Array:
+    """Return the accelerators of a block that the worst-placed group of an extent has there."""
+    if not np.isfinite(block):
+        return np.full_like(extent, np.inf)
+    whole = (block % extent == 0) | (extent % block == 0)
+    common = np.gcd(int(block), extent.astype(np.int64))
+    return np.where(whole, block, common)
 
 
 @dataclass(slots=True)

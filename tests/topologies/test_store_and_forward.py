@@ -6,17 +6,17 @@ import csv
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from topologies.errors import SpecError
-from topologies.store_and_forward import Dim, collective_seconds
+from topologies.store_and_forward import Algorithm, Dim, collective_seconds
 
 GIB, NS = 2**30, 1e-9
-KINDS = {"Ring": "ring", "Switch": "switch", "FullyConnected": "fully_connected"}
+KINDS: dict[str, Any] = {"Ring": "ring", "Switch": "switch", "FullyConnected": "fully_connected"}
 
 
 @dataclass(frozen=True)
@@ -81,49 +81,41 @@ def runs() -> tuple[Run, ...]:
 PHYSICAL = [run for run in runs() if not run.faster_than_links]
 UNPHYSICAL = [run for run in runs() if run.faster_than_links]
 ON_A_SWITCH = [run for run in PHYSICAL if run.aware and run.dims[0].kind == "switch"]
+MESH: Any = "mesh"
 EIGHT = Dim(kind="switch", npus=8, Bps=50 * GIB, latency_s=1e-6)
 
 
-def test_the_table_is_complete():
+def test_the_table_is_complete() -> None:
     assert (len(PHYSICAL), len(UNPHYSICAL)) == (614, 24)
     assert len({run.name for run in runs()}) == 638
 
 
 @pytest.mark.parametrize("run", PHYSICAL, ids=lambda run: run.name)
-def test_every_clean_run_within_half_a_percent(run: Run):
-    assert run.again() == pytest.approx(run.seconds, rel=0.005)
+def test_every_clean_run_within_half_a_percent(run: Run) -> None:
+    ours_s = run.again()
+    assert ours_s == pytest.approx(run.seconds, rel=0.005)
+    # In fact to the nanosecond, so that a looser model that happens to meet the above is seen.
+    assert round(ours_s / NS) == round(run.seconds / NS)
 
 
-@pytest.mark.parametrize("aware", [True, False], ids=["aware", "unaware"])
-def test_runs_of_up_to_sixteen_ranks_come_out_to_the_nanosecond(aware: bool):
-    """The tolerance above is not used; a looser model that happens to meet it would be seen."""
-    small = [run for run in runs() if run.aware == aware and max(d.npus for d in run.dims) <= 16]
-    assert len(small) > 200
-    assert [round(run.again() / NS) for run in small] == [round(run.seconds / NS) for run in small]
-
-
-def test_cut_through_switches_are_another_model():
+def test_cut_through_switches_are_another_model() -> None:
     """Whole messages stored at the switch are what the aware runs of large messages show."""
     large = [run for run in ON_A_SWITCH if run.nbytes == GIB and run.dims[0].npus == 8]
-    assert {run.algorithm for run in large} == {
-        "ring",
-        "direct",
-        "halvingDoubling",
-        "doubleBinaryTree",
-    }
+    assert {run.algorithm for run in large} == set(get_args(Algorithm))
     for run in large:
         assert run.again(cut_through=True) < 0.96 * run.seconds
 
 
-def test_a_decimal_gigabyte_is_another_model():
-    """Links count 2**30 bytes; 1e9 is 7.4% slower, or 7% where memory takes part of the time."""
+def test_a_decimal_gigabyte_is_another_model() -> None:
+    """Links count 2**30 bytes; 1e9 is up to 7.4% slower, less where memory has a part."""
     large = [run for run in PHYSICAL if run.nbytes == GIB and run.dims[0].npus <= 8]
+    assert len(large) > 50
     for run in large:
         decimal = tuple(replace(dim, Bps=dim.Bps * 1e9 / GIB) for dim in run.dims)
         assert replace(run, dims=decimal).again() > 1.02 * run.seconds
 
 
-def test_a_binary_gigabyte_of_memory_is_another_model():
+def test_a_binary_gigabyte_of_memory_is_another_model() -> None:
     """Memory counts 1e9: the all-reduce with most of it misses by more than the tolerance."""
     tree = [run for run in PHYSICAL if run.algorithm == "doubleBinaryTree" and run.nbytes == GIB]
     assert tree
@@ -132,15 +124,16 @@ def test_a_binary_gigabyte_of_memory_is_another_model():
 
 
 @pytest.mark.parametrize("run", UNPHYSICAL, ids=lambda run: run.name)
-def test_runs_left_out_are_faster_than_their_links(run: Run):
+def test_runs_left_out_are_faster_than_their_links(run: Run) -> None:
     """The bound is the link's, and a cut-through switch that shares links just meets it."""
+    assert run.again() == pytest.approx(run.seconds, rel=0.005)
     assert run.seconds < run.link_bound_s()
     possible_s = run.again(aware=True, cut_through=True, local_Bps=float("inf"))
     assert possible_s == pytest.approx(run.link_bound_s(), rel=0.005)
 
 
 @given(n=st.integers(2, 12), kib=st.integers(1, 4096), kind=st.sampled_from(["ring", "switch"]))
-def test_a_ring_is_its_closed_form(n: int, kib: int, kind: Any):
+def test_a_ring_is_its_closed_form(n: int, kib: int, kind: Any) -> None:
     """2 (n - 1) steps of h (L + m / B), and n - 1 reductions of 3 m / M, to 1 ns each."""
     dim = replace(EIGHT, npus=n, kind=kind)
     hops, message = 2 if kind == "switch" else 1, 1024 * kib
@@ -151,7 +144,7 @@ def test_a_ring_is_its_closed_form(n: int, kib: int, kind: Any):
 
 
 @given(n=st.integers(2, 12), kib=st.integers(1, 4096))
-def test_sends_of_one_rank_queue_on_its_link(n: int, kib: int):
+def test_sends_of_one_rank_queue_on_its_link(n: int, kib: int) -> None:
     """Direct all-to-all over a switch: n - 1 messages leave in turn, the last is stored once."""
     dim = replace(EIGHT, npus=n)
     closed_s = 2 * dim.latency_s + n * 1024 * kib / dim.Bps
@@ -159,13 +152,11 @@ def test_sends_of_one_rank_queue_on_its_link(n: int, kib: int):
     assert ours_s == pytest.approx(closed_s, abs=2 * n * NS)
 
 
-@given(shift=st.integers(1, 7), kib=st.integers(1, 4096))
-def test_a_ring_takes_the_shorter_way(shift: int, kib: int):
-    ring = replace(EIGHT, kind="ring")
-    assert len(ring.route(0, shift)) == min(shift, 8 - shift)
-    assert ring.route(shift, 0) == tuple((b, a) for a, b in reversed(ring.route(0, shift))) or (
-        shift == 4
-    )
+@given(shift=st.integers(1, 7))
+def test_a_ring_takes_the_shorter_way(shift: int) -> None:
+    route = replace(EIGHT, kind="ring").route(0, shift)
+    assert len(route) == min(shift, 8 - shift)
+    assert (route[0][0], route[-1][1]) == (0, shift)
 
 
 @pytest.mark.parametrize(
@@ -176,12 +167,12 @@ def test_a_ring_takes_the_shorter_way(shift: int, kib: int):
         ("all_reduce", "tree", [EIGHT], "known are ring"),
         ("broadcast", "ring", [EIGHT], "known are all_reduce"),
         ("all_reduce", "ring", [replace(EIGHT, npus=1)], "2 or more"),
-        ("all_reduce", "ring", [replace(EIGHT, kind="mesh")], "known are ring"),
+        ("all_reduce", "ring", [replace(EIGHT, kind=MESH)], "known are ring"),
         ("all_reduce", "ring", [], "at least one"),
     ],
 )
 def test_what_no_run_asked_for_is_refused(
     collective: Any, algorithm: Any, dims: list[Dim], mend: str
-):
+) -> None:
     with pytest.raises(SpecError, match=mend):
         collective_seconds(collective, GIB, dims, algorithm, aware=True)

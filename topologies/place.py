@@ -1,0 +1,217 @@
+"""Where the marks of a picture go on the page, top down: cores, spines, leaves, boxes."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from math import cos, pi, sin
+from typing import TYPE_CHECKING, NamedTuple
+
+from topologies.fold import Box, Mark
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from topologies.fold import Picture
+
+WIDTH, HEIGHT, MARGIN, TOP = 1280.0, 800.0, 24.0, 92.0
+#: Between boxes, and between the rows of a box.
+GAP, ROW_STEP = 16.0, 62.0
+#: Of an ellipsis among boxes, and of the widest box.
+REST_WIDTH, WIDEST_BOX = 118.0, 760.0
+#: Centres of the network cards and accelerators, below the top of their box.
+CARDS_DOWN, ACCELERATORS_DOWN = 30.0, 84.0
+#: Heights of the part of a box that holds a ring or a grid.
+FIELD_HEIGHT = 262.0
+
+
+class Spot(NamedTuple):
+    """A rectangle by its centre and sides."""
+
+    x: float
+    y: float
+    w: float
+    h: float
+
+    @property
+    def top(self) -> float:
+        """Upper edge."""
+        return self.y - self.h / 2
+
+    @property
+    def bottom(self) -> float:
+        """Lower edge."""
+        return self.y + self.h / 2
+
+    @property
+    def left(self) -> float:
+        """Left edge."""
+        return self.x - self.w / 2
+
+    @property
+    def right(self) -> float:
+        """Right edge."""
+        return self.x + self.w / 2
+
+
+class Page:
+    """Positions of all marks and frames.
+
+    Parameters
+    ----------
+    picture
+        What to draw.
+    floor
+        Lower edge of the boxes; what lies below belongs to the legend.
+    """
+
+    def __init__(self, picture: Picture, floor: float) -> None:
+        self.spots: dict[str, Spot] = {}
+        #: Rounded rectangles with their labels: boxes, then hosts inside of them.
+        self.frames: list[tuple[Spot, str]] = []
+        self.layers: list[tuple[str, float]] = []
+        self.below = _children(picture)
+        deepest = max(_box_height(box, self.below) for box in picture.boxes)
+        self._layers(picture, floor - deepest)
+        self._boxes(picture.boxes, floor - deepest, deepest)
+
+    def _layers(self, picture: Picture, floor: float) -> None:
+        """Spread cores, spines and leaves evenly above the boxes."""
+        step = (floor - TOP) / max(len(picture.layers), 1)
+        for place, (kind, marks) in enumerate(picture.layers.items()):
+            y = TOP + step * place + 4
+            self.layers.append((str(kind), y))
+            slot = min((WIDTH - 2 * MARGIN - 90) / len(marks), 190)
+            first = WIDTH / 2 - slot * (len(marks) - 1) / 2
+            for at, mark in enumerate(marks):
+                self.spots[mark.key] = Spot(first + slot * at, y, min(slot - 24, 110), 26)
+
+    def _boxes(self, boxes: Sequence[Box | Mark], top: float, height: float) -> None:
+        rests = sum(isinstance(box, Mark) for box in boxes)
+        room = WIDTH - 2 * MARGIN - GAP * (len(boxes) - 1) - REST_WIDTH * rests
+        width = min(room / (len(boxes) - rests), WIDEST_BOX)
+        taken = (len(boxes) - rests) * width + rests * REST_WIDTH + GAP * (len(boxes) - 1)
+        left = (WIDTH - taken) / 2
+        for box in boxes:
+            wide = REST_WIDTH if isinstance(box, Mark) else width
+            spot = Spot(left + wide / 2, top + height / 2, wide, height)
+            if isinstance(box, Mark):
+                self.spots[box.key] = spot._replace(h=height * 0.5)
+            else:
+                self.frames.append((spot, box.label))
+                self._box(box, spot)
+            left += wide + GAP
+
+    def _box(self, box: Box, frame: Spot) -> None:
+        if box.form.is_grid:
+            self._grid(box, frame)
+        elif box.form.is_ring:
+            self._ring(box, frame)
+        else:
+            self._line(box.accelerators, frame, frame.top + ACCELERATORS_DOWN, (40, 30))
+            self._switches(box, frame)
+            if box.hosts:
+                self.frames += self._hosts(box)
+        self._cards(box, frame)
+
+    def _line(
+        self, marks: Sequence[Mark], frame: Spot, y: float, largest: tuple[float, float]
+    ) -> None:
+        """Put marks in a row; an ellipsis is as wide as two."""
+        shares = [2.0 if mark.hidden else 1.0 for mark in marks]
+        slot = min((frame.w - 24) / sum(shares), 84) if shares else 0
+        left = frame.x - slot * sum(shares) / 2
+        for mark, share in zip(marks, shares, strict=True):
+            width = min(slot * share * 0.8, largest[0] * share)
+            self.spots[mark.key] = Spot(left + slot * share / 2, y, width, largest[1])
+            left += slot * share
+
+    def _ring(self, box: Box, frame: Spot) -> None:
+        """Put accelerators on an ellipse, turned so that no two are above each other."""
+        count = len(box.accelerators)
+        top = frame.top + ACCELERATORS_DOWN - 18
+        across, down = min(frame.w / 2 - 40, 260), FIELD_HEIGHT / 2 - 26
+        side = min(34.0, 2.2 * across / count)
+        for at, mark in enumerate(box.accelerators):
+            angle = 2 * pi * (at + 0.25) / count
+            x, y = frame.x + across * cos(angle), top + 26 + down - down * sin(angle)
+            self.spots[mark.key] = Spot(x, y, 2 * side if mark.hidden else side, min(side, 28))
+
+    def _grid(self, box: Box, frame: Spot) -> None:
+        shown = [mark for mark in box.accelerators if not mark.hidden]
+        rows = -(-len(shown) // box.columns)
+        across = (frame.w - REST_WIDTH * 1.5) / box.columns
+        down = (FIELD_HEIGHT - 24) / rows
+        across = min(across, 1.6 * down, 84)
+        side = min(34.0, across * 0.55, down * 0.55)
+        for at, mark in enumerate(shown):
+            row, column = divmod(at, box.columns)
+            x = frame.x + across * (column - (box.columns - 1) / 2)
+            y = frame.top + ACCELERATORS_DOWN - 6 + down * (row + 0.5)
+            self.spots[mark.key] = Spot(x, y, side, side)
+        for mark in box.accelerators[len(shown) :]:
+            self.spots[mark.key] = Spot(frame.x, frame.bottom - 32, 120, 14)
+
+    def _cards(self, box: Box, frame: Spot) -> None:
+        """Put cards in a row along the top, each above what it serves where that is possible."""
+        y = frame.top + CARDS_DOWN
+        if box.form.is_ring:
+            self._line(sorted(box.cards, key=self._over), frame, y, (34, 20))
+            return
+        for card in box.cards:
+            if card.hidden and box.form.is_grid:
+                self.spots[card.key] = Spot(frame.right - 46, y, 80, 20)
+            else:
+                side = max(min(*(spot.w for spot in self._served(card)), 36), 8)
+                self.spots[card.key] = Spot(self._over(card), y, side, 20)
+
+    def _over(self, card: Mark) -> float:
+        served = self._served(card)
+        return sum(spot.x for spot in served) / len(served)
+
+    def _served(self, card: Mark) -> list[Spot]:
+        return [self.spots[key] for key in self.below.get(card.key, ()) if key in self.spots]
+
+    def _switches(self, box: Box, frame: Spot) -> None:
+        """Stretch every switch below what it joins."""
+        for mark, rank in _ranks(box.switches, self.below):
+            joined = self._served(mark)
+            clear = [self.spots[key] for key in self.below[mark.key] if key.startswith("n")]
+            joined = [spot for spot in clear if spot in joined] or joined
+            left = min((spot.left for spot in joined), default=frame.left + 20)
+            right = max((spot.right for spot in joined), default=frame.right - 20)
+            y = frame.top + ACCELERATORS_DOWN + ROW_STEP * rank
+            self.spots[mark.key] = Spot((left + right) / 2, y, right - left, 24)
+
+    def _hosts(self, box: Box) -> Iterator[tuple[Spot, str]]:
+        for host, group in groupby(box.accelerators, lambda mark: mark.host):
+            spots = [self.spots[mark.key] for mark in group]
+            if host is not None:
+                left, right = spots[0].left - 4, spots[-1].right + 4
+                middle = Spot((left + right) / 2, spots[0].y, right - left, spots[0].h + 10)
+                yield middle, f"host {host}"
+
+
+def _children(picture: Picture) -> dict[str, list[str]]:
+    """Return for every mark what it joins or serves: the accelerators or switches inside of it."""
+    found: dict[str, list[str]] = {}
+    for a, b, _ in picture.wires:
+        found.setdefault(b.key, []).append(a.key)
+    return found
+
+
+def _ranks(switches: Sequence[Mark], below: dict[str, list[str]]) -> list[tuple[Mark, int]]:
+    """Return every switch with its distance from the accelerators; inner ones come first."""
+    ranks: dict[str, int] = {}
+    for mark in switches:
+        ranks[mark.key] = 1 + max((ranks.get(key, 0) for key in below.get(mark.key, ())), default=0)
+    return [(mark, ranks[mark.key]) for mark in switches]
+
+
+def _box_height(box: Box | Mark, below: dict[str, list[str]]) -> float:
+    if isinstance(box, Mark):
+        return 0.0
+    if box.form.is_grid or box.form.is_ring:
+        return ACCELERATORS_DOWN + FIELD_HEIGHT + 24
+    deepest = max((rank for _, rank in _ranks(box.switches, below)), default=0)
+    return ACCELERATORS_DOWN + ROW_STEP * deepest + 48
+
