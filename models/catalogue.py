@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.hf_config import architecture_from_config
+from topologies.catalogue import read_text
 from topologies.errors import Problem, SpecError, unknown_name
 
 if TYPE_CHECKING:
     from models.architecture import Architecture
 
 CONFIGS = Path(__file__).parent / "data" / "configs"
-#: Real configs are a few kilobytes; a larger file is something else.
-LARGEST_FILE_BYTES = 5_000_000
 
 
 def model_names() -> tuple[str, ...]:
@@ -36,9 +35,12 @@ def load_architecture(name: str) -> Architecture:
     if name in model_names():
         return architecture_from_config(read_json(CONFIGS / f"{name}.json"), name)
     path = Path(name)
-    if path.is_dir():
-        path = path / "config.json"
-    if not (path.suffix == ".json" or path.exists()):
+    try:
+        path = path / "config.json" if path.is_dir() else path
+        there = path.suffix == ".json" or path.exists()
+    except (OSError, ValueError):  # too long for a path, or holding what no path may
+        there = False
+    if not there:
         raise SpecError([unknown_name("MODEL", name, model_names())])
     return architecture_from_config(read_json(path), path.name)
 
@@ -51,13 +53,10 @@ def read_json(path: Path) -> dict[str, Any]:
     SpecError
         If the file is missing, too large, not text, not JSON or not an object.
     """
+    text = read_text(path)
     try:
-        if path.stat().st_size > LARGEST_FILE_BYTES:
-            raise SpecError([Problem("file", path, f"larger than {LARGEST_FILE_BYTES} bytes")])
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SpecError([Problem("file", path, f"cannot be read: {error.strerror}")]) from error
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise SpecError([Problem("file", path, f"not JSON: {error}")]) from error
     if not isinstance(content, dict):
         raise SpecError([Problem("file", path, "not a JSON object")])

@@ -153,7 +153,13 @@ class Space:
         passes = self.job.workload.global_batch // (dp * micro_batch)
         replicates = self._replicates_kv(tp, ulysses)
         flags = (tp > 1, ulysses > 1, ring > 1, pp > 1, dp > 1, replicates)
-        key = (*flags, self._halves(ulysses * ring), pp, passes % pp == 0, tuple(self._replicas(dp, dp * ulysses * ring)))
+        key = (
+            *flags,
+            self._halves(ulysses * ring),
+            pp,
+            passes % pp == 0,
+            tuple(self._replicas(dp, dp * ulysses * ring)),
+        )
         if key not in self._option_cache:
             self._option_cache[key] = self._expand(mesh, interleave=passes % pp == 0)
         return self._option_cache[key]

@@ -24,8 +24,10 @@ GB = 1e9
 GIB = 2.0**30
 TERA = 1e12
 MICRO = 1e-6
-#: A file larger than this is no description of a cluster.
-LARGEST_FILE_BYTES = 1_000_000
+#: Descriptions of clusters and models are kilobytes; a larger file is something else.
+LARGEST_FILE_BYTES = 5_000_000
+#: Longer names are cut in messages.
+LONGEST_SHOWN = 120
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -33,13 +35,14 @@ _Schema = TypeVar("_Schema", bound=BaseModel)
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
 
 class FigureSchema(_Strict):
-    """``{value, kind, source}``, or a bare number, which counts as assumed by the file's author."""
+    """``{value, kind, source}``: a number and where it comes from."""
 
-    value: float = Field(gt=0)
+    #: Beyond these no quantity of a cluster lies in any unit of these files.
+    value: float = Field(ge=1e-6, le=1e9)
     kind: Literal["spec", "measured", "fitted", "assumed"]
     source: str = Field(min_length=1)
     note: str = ""
@@ -138,14 +141,22 @@ class ClusterSchema(_Strict):
                 mend = "the last tier, and only the last, spans all"
                 found.append(Problem(f"{where}.spans", tier.spans, mend))
             if isinstance(tier.spans, int):
-                if tier.spans <= inner or (inner and tier.spans % inner):
-                    mend = f"a whole multiple of the tier inside it ({inner})"
-                    found.append(Problem(f"{where}.spans", tier.spans, mend))
+                found += self._span_problems(f"{where}.spans", tier.spans, inner)
                 inner = tier.spans
             if tier.usable_fraction.value > 1:
                 mend = "a share of the wire rate, at most 1"
                 found.append(Problem(f"{where}.usable_fraction", tier.usable_fraction.value, mend))
         return found
+
+    def _span_problems(self, where: str, spans: int, inner: int) -> list[Problem]:
+        node = self.accelerators_per_node
+        if spans < 1:
+            return [Problem(where, spans, "at least 1 accelerator, or all")]
+        if inner and (spans <= inner or spans % inner):
+            return [Problem(where, spans, f"a whole multiple of the tier inside it ({inner})")]
+        if spans % node and node % spans:
+            return [Problem(where, spans, f"a divisor or a multiple of the {node} of a node")]
+        return []
 
 
 def accelerator_names() -> tuple[str, ...]:
@@ -216,28 +227,74 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
     SpecError
         If the file is missing, too large, not text, not YAML or not a mapping.
     """
+    text = read_text(path)
     try:
-        if path.stat().st_size > LARGEST_FILE_BYTES:
-            mend = f"no description of a cluster is over {LARGEST_FILE_BYTES} bytes"
-            raise SpecError([Problem("file", path, mend)])
-        text = path.read_text(encoding="utf-8")
         _refuse_aliases(text, path)
-        content = yaml.load(text, Loader=_LOADER)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a text file"
-        raise SpecError([Problem("file", path, f"cannot be read: {reason}")]) from error
+        content = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 1})" if mark else ""
-        raise SpecError([Problem("file", path, f"not YAML{where}")]) from error
+        why = f": {error.problem}" if isinstance(error, _DuplicateKeyError) else ""
+        raise SpecError([Problem("file", path, f"not YAML{where}{why}")]) from error
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise SpecError([Problem("file", path, f"not YAML: {error}")]) from error
     if not isinstance(content, dict):
         raise SpecError([Problem("file", path, "not a mapping of keys to values")])
     return content
 
 
+def read_text(path: Path) -> str:
+    """Return the text of a regular file that is not too large.
+
+    Raises
+    ------
+    SpecError
+        If it is no regular file, too large, not readable or not text.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise SpecError([Problem("file", path, "not a regular file")])
+        with path.open("rb") as stream:
+            content = stream.read(LARGEST_FILE_BYTES + 1)
+        if len(content) > LARGEST_FILE_BYTES:
+            raise SpecError([Problem("file", path, f"larger than {LARGEST_FILE_BYTES} bytes")])
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SpecError([Problem("file", path, "cannot be read: not a text file")]) from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SpecError([Problem("file", _short(path), f"cannot be read: {reason}")]) from error
+
+
+def _short(path: Path) -> str:
+    text = str(path)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
+
+
+class _DuplicateKeyError(yaml.MarkedYAMLError):
+    """A key that is there twice: the second would silently win."""
+
+
+class _Loader(_LOADER):  # type: ignore[misc, valid-type]
+    """A safe loader that refuses a key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return a mapping, each of its keys given once."""
+        seen: set[object] = set()
+        for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                continue
+            if key_node.value in seen:
+                why = f"the key {key_node.value} is there twice"
+                raise _DuplicateKeyError(None, None, why, key_node.start_mark)
+            seen.add(key_node.value)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep=deep)
+        return mapping
+
+
 def _refuse_aliases(text: str, path: Path) -> None:
     """Refuse YAML aliases: no cluster needs them, and nested ones grow without bound."""
-    if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=_LOADER)):
+    if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=_Loader)):
         raise SpecError(
             [Problem("file", path, "write the values out: aliases (*name) are not read")]
         )

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 
+#: Longer names are cut in messages.
+LONGEST_NAME = 80
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One thing that is wrong with an input.
@@ -39,7 +43,8 @@ class Problem:
 
     def __str__(self) -> str:
         """Return ``field = value: mend``."""
-        return f"{self.field} = {self.value}: {self.mend}"
+        line = f"{self.field} = {self.value}: {self.mend}"
+        return "".join(letter if letter.isprintable() else "?" for letter in line)
 
 
 class MeshwrightError(Exception):
@@ -76,6 +81,7 @@ def unknown_name(field: str, name: str, known: Sequence[str]) -> Problem:
     >>> unknown_name("--cluster", "h100_dgx", ["h100-dgx", "a100-dgx", "tpu-v5p"]).mend
     'not in the catalogue; did you mean h100-dgx or a100-dgx?'
     """
+    name = name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..."
     near = get_close_matches(name.lower(), known, n=3, cutoff=0.5)
     if near:
         return Problem(field, name, f"not in the catalogue; did you mean {' or '.join(near)}?")

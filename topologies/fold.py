@@ -188,7 +188,9 @@ class _Folder:
             rows, columns = form.dims[-2:]
             side = isqrt(most) if len(members) > most else max(rows, columns)
             kept = first_and_last(range(columns), side)
-            places = [row * columns + at for row in first_and_last(range(rows), side) for at in kept]
+            places = [
+                row * columns + at for row in first_and_last(range(rows), side) for at in kept
+            ]
             return [members[place] for place in places if place < len(members)], len(kept)
         if form.is_ring:
             shown = first_and_last(members, min(most, MOST_ON_RING))
@@ -276,4 +278,3 @@ def _cards(graph: ClusterGraph) -> dict[int, list[int]]:
             owner = min(graph.graph.predecessors(node), default=node)
             found.setdefault(owner, []).append(node)
     return found
-

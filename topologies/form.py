@@ -33,9 +33,7 @@ class Form:
         return len(self.dims) > 1
 
 
-def find_form(
-    graph: nx.DiGraph[int], accelerators: Sequence[int], switches: Sequence[int]
-) -> Form:
+def find_form(graph: nx.DiGraph[int], accelerators: Sequence[int], switches: Sequence[int]) -> Form:
     """Return the form of one box, read off its links.
 
     Parameters

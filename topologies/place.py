@@ -214,4 +214,3 @@ def _box_height(box: Box | Mark, below: dict[str, list[str]]) -> float:
         return ACCELERATORS_DOWN + FIELD_HEIGHT + 24
     deepest = max((rank for _, rank in _ranks(box.switches, below)), default=0)
     return ACCELERATORS_DOWN + ROW_STEP * deepest + 48
-

@@ -89,9 +89,7 @@ def _in_grid(box: Box, a: Mark, one: Spot, b: Mark, other: Spot) -> str:
     return _arc(one.x, one.y, other.x, other.y, -1.15 * one.w, 0.0)
 
 
-def _grid_extras(
-    box: Box, page: Page, link: Link, joined: set[tuple[str, str]]
-) -> Iterator[Wire]:
+def _grid_extras(box: Box, page: Page, link: Link, joined: set[tuple[str, str]]) -> Iterator[Wire]:
     """Yield dashes across the gaps of a folded grid, and stubs along dimensions not drawn."""
     shown = [mark for mark in box.accelerators if not mark.hidden]
     for at, mark in enumerate(shown):
