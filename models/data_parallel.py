@@ -10,10 +10,10 @@ reduced over both together. Per optimizer step and rank with ``P`` parameters:
   micro-batch, gradients reduce-scattered; with pipeline stages parameters are gathered once.
 
 With HSDP the shards' gradients are then all-reduced over the replicas, as often as they are
-scattered (frameworks that defer it to the last micro-batch save the difference). Reduction hides behind the
-backward pass of the last micro-batch (of every one with ZeRO-2 and 3), gathering behind the first
-forward pass, both layer by layer, so one layer's share is always exposed. The gradients of a head
-tied to the embedding are summed between the first and the last pipeline rank.
+scattered (frameworks that defer it to the last micro-batch save the difference). Reduction hides
+behind the backward pass of the last micro-batch (of every one with ZeRO-2 and 3), gathering behind
+the first forward pass, both layer by layer, so one layer's share is always exposed. The gradients
+of a head tied to the embedding are summed between the first and the last pipeline rank.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from models.architecture import Architecture, Attention, Layer, Mlp
-from topologies.errors import Problem, raise_if_any, unknown_name
+from topologies.errors import Problem, SpecError, raise_if_any, unknown_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 #: Larger than any model anyone has trained; a slip of the keyboard otherwise.
 LARGEST_FIELD = 10_000_000
 LARGEST_LAYERS = 10_000
+#: Activations whose kernels are counted.
+ACTIVATIONS = frozenset({"silu", "gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "relu"})
 
 
 @dataclass(slots=True)
@@ -49,7 +51,16 @@ class ConfigReader:
 
     def text(self, *names: str, default: str) -> str:
         """Return the first of `names` that is there as a word."""
-        return next((str(self.config[n]) for n in names if self.config.get(n)), default)
+        name = next((name for name in names if self.config.get(name)), None)
+        if name is None:
+            return default
+        if self.config[name] not in ACTIVATIONS:
+            self.refuse(name, f"one of {', '.join(sorted(ACTIVATIONS))}")
+        return str(self.config[name])
+
+    def optional(self, name: str) -> int | None:
+        """Return a field as a positive whole number, or None where it is null or absent."""
+        return None if self.config.get(name) is None else self.whole(name)
 
     def flag(self, name: str, *, default: bool) -> bool:
         """Return a yes-or-no field."""
@@ -85,8 +96,7 @@ class Family:
 
 def _every_layer(reader: ConfigReader, layers: int) -> list[int | None]:
     """Mistral: ``sliding_window`` holds for all layers, ``null`` for none."""
-    window = reader.config.get("sliding_window")
-    return [window] * layers
+    return [reader.optional("sliding_window")] * layers
 
 
 def _when_asked(reader: ConfigReader, layers: int) -> list[int | None]:
@@ -96,9 +106,8 @@ def _when_asked(reader: ConfigReader, layers: int) -> list[int | None]:
     if "layer_types" in reader.config:
         return _by_layer_types(reader, layers)
     full = reader.whole("max_window_layers", default=28)
-    return [
-        None if layer < full else reader.config.get("sliding_window") for layer in range(layers)
-    ]
+    window = reader.whole("sliding_window")
+    return [None if layer < full else window for layer in range(layers)]
 
 
 def _by_pattern(default_period: int) -> Callable[[ConfigReader, int], list[int | None]]:
@@ -117,7 +126,8 @@ def _by_pattern(default_period: int) -> Callable[[ConfigReader, int], list[int |
 def _by_layer_types(reader: ConfigReader, layers: int) -> list[int | None]:
     types = reader.config["layer_types"]
     known = {"full_attention", "sliding_attention"}
-    if not isinstance(types, list) or len(types) != layers or not set(types) <= known:
+    whole = isinstance(types, list) and len(types) == layers
+    if not whole or not all(isinstance(kind, str) and kind in known for kind in types):
         reader.refuse("layer_types", f"a list of {layers} names out of {sorted(known)}")
         return [None] * layers
     window = reader.whole("sliding_window") if "sliding_attention" in types else None
@@ -167,11 +177,12 @@ def architecture_from_config(config: Mapping[str, Any], name: str) -> Architectu
     SpecError
         Naming every field that is missing, impossible or of an unsupported family.
     """
-    described = config.get("_source") or {}
-    config = _text_part(config)
+    described = config.get("_source")
+    described = described if isinstance(described, dict) else {}
+    config = _text_part(config, name)
     reader = ConfigReader(config, name)
     kind = config.get("model_type")
-    if kind not in FAMILIES:
+    if not isinstance(kind, str) or kind not in FAMILIES:
         known = [*sorted(FAMILIES), *sorted(WRAPPERS)]
         raise_if_any([unknown_name(f"{name}: model_type", str(kind), known)])
     family = FAMILIES[str(kind)]
@@ -193,12 +204,15 @@ def architecture_from_config(config: Mapping[str, Any], name: str) -> Architectu
     return architecture
 
 
-def _text_part(config: Mapping[str, Any]) -> Mapping[str, Any]:
+def _text_part(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """Return the language model's config out of a multimodal wrapper."""
-    inner = config.get("text_config")
-    if config.get("model_type") not in WRAPPERS or not isinstance(inner, dict):
+    kind, inner = config.get("model_type"), config.get("text_config")
+    if not isinstance(kind, str) or kind not in WRAPPERS:
         return config
-    return {"model_type": WRAPPERS[config["model_type"]], **inner}
+    if not isinstance(inner, dict):
+        mend = f"{kind} describes its language model here: a mapping"
+        raise SpecError([Problem(f"{name}: text_config", inner, mend)])
+    return {"model_type": WRAPPERS[kind], **inner}
 
 
 def _layers(reader: ConfigReader, family: Family, hidden: int) -> tuple[Layer, ...]:
@@ -220,7 +234,7 @@ def _attention(reader: ConfigReader, family: Family, hidden: int, window: int | 
     if heads % kv_heads:
         reader.refuse("num_key_value_heads", f"a divisor of num_attention_heads = {heads}")
     given = reader.config.get("head_dim")
-    if given is None and family.head_dim is None and hidden % heads:
+    if given is None and family.head_dim is None and hidden % heads and not reader.problems:
         reader.refuse("head_dim", f"hidden size {hidden} is not a multiple of {heads} heads")
     bias = reader.flag("attention_bias", default=family.qkv_bias)
     return Attention(

@@ -77,7 +77,7 @@ def parse_count(text: str, field: str) -> int:
     >>> parse_count("1m", "--seq-len")
     1048576
     """
-    match = re.fullmatch(r"(\d{1,15})([kmg]?)", text.strip().lower())
+    match = re.fullmatch(r"([0-9]{1,15})([kmg]?)", text.strip().lower())
     value = int(match[1]) * MULTIPLES[match[2]] if match else 0
     if value < 1:
         mend = "a whole number above zero such as 8192, 256k or 1m (k = 1,024)"

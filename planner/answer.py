@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from models.workload import format_count
+from planner.bounds import Bounds, flag
 from planner.compare import GIB, largest_line, largest_part, why_better
 from planner.search import first_fit
 from planner.space import Space
@@ -83,6 +84,9 @@ def nearest_that_fits(
         ("sequences", _first(_shorter(scenario), space, progress)),
     ]
     sentences = []
+    if space.bounds.axes and first_fit(scenario, replace(space, bounds=Bounds({})), progress):
+        pins = ", ".join(f"{flag(axis)} {bound}" for axis, bound in space.bounds.axes.items())
+        sentences.append(f"Without the pins ({pins}) layouts fit.")
     for what, other in tried:
         if other is None:
             continue

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from models.layout import Layout, LayoutBatch, Schedule, StageSplit
-from models.legality import problems
+from models.framework import framework_names
+from models.layout import LayoutBatch
 from models.workload import parse_count
 from planner import answer
-from planner.bounds import Bounds, flag
+from planner.bounds import Bounds
+from planner.complete import complete_layout
 from planner.plans import Plan, PlanSet
+from planner.refusal import why_nothing_is_legal
 from planner.scenario import Scenario
 from planner.search import search
 from planner.space import Space
 from planner.sweeps import Grid, run_sweep
-from topologies.errors import Problem, SpecError, raise_if_any
+from topologies.errors import Collected, Problem, SpecError, raise_if_any, unknown_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -63,8 +65,16 @@ def plan(
     >>> best.layout.gpus
     8
     """
-    scenario = _scenario(model, cluster, seq_len, global_batch, gpus, precision)
-    return plan_scenario(scenario, Bounds.parse(axes), framework, top)
+    found = Collected()
+    scenario = found.attempt(
+        lambda: _scenario(model, cluster, seq_len, global_batch, gpus, precision)
+    )
+    bounds = found.attempt(lambda: Bounds.parse(axes))
+    found.attempt(lambda: check_choices("train", framework))
+    if top < 1:
+        found.problems.append(Problem("top", top, "at least 1"))
+    found.raise_if_any()
+    return plan_scenario(scenario, bounds, framework, top)
 
 
 def estimate(
@@ -139,7 +149,7 @@ def plan_scenario(
     space = Space(scenario.job, bounds, framework)
     found = search(scenario, space, progress)
     if not found.counts.legal:
-        raise_if_any(_nothing_legal(scenario, space))
+        raise_if_any(why_nothing_is_legal(scenario, bounds, framework))
     plans = tuple(scenario.evaluate(found.best.take(slice(0, top))))
     if plans:
         notes = _notes(scenario, found, plans[0])
@@ -167,36 +177,20 @@ def estimate_scenario(scenario: Scenario, axes: dict[str, object]) -> Plan:
     return scenario.evaluate(LayoutBatch.of([layout]))[0]
 
 
-def complete_layout(scenario: Scenario, axes: dict[str, object]) -> Layout:
-    """Return the layout of the axes given, the others at their usual values.
+def check_choices(task: str, framework: str) -> None:
+    """Check words that are no axes.
 
     Raises
     ------
     SpecError
-        With every axis that has more than one value, or one that cannot be.
+        With every one that is not known.
     """
-    bounds = Bounds.parse(axes)
-    several = [
-        Problem(flag(axis), axes[axis], "one value: this is about one layout")
-        for axis, bound in bounds.axes.items()
-        if bound.low != bound.high
-    ]
-    raise_if_any(several)
-    values = {axis: bound.low for axis, bound in bounds.axes.items()}
-    cp = values.pop("cp", None)
-    if cp is not None:
-        values.setdefault("ring", max(cp // values.get("ulysses", 1), 1))
-        if values.get("ulysses", 1) * values["ring"] != cp:
-            raise SpecError([Problem("--cp", cp, "must equal ulysses x ring")])
-    rest = Layout(**{**_named(values), "dp": 1}).gpus
-    values.setdefault("dp", max(scenario.cluster.accelerators // rest, 1))
-    values.setdefault("tp_sp", int(values.get("tp", 1) > 1))
-    several_chunks = values.get("vp", 1) > 1
-    values.setdefault("schedule", Schedule.INTERLEAVED if several_chunks else Schedule.ONE_F_ONE_B)
-    stages = values.get("pp", 1) * values.get("vp", 1)
-    even = len(scenario.architecture.layers) % stages == 0
-    values.setdefault("stage_split", StageSplit.EVEN if even else StageSplit.BALANCED)
-    return Layout(**_named(values))
+    found = []
+    if task != "train":
+        found.append(Problem("--task", task, "this version plans training: use train"))
+    if framework not in framework_names():
+        found.append(unknown_name("--framework", framework, framework_names()))
+    raise_if_any(found)
 
 
 def parse_layout(text: str) -> dict[str, object]:
@@ -212,16 +206,10 @@ def parse_layout(text: str) -> dict[str, object]:
     if wrong or not pairs:
         mend = "axes with values, such as tp=4,ulysses=4,pp=2,dp=8"
         raise SpecError([Problem("--beside", text, mend)])
-    return {name.strip().replace("-", "_"): value.strip() for name, _, value in pairs}
-
-
-def _named(values: dict[str, int]) -> dict[str, Any]:
-    """Return axis values as a layout has them: names where axes have names."""
-    batch = LayoutBatch.of([Layout()])
-    plain = {axis: getattr(batch, axis) for axis in values}
-    columns = {axis: plain[axis] * 0 + value for axis, value in values.items()}
-    layout = batch.with_columns(**columns).layout(0)
-    return {axis: getattr(layout, axis) for axis in values}
+    names = [name.strip().replace("-", "_") for name, _, _ in pairs]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    raise_if_any([Problem("--beside", text, f"give {name} once") for name in twice])
+    return {name: value.strip() for name, (_, _, value) in zip(names, pairs, strict=True)}
 
 
 def _scenario(
@@ -243,7 +231,11 @@ def _scenario(
 
 
 def _count(value: int | str, field: str) -> int:
-    return parse_count(value, field) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return parse_count(value, field)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise SpecError([Problem(field, value, "a whole number, or text such as 256k")])
+    return value
 
 
 def _notes(scenario: Scenario, found: Found, best: Plan) -> tuple[str, ...]:
@@ -260,19 +252,3 @@ def _notes(scenario: Scenario, found: Found, best: Plan) -> tuple[str, ...]:
             f"{longest} tokens."
         )
     return tuple(note for note in notes if note)
-
-
-def _nothing_legal(scenario: Scenario, space: Space) -> list[Problem]:
-    """Return why no layout is legal: pins that break a rule, or a framework that runs none."""
-    free = Space(scenario.job, space.bounds, "unrestricted")
-    if any(len(batch) for batch in free.batches()):
-        mend = "runs no layout of this job within the pins; try --framework unrestricted"
-        return [Problem("--framework", space.framework, mend)]
-    pinned = {axis: bound.low for axis, bound in space.bounds.axes.items() if axis != "cp"}
-    layout = complete_layout(scenario, dict(pinned))
-    broken = problems(layout, scenario.job)
-    named = [p for p in broken if p.field.removeprefix("--").replace("-", "_") in space.bounds]
-    if named or broken:
-        return named or broken
-    mend = "no layout satisfies all pins together; free one of them"
-    return [Problem(flag(axis), bound.low, mend) for axis, bound in space.bounds.axes.items()]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 #: ``cp`` is no axis of its own, but people pin it.
 BOUNDED_AXES = (*AXES, "cp")
 LARGEST = 10_000_000
+LONGEST_NUMBER = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,13 @@ class Bound:
     low: int
     high: int
     values: frozenset[int] | None = None
+
+    def __str__(self) -> str:
+        """Return the bound as users write it."""
+        if self.values is None:
+            return f"{self.low}..{self.high}"
+        labels = (getattr(v, "label", str(int(v))) for v in sorted(self.values))
+        return ",".join(labels)
 
     def allows(self, column: Ints) -> Mask:
         """Return which values of an array are allowed."""
@@ -100,7 +108,9 @@ class Bounds:
                 continue
             if axis not in BOUNDED_AXES:
                 found.append(
-                    Problem(axis, value, f"no such axis; axes are {', '.join(BOUNDED_AXES)}")
+                    Problem(
+                        flag(str(axis)), value, f"no such axis; axes are {', '.join(BOUNDED_AXES)}"
+                    )
                 )
                 continue
             try:
@@ -153,19 +163,24 @@ def _value(axis: str, text: str, given: object) -> int:
         if text.replace("_", "-") not in labels and not _is_code(text, len(labels)):
             raise SpecError([Problem(flag(axis), given, f"one of {', '.join(labels)}")])
         if _is_code(text, len(labels)):
-            return int(text)
+            return NAMED_AXES[axis](int(text))
         return NAMED_AXES[axis].from_label(text.replace("_", "-"))
     truth = {"true": "1", "false": "0", "on": "1", "off": "0"}
     text = truth.get(text, text)
     low, high = _RANGE.get(axis, (1, LARGEST))
-    if not text.isdecimal() or not low <= int(text) <= high:
+    if not _is_number(text) or not low <= int(text) <= high:
         mend = f"a whole number from {low} to {high}, a list (2,4) or a range (2..8)"
         raise SpecError([Problem(flag(axis), given, mend)])
     return int(text)
 
 
 def _is_code(text: str, many: int) -> bool:
-    return text.isdecimal() and int(text) < many
+    return _is_number(text) and int(text) < many
+
+
+def _is_number(text: str) -> bool:
+    """Whether a text is a whole number of a length worth reading."""
+    return text.isascii() and text.isdecimal() and len(text) <= LONGEST_NUMBER
 
 
 _RANGE = {"zero": (0, 3), "tp_sp": (0, 1), "recompute_layers": (0, LARGEST)}

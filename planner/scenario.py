@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,19 +19,14 @@ from models.training import P90, PARTS, rates, step_time
 from models.workload import Workload
 from planner.plans import Plan, Provenances
 from topologies.catalogue import load_cluster
-from topologies.errors import SpecError, raise_if_any
+from topologies.errors import Collected, raise_if_any
 from topologies.fabric import Fabric
 from topologies.figure import Provenance
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from models.architecture import Architecture
     from models.layout import Layout, LayoutBatch
     from topologies.cluster import Cluster
-    from topologies.errors import Problem
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -66,14 +61,12 @@ class Scenario:
         SpecError
             With every problem of all of them together.
         """
-        found: list[Problem] = []
+        found = Collected()
         workload = Workload(seq_len=seq_len, global_batch=global_batch, precision=precision)
-        found += workload.problems()
-        architecture = _collected(lambda: load_architecture(model), found)
-        loaded = _collected(lambda: load_cluster(cluster, gpus), found)
-        raise_if_any(found)
-        if architecture is None or loaded is None:
-            raise SpecError(found)
+        found.attempt(workload.check)
+        architecture = found.attempt(lambda: load_architecture(model))
+        loaded = found.attempt(lambda: load_cluster(cluster, gpus))
+        found.raise_if_any()
         return cls(architecture, loaded, workload)
 
     @property
@@ -174,11 +167,3 @@ class Scenario:
     def _figure(self, name: str) -> float | None:
         figure = getattr(self.cluster.accelerator, name)
         return None if figure is None else float(figure)
-
-
-def _collected(load: Callable[[], _T], found: list[Problem]) -> _T | None:
-    try:
-        return load()
-    except SpecError as error:
-        found += error.problems
-        return None

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from models.layout import CpMethod
 from planner.bounds import Bound, Bounds
+from planner.refusal import why_nothing_is_legal
 from planner.search import search
 from planner.space import Space
+from topologies.errors import raise_if_any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from planner.plans import Plan
     from planner.scenario import Scenario
+    from topologies.errors import Problem
 
 _ONE, _SEVERAL = Bound(1, 1, frozenset({1})), Bound(2, 2**30)
 
@@ -46,6 +49,8 @@ class SweepPoint:
         Factor on every scale-out link.
     by_method
         The fastest plan of each way to cut the sequence, where one is legal and fits.
+    legal
+        Layouts looked at.
     """
 
     seq_len: int
@@ -53,6 +58,7 @@ class SweepPoint:
     global_batch: int
     network: float
     by_method: dict[str, Plan]
+    legal: int
 
     @property
     def best_method(self) -> str | None:
@@ -73,6 +79,7 @@ class SweepPoint:
             "gpus": self.gpus,
             "global_batch": self.global_batch,
             "network": self.network,
+            "legal": self.legal,
             "best_method": self.best_method,
             "by_method": {name: plan.to_dict() for name, plan in self.by_method.items()},
         }
@@ -136,22 +143,34 @@ def run_sweep(
         As for a plan.
     progress
         Called after each point with the number of points done.
+
+    Raises
+    ------
+    SpecError
+        If no point has a legal layout.
     """
-    points = []
+    points: list[SweepPoint] = []
+    refused: list[Problem] = []
     for scenario, network in list(grid.scenarios(base)):
-        points.append(_point(scenario, network, bounds, framework))
+        point = _point(scenario, network, bounds, framework)
+        points.append(point)
+        if not point.legal and not refused:
+            refused = why_nothing_is_legal(scenario, bounds, framework)
         if progress is not None:
             progress(len(points))
+    if not any(point.legal for point in points):
+        raise_if_any(refused)
     return points
 
 
 def _point(scenario: Scenario, network: float, bounds: Bounds, framework: str) -> SweepPoint:
-    by_method = {}
+    by_method, legal = {}, 0
     for name, own in METHODS.items():
         narrowed = bounds.narrowed(own)
         if narrowed is None:
             continue
         found = search(scenario, Space(scenario.job, narrowed, framework))
+        legal += found.counts.legal
         if len(found.best):
             by_method[name] = scenario.evaluate(found.best.take(slice(0, 1)))[0]
     return SweepPoint(
@@ -160,4 +179,5 @@ def _point(scenario: Scenario, network: float, bounds: Bounds, framework: str) -
         global_batch=scenario.workload.global_batch,
         network=network,
         by_method=by_method,
+        legal=legal,
     )

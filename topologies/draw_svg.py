@@ -30,6 +30,9 @@ FILLS = {
 }
 #: Height of a line of the legend, and its lines in a column.
 LEGEND_STEP, LEGEND_ROWS = 21.0, 5
+#: A frame that is lower has its name below it.
+SMALL_FRAME = 80.0
+SMALLEST_LETTERS = 7.0
 #: Longest title, and name in the legend.
 LONGEST_TITLE, LONGEST_NAME = 110, 22
 
@@ -57,6 +60,7 @@ def to_svg(graph: ClusterGraph, title: str) -> str:
         *_frames(page),
         *_wires(picture, page, styles),
         *_marks(picture, page),
+        *_frame_labels(page),
         *_legend(graph, styles, HEIGHT - 22 - LEGEND_STEP * rows),
     ]
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH:g} {HEIGHT:g}" role="img"'
@@ -93,12 +97,16 @@ def _frames(page: Page) -> Iterator[str]:
     for kind, y in page.layers:
         name = "leaves" if kind == "leaf" else f"{kind}s"
         yield _text(MARGIN, y + 5, name, 'font-weight="bold"')
+    for spot, _ in page.frames:
+        yield _rect(spot, f'rx="10" fill="#fafafa" stroke="{FRAME}"')
+
+
+def _frame_labels(page: Page) -> Iterator[str]:
+    """Yield the names of boxes inside them, and those of hosts in a larger box below them."""
+    halo = f'stroke="{PAPER}" stroke-width="4" paint-order="stroke" text-anchor="middle"'
     for spot, label in page.frames:
-        inner = label.startswith("host") and spot.h < 80
-        fill, line = (PAPER, 11) if inner else ("#fafafa", 13)
-        yield _rect(spot, f'rx="10" fill="{fill}" stroke="{FRAME}"')
-        y = spot.bottom + 12 if inner else spot.bottom - 9
-        yield _text(spot.x, y, label, f'text-anchor="middle" font-size="{line}"')
+        low, size = (15, 11) if spot.h < SMALL_FRAME else (-9, 13)
+        yield _text(spot.x, spot.bottom + low, label, f'{halo} font-size="{size}"')
 
 
 def _wires(picture: Picture, page: Page, styles: dict[Link, str]) -> Iterator[str]:
@@ -130,8 +138,8 @@ def _mark(mark: Mark, spot: Spot) -> str:
     label = mark.label
     if mark.kind in (NodeKind.ACCELERATOR, NodeKind.NIC) and not mark.hidden:
         label = label.rsplit(" ", 1)[1]
-    size = min(12.0, 1.7 * spot.w / max(len(label), 1))
-    if size < 6:
+    size = min(12.0, 1.6 * spot.w / max(len(label), 1))
+    if size < SMALLEST_LETTERS:
         label = ""
     middle = f'text-anchor="middle" font-size="{size:.1f}"'
     return shape + _text(spot.x, spot.y + size * 0.36, label, middle)
@@ -141,15 +149,20 @@ def _legend(graph: ClusterGraph, styles: dict[Link, str], top: float) -> Iterato
     """Yield a line for every class of links, in columns side by side."""
     for place, (link, edges) in enumerate(graph.links().items()):
         column, row = divmod(place, LEGEND_ROWS)
-        x, y = MARGIN + 410 * column, top + LEGEND_STEP * row
+        x, y = MARGIN + 470 * column, top + LEGEND_STEP * row
         yield f'<path d="M{x:.0f} {y:.1f}h44" fill="none" {styles[link]}/>'
         count = edges // 2  # both directions of a cable are edges of their own
-        cells = (short(link.name, LONGEST_NAME), rate(link), latency(link), f"{count:,} ×")
-        for text, across in zip(cells, (56, 270, 335, 385), strict=True):
+        cells = (
+            short(link.name, LONGEST_NAME),
+            rate(link),
+            latency(link),
+            f"{count:,} link" + "s" * (count != 1),
+        )
+        for text, across in zip(cells, (56, 270, 335, 430), strict=True):
             anchor = "" if across == 56 else 'text-anchor="end"'
             yield _text(x + across, y + 4.5, text, anchor)
-    note = "× links, both directions of a cable counted once; rates are per direction; "
-    note += "small squares above accelerators are NICs; dashed: stands for several"
+    note = "Rates are per direction; a link is counted once for both. "
+    note += "In a box: NICs above, accelerators below, then switches. Dashed: stands for several."
     yield _text(MARGIN, HEIGHT - 10, note, 'font-size="11"')
 
 

@@ -13,10 +13,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+
+_Result = TypeVar("_Result")
 
 
 #: Longer names are cut in messages.
@@ -61,6 +63,40 @@ class SpecError(MeshwrightError):
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class Collected:
+    """Problems of several steps, each tried whatever became of the others.
+
+    >>> found = Collected()
+    >>> found.attempt(lambda: raise_if_any([Problem("--tp", 3, "use 1 or 2")]))
+    >>> [str(problem) for problem in found.problems]
+    ['--tp = 3: use 1 or 2']
+    """
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+
+    def attempt(self, step: Callable[[], _Result]) -> _Result:
+        """Return what a step returns; where it fails, note why and return None for the moment.
+
+        A caller calls :meth:`raise_if_any` before it uses what came back.
+        """
+        try:
+            return step()
+        except SpecError as error:
+            self.problems += error.problems
+            return None  # type: ignore[return-value]
+
+    def raise_if_any(self) -> None:
+        """Raise one error with every problem noted.
+
+        Raises
+        ------
+        SpecError
+            If there is any.
+        """
+        raise_if_any(self.problems)
 
 
 def raise_if_any(problems: Sequence[Problem]) -> None:

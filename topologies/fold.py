@@ -177,7 +177,7 @@ class _Folder:
     def _box_label(self, number: int, members: Sequence[int], hosts: int) -> str:
         if hosts == 1:
             return f"host {self._host(members[0])}"
-        return f"domain {number}: {hosts} hosts, {len(members)} accelerators"
+        return f"domain {number}: {hosts:,} hosts, {len(members):,} accelerators"
 
     def _host(self, node: int) -> int:
         return node // self.graph.accelerators_per_node
@@ -232,7 +232,7 @@ class _Folder:
     def _more(self, run: Sequence[int], kind: NodeKind) -> Mark:
         hosts = {self._host(node) for node in run} if kind is NodeKind.ACCELERATOR else set()
         host = hosts.pop() if len(hosts) == 1 else None
-        label = f"… {len(run)} more"
+        label = f"… {len(run):,} more"
         more = Mark(key=f"more{run[0]}", kind=kind, label=label, hidden=len(run), host=host)
         self.marks.update(dict.fromkeys(run, more))
         return more
@@ -241,7 +241,7 @@ class _Folder:
         hidden = [number for number in range(len(self.domains)) if number not in set(shown)]
         hosts = self._host(self.graph.accelerators - 1) + 1
         noun = "hosts" if len(self.domains) == hosts else "domains"
-        label = f"… {len(hidden)} more {noun}"
+        label = f"… {len(hidden):,} more {noun}"
         more = Mark(key="more_boxes", kind=None, label=label, hidden=len(hidden))
         for number in hidden:
             for node in self.domains[number]:
@@ -250,13 +250,14 @@ class _Folder:
         return more
 
     def _wires(self) -> Iterator[tuple[Mark, Mark, Link]]:
-        seen: set[tuple[str, str, Link]] = set()
+        seen: set[tuple[frozenset[str], Link]] = set()
         for tail, head, link in self.graph.edges():
             if tail > head or tail not in self.marks or head not in self.marks:
                 continue
             a, b = self.marks[tail], self.marks[head]
-            if a is not b and (a.key, b.key, link) not in seen:
-                seen.add((a.key, b.key, link))
+            pair = frozenset((a.key, b.key)), link
+            if a is not b and pair not in seen:
+                seen.add(pair)
                 yield a, b, link
 
 

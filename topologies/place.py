@@ -21,7 +21,7 @@ REST_WIDTH, WIDEST_BOX = 118.0, 760.0
 #: Centres of the network cards and accelerators, below the top of their box.
 CARDS_DOWN, ACCELERATORS_DOWN = 30.0, 84.0
 #: Heights of the part of a box that holds a ring or a grid.
-FIELD_HEIGHT = 262.0
+FIELD_HEIGHT = 290.0
 
 
 class Spot(NamedTuple):
@@ -133,7 +133,7 @@ class Page:
         side = min(34.0, 2.2 * across / count)
         for at, mark in enumerate(box.accelerators):
             angle = 2 * pi * (at + 0.25) / count
-            x, y = frame.x + across * cos(angle), top + 26 + down - down * sin(angle)
+            x, y = frame.x - across * cos(angle), top + 26 + down - down * sin(angle)
             self.spots[mark.key] = Spot(x, y, 2 * side if mark.hidden else side, min(side, 28))
 
     def _grid(self, box: Box, frame: Spot) -> None:
@@ -141,7 +141,7 @@ class Page:
         rows = -(-len(shown) // box.columns)
         across = (frame.w - REST_WIDTH * 1.5) / box.columns
         down = (FIELD_HEIGHT - 24) / rows
-        across = min(across, 1.6 * down, 84)
+        across = min(across, 2.6 * down, 84)
         side = min(34.0, across * 0.55, down * 0.55)
         for at, mark in enumerate(shown):
             row, column = divmod(at, box.columns)
@@ -149,7 +149,7 @@ class Page:
             y = frame.top + ACCELERATORS_DOWN - 6 + down * (row + 0.5)
             self.spots[mark.key] = Spot(x, y, side, side)
         for mark in box.accelerators[len(shown) :]:
-            self.spots[mark.key] = Spot(frame.x, frame.bottom - 32, 120, 14)
+            self.spots[mark.key] = Spot(frame.right - 48, frame.bottom - 22, 80, 20)
 
     def _cards(self, box: Box, frame: Spot) -> None:
         """Put cards in a row along the top, each above what it serves where that is possible."""
@@ -159,9 +159,10 @@ class Page:
             return
         for card in box.cards:
             if card.hidden and box.form.is_grid:
-                self.spots[card.key] = Spot(frame.right - 46, y, 80, 20)
+                self.spots[card.key] = Spot(frame.right - 48, y, 80, 20)
             else:
-                side = max(min(*(spot.w for spot in self._served(card)), 36), 8)
+                widest = 80 if card.hidden else 36
+                side = min(widest, *(spot.w for spot in self._served(card)))
                 self.spots[card.key] = Spot(self._over(card), y, side, 20)
 
     def _over(self, card: Mark) -> float:
@@ -186,7 +187,7 @@ class Page:
         for host, group in groupby(box.accelerators, lambda mark: mark.host):
             spots = [self.spots[mark.key] for mark in group]
             if host is not None:
-                left, right = spots[0].left - 4, spots[-1].right + 4
+                left, right = spots[0].left - 3, spots[-1].right + 3
                 middle = Spot((left + right) / 2, spots[0].y, right - left, spots[0].h + 10)
                 yield middle, f"host {host}"
 

@@ -34,9 +34,16 @@ def estimate(
     and as much data parallelism as is left.
     """
     from planner import ask
+    from planner.bounds import Bounds
     from planner.cli import output, report
+    from topologies.errors import Collected
 
-    scenario = load_scenario(model, cluster, seq_len, global_batch, gpus, precision)
+    found = Collected()
+    scenario = found.attempt(
+        lambda: load_scenario(model, cluster, seq_len, global_batch, gpus, precision)
+    )
+    found.attempt(lambda: Bounds.parse(given(axes)))
+    found.raise_if_any()
     plan = ask.estimate_scenario(scenario, given(axes))
     if json_file is not None:
         output.write_json(json_file, plan.to_dict())

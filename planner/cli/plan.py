@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -49,13 +50,18 @@ def plan(
     from planner.bounds import Bounds
     from planner.cli import output, report
     from planner.compare import why_better
-    from topologies.errors import Problem, SpecError
+    from topologies.errors import Collected
 
-    if task != "train":
-        raise SpecError([Problem("--task", task, "this version plans training: use train")])
-    scenario = load_scenario(model, cluster, seq_len, global_batch, gpus, precision)
-    bounds = Bounds.parse(given(axes))
-    others = [ask.estimate_scenario(scenario, ask.parse_layout(text)) for text in beside or []]
+    found = Collected()
+    scenario = found.attempt(
+        lambda: load_scenario(model, cluster, seq_len, global_batch, gpus, precision)
+    )
+    bounds = found.attempt(lambda: Bounds.parse(given(axes)))
+    found.attempt(lambda: ask.check_choices(task, framework))
+    layouts = [found.attempt(partial(ask.parse_layout, text)) for text in beside or []]
+    found.raise_if_any()
+    others = [found.attempt(partial(ask.estimate_scenario, scenario, axes)) for axes in layouts]
+    found.raise_if_any()
     with output.counting("Searching") as progress:
         plans = ask.plan_scenario(scenario, bounds, framework, top, progress)
     if json_file is not None:

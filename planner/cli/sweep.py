@@ -46,21 +46,30 @@ def sweep(
     **axes: Any,  # noqa: ANN401 - typed by with_axes
 ) -> None:
     """Plan at many points: the best layout, and the best of each way to cut the sequence."""
+    from planner import ask
     from planner.bounds import Bounds
     from planner.cli import output, sweep_report
     from planner.sweeps import Grid, run_sweep
+    from topologies.errors import Collected
 
-    lengths, batches = numbers(seq_len, "--seq-len"), numbers(global_batch, "--global-batch")
-    sizes = numbers(gpus, "--gpus") if gpus is not None else []
+    found = Collected()
+    lengths = found.attempt(lambda: numbers(seq_len, "--seq-len")) or [1]
+    batches = found.attempt(lambda: numbers(global_batch, "--global-batch")) or [1]
+    sizes = found.attempt(lambda: numbers(gpus, "--gpus") if gpus is not None else []) or []
+    networks = found.attempt(lambda: sweep_report.factors(network))
+    bounds = found.attempt(lambda: Bounds.parse(given(axes)))
+    found.attempt(lambda: ask.check_choices("train", framework))
     first = str(sizes[0]) if sizes else None
-    base = load_scenario(model, cluster, str(lengths[0]), str(batches[0]), first, precision)
+    base = found.attempt(
+        lambda: load_scenario(model, cluster, str(lengths[0]), str(batches[0]), first, precision)
+    )
+    found.raise_if_any()
     grid = Grid(
         seq_lens=lengths,
         gpus=sizes or [base.cluster.accelerators],
         global_batches=batches,
-        networks=sweep_report.factors(network),
+        networks=networks,
     )
-    bounds = Bounds.parse(given(axes))
     with output.counting(f"Sweeping {len(grid)} points", "points") as progress:
         points: list[SweepPoint] = run_sweep(base, grid, bounds, framework, progress)
     if json_file is not None:

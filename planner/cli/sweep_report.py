@@ -69,7 +69,8 @@ def show(screen: Console, base: Scenario, points: list[SweepPoint]) -> None:
 def _cells(point: SweepPoint) -> list[str]:
     best = point.best
     if best is None:
-        return ["nothing fits", "", "", "", "", *("" for _ in METHODS)]
+        why = "nothing fits" if point.legal else "nothing is legal"
+        return [why, "", "", "", "", *("" for _ in METHODS)]
     plans = point.by_method
     return [
         f"{best.layout} {details(best.layout)}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +11,12 @@ from planner.cli.job_options import JsonFile
 
 app = typer.Typer(help="Clusters: list them, or show one.", no_args_is_help=True)
 ClusterArgument = Annotated[str, typer.Argument(help="NAME, NAME:NODES or FILE.yaml.")]
+SvgFile = Annotated[
+    str | None, typer.Option("--svg", help="Write the picture to FILE (- for the screen).")
+]
+DotFile = Annotated[
+    str | None, typer.Option("--dot", help="Write it for Graphviz to FILE (- for the screen).")
+]
 
 
 @app.command(name="list")
@@ -42,6 +49,37 @@ def show(cluster: ClusterArgument, json_file: JsonFile = None) -> None:
         f"[bold]{loaded.title}[/bold]  {loaded.accelerators} x {loaded.accelerator.title}\n"
     )
     output.print_rows(figures)
+
+
+@app.command()
+def draw(cluster: ClusterArgument, svg: SvgFile = None, dot: DotFile = None) -> None:
+    """Draw one cluster: an SVG picture and a Graphviz file; what repeats is folded."""
+    from planner.cli import output
+    from topologies import load_cluster
+    from topologies.builders import build_graph
+    from topologies.draw import to_dot, to_svg
+
+    loaded = load_cluster(cluster)
+    if svg is None and dot is None:
+        svg, dot = f"{_file_stem(cluster)}.svg", f"{_file_stem(cluster)}.dot"
+    graph = build_graph(loaded)
+    for file, picture in ((svg, to_svg(graph, loaded.title)), (dot, to_dot(graph))):
+        if file == "-":
+            typer.echo(picture, nl=False)
+        elif file is not None:
+            output.write_text(file, picture)
+            typer.echo(f"Wrote {file}", err="-" in (svg, dot))
+
+
+def _file_stem(cluster: str) -> str:
+    """Return the name of a cluster or of its file, without folder, nodes and suffix.
+
+    >>> _file_stem("h100-dgx:32"), _file_stem("mine/cluster.yaml:2")
+    ('h100-dgx', 'cluster')
+    """
+    name, colon, _ = cluster.rpartition(":")
+    path = Path(name if colon else cluster)
+    return path.stem if path.suffix in (".yaml", ".yml") else path.name
 
 
 def _summary(cluster: Any) -> dict[str, Any]:  # noqa: ANN401 - imported when run

@@ -231,7 +231,7 @@ def test_an_unknown_model_offers_the_nearest() -> None:
     [
         (None, "cannot be read"),
         (b"{", "not JSON"),
-        (b"\xff\xfe\x00", "not JSON"),
+        (b"\xff\xfe\x00", "not JSON|not a text file"),
         (b"[1]", "not a JSON object"),
         (b"[" * 200_000, "not JSON"),
         (b'{"a": "' + b"x" * 5_000_001 + b'"}', "larger than"),

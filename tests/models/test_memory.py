@@ -159,12 +159,12 @@ def test_never_more_in_flight_than_there_are_micro_batches(schedule: Schedule) -
     [(Schedule.ONE_F_ONE_B, 1, 8), (Schedule.INTERLEAVED, 2, 11.5)],
 )
 def test_activations_of_the_first_rank_by_hand(schedule: Schedule, vp: int, held: float) -> None:
-    """48 layers on 8 ranks: 6 layers' tensors and the token numbers, per micro-batch in flight."""
+    """48 layers on 8 ranks: 6 layers' tensors in flight, and the token numbers of all 16."""
     layout = Layout(pp=8, vp=vp, schedule=schedule)
     found = bill("megatron-22b", layout, seq_len=2048, global_batch=16)
     layer = float(work_of("megatron-22b", 2048).saved_bytes()[0])
     assert found.stage == [0]
-    assert found.activations[0] == pytest.approx(held * (6 * layer + 8 * 2048))
+    assert found.activations[0] == pytest.approx(held * 6 * layer + 16 * 8 * 2048)
 
 
 def test_gpipe_fills_every_rank_alike_so_the_head_makes_the_last_one_fullest() -> None:
@@ -365,7 +365,7 @@ def test_workloads_only_enter_through_tokens_of_a_micro_batch() -> None:
     )
     wide = Prepared.of(
         architecture,
-        Workload(seq_len=4096, global_batch=8),
+        Workload(seq_len=4096, global_batch=16),
         LayoutBatch.of([Layout(micro_batch=2)]),
     )
     assert memory_bill(long, BARE).total == pytest.approx(memory_bill(wide, BARE).total)

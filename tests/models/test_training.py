@@ -137,7 +137,8 @@ def test_axes_of_one_rank_cost_nothing(drawn: Drawn) -> None:
     found = time_of(drawn.prepared())
     assert layout.tp > 1 or found.tp == 0
     assert layout.cp > 1 or found.cp == 0
-    assert layout.pp > 1 or (found.pp == 0 and found.bubble < 1e-12)  # a difference of sums
+    # Waiting is what is left of the pipeline: a difference of sums.
+    assert layout.pp > 1 or found.pp + found.bubble < 1e-12 * found.total
     assert layout.dp * layout.cp > 1 or found.dp == 0
     assert layout.recompute is not Recompute.NONE or found.recompute == 0
 

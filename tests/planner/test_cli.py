@@ -192,7 +192,7 @@ def test_all_problems_of_a_request_come_at_once():
         (["--task", "serve"], "--task = serve", "train"),
         (["--beside", "tp4"], "--beside = tp4", "tp=4,ulysses=4"),
         (["--json", "/no/such/folder/x.json"], "/no/such/folder/x.json", "cannot be written"),
-        (["--tp", "4", "--ulysses", "4", "--dp", "1"], "--dp = 1", "the cluster has 8"),
+        (["--tp", "4", "--ulysses", "4", "--dp", "1"], "--tp = 4", "free one of them"),
     ],
 )
 def test_wrong_flags_name_field_value_and_mend(flags, field, mend):

@@ -1,0 +1,57 @@
+"""Why no layout of a job is legal: pins that break a rule, or a framework that runs none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from models.framework import UNRESTRICTED
+from models.legality import problems
+from planner.bounds import Bounds, flag
+from planner.complete import complete_layout
+from planner.space import Space
+from topologies.errors import Problem, SpecError
+
+if TYPE_CHECKING:
+    from planner.scenario import Scenario
+
+
+def why_nothing_is_legal(scenario: Scenario, bounds: Bounds, framework: str) -> list[Problem]:
+    """Return what to mend where a space has no layout.
+
+    Parameters
+    ----------
+    scenario
+        Model, cluster, workload.
+    bounds, framework
+        What the space was restricted to.
+    """
+    if framework != UNRESTRICTED and any(_space(scenario, bounds).batches()):
+        mend = "runs no layout of this job within the pins; try --framework unrestricted"
+        return [Problem("--framework", framework, mend)]
+    alone = [
+        Problem(flag(axis), bound, mend)
+        for axis, bound in bounds.axes.items()
+        for mend in _why_alone(scenario, axis, bounds)
+    ]
+    if alone:
+        return alone
+    mend = "no layout satisfies all pins together; free one of them"
+    return [Problem(flag(axis), bound, mend) for axis, bound in bounds.axes.items()]
+
+
+def _why_alone(scenario: Scenario, axis: str, bounds: Bounds) -> list[str]:
+    """Return why one pin allows no layout whatever the others are; nothing if it allows some."""
+    bound = bounds.axes[axis]
+    if any(_space(scenario, Bounds({axis: bound})).batches()):
+        return []
+    try:
+        layout = complete_layout(scenario, {axis: bound.low})
+    except SpecError as error:
+        return [problem.mend for problem in error.problems]
+    broken = problems(layout, scenario.job)
+    own = [problem.mend for problem in broken if problem.field == flag(axis)]
+    return own or [problem.mend for problem in broken] or ["no layout of this job has it"]
+
+
+def _space(scenario: Scenario, bounds: Bounds) -> Space:
+    return Space(scenario.job, bounds, UNRESTRICTED)

@@ -1,0 +1,278 @@
+"""The enumerated space, against every combination of values filtered by the rules."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+import planner.space
+from models.catalogue import load_architecture
+from models.framework import frameworks, runnable
+from models.layout import (
+    AXES,
+    CpMethod,
+    CpPlacement,
+    Kernels,
+    LayoutBatch,
+    RankOrder,
+    Recompute,
+    Schedule,
+    SequenceOrder,
+    StageSplit,
+)
+from models.legality import Job, legal
+from models.stages import layer_weights, split_layers
+from models.workload import Workload
+from planner.bounds import Bounds
+from planner.space import FEWEST, Space, divisors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from models.legality import Mask
+
+Row = tuple[int, ...]
+
+
+def job(name: str, gpus: int, *, seq_len: int = 4096, global_batch: int = 8) -> Job:
+    return Job(
+        architecture=load_architecture(name),
+        workload=Workload(seq_len=seq_len, global_batch=global_batch),
+        gpus=gpus,
+    )
+
+
+def rows(batch: LayoutBatch) -> list[Row]:
+    return list(zip(*(getattr(batch, axis).tolist() for axis in AXES), strict=True))
+
+
+def enumerated(work: Job, framework: str = "unrestricted", **bounds: object) -> list[Row]:
+    space = Space(work, Bounds.parse(bounds), framework)
+    return [row for batch in space.batches() for row in rows(batch)]
+
+
+# -------------------------------------------------------------------- every combination, one by one
+
+
+def every_row(work: Job, framework: str) -> set[Row]:
+    """Return all lawful layouts of a job that say no more than they mean."""
+    found: set[Row] = set()
+    for batch in every_combination(work):
+        # However many layers are recomputed in the end, it is some of them and not all.
+        layers = np.where(batch.recompute_layers == FEWEST, 1, batch.recompute_layers)
+        meant = batch.with_columns(recompute_layers=layers)
+        keep = legal(meant, work) & runnable(meant, work.architecture, framework)
+        keep &= says_no_more_than_it_means(batch, work)
+        found.update(rows(batch.take(keep)))
+    return found
+
+
+def every_combination(work: Job) -> Iterator[LayoutBatch]:
+    """Yield every value of every axis with every other, one mesh at a time."""
+    gpus = range(1, work.gpus + 1)
+    for tp, ulysses, ring, pp, dp in product(gpus, repeat=5):
+        if tp * ulysses * ring * pp * dp != work.gpus:
+            continue
+        zigzag = work.workload.seq_len % (2 * ulysses * ring) == 0
+        candidates: dict[str, Any] = {
+            "dp": [dp],
+            "tp": [tp],
+            "pp": [pp],
+            "ulysses": [ulysses],
+            "ring": [ring],
+            "vp": range(1, 9),
+            "micro_batch": [1, 2, 4, 8, 16, 32, 64],
+            "zero": range(4),
+            "dp_replicate": [1, 2, 4, 8, 16],
+            "tp_sp": [0, 1],
+            "recompute": list(Recompute),
+            "recompute_layers": [0, FEWEST],
+            "schedule": [Schedule.ONE_F_ONE_B, Schedule.INTERLEAVED],
+            "cp_method": list(CpMethod),
+            "sequence_order": [SequenceOrder.ZIGZAG if zigzag else SequenceOrder.CONTIGUOUS],
+            "cp_placement": list(CpPlacement),
+            "kernels": list(Kernels),
+            "rank_order": list(RankOrder),
+            "stage_split": list(StageSplit),
+        }
+        grids = np.meshgrid(*(np.array(candidates[axis], dtype=np.int32) for axis in AXES))
+        yield LayoutBatch(**{axis: g.ravel() for axis, g in zip(AXES, grids, strict=True)})
+
+
+def says_no_more_than_it_means(batch: LayoutBatch, work: Job) -> Mask:
+    """Return which layouts give an axis without effect its first value, and nothing twice."""
+    cp, ranks = batch.cp, batch.dp * batch.cp
+    keep = (batch.ring > 1) | (batch.cp_method == CpMethod.P2P)
+    keep &= ((batch.ulysses > 1) & (batch.ring > 1)) | (batch.cp_placement == 0)
+    keep &= (batch.pp > 1) | (batch.stage_split == StageSplit.EVEN)
+    keep &= ((batch.pp > 1) & (batch.dp > 1)) | (batch.rank_order == 0)
+    keep &= (batch.dp * cp > 1) | (batch.zero == 0)
+    keep &= (batch.dp_replicate == 1) | (ranks > batch.dp_replicate)  # something is left to shard
+    weights = layer_weights(work.architecture, work.workload)
+    for stages in np.unique(batch.pp * batch.vp):
+        if stages <= len(weights[0]):
+            sizes = split_layers(int(stages), StageSplit.BALANCED, *weights)
+            if len(set(sizes)) == 1:  # balanced is even
+                same = (batch.pp * batch.vp == stages) & (batch.stage_split == StageSplit.BALANCED)
+                keep &= ~same
+    return keep
+
+
+@pytest.mark.parametrize(
+    ("work", "framework"),
+    [
+        (job("llama-3.2-1b", 4), "unrestricted"),
+        (job("llama-3.2-1b", 4), "any"),
+        (job("llama-3.1-8b", 8, global_batch=16), "megatron"),
+        (job("llama-3.2-1b", 8), "torchtitan"),
+        (job("llama-3.2-1b", 8), "deepspeed"),
+        (job("gemma-3-1b", 4), "unrestricted"),  # windows, one key/value head, 26 layers
+        (job("qwen2.5-7b", 6, seq_len=4104, global_batch=12), "unrestricted"),  # 28 heads over 4
+        (job("gpt2-xl", 5, seq_len=1000, global_batch=5), "unrestricted"),  # 25 heads
+        (job("llama-3.2-1b", 4, seq_len=1028, global_batch=6), "unrestricted"),  # not in halves
+        (job("llama-3.2-1b", 1), "any"),
+    ],
+    ids=lambda value: (
+        value if isinstance(value, str) else f"{value.architecture.name}-{value.gpus}"
+    ),
+)
+def test_the_space_is_every_lawful_combination(work: Job, framework: str) -> None:
+    found = enumerated(work, framework)
+    assert len(found) == len(set(found))
+    expected = every_row(work, framework)
+    assert len(expected) > 4
+    assert set(found) == expected
+
+
+def test_batches_hold_whole_meshes_whatever_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    work = job("llama-3.2-1b", 8)
+    whole = enumerated(work)
+    for size in (1, 1000):
+        monkeypatch.setattr(planner.space, "BATCH", size)
+        batches = list(Space(work, Bounds.parse({}), "unrestricted").batches())
+        assert len(batches) > 10
+        assert [row for batch in batches for row in rows(batch)] == whole
+        meshes = [
+            {(b.tp[i], b.ulysses[i], b.ring[i], b.pp[i], b.dp[i]) for i in range(len(b))}
+            for b in batches
+        ]
+        counted = Counter(mesh for found in meshes for mesh in found)
+        assert set(counted.values()) == {1}
+
+
+def test_a_space_can_be_enumerated_twice() -> None:
+    work = job("gemma-3-1b", 4)
+    assert enumerated(work) == enumerated(work)
+    space = Space(work, Bounds.parse({}), "any")
+    first, second = ([rows(b) for b in space.batches()] for _ in range(2))
+    assert first == second
+
+
+# ------------------------------------------------------------------------------- pins and bounds
+
+FREE = job("llama-3.2-1b", 8)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "allowed"),
+    [
+        ({"tp": 2}, {"tp": {2}}),
+        ({"tp": "2..4"}, {"tp": {2, 4}}),
+        ({"dp": "1,8"}, {"dp": {1, 8}}),
+        ({"micro_batch": 2}, {"micro_batch": {2}}),
+        ({"zero": "1..2"}, {"zero": {1, 2}}),
+        ({"recompute": "none,selective"}, {"recompute": {0, 1}, "recompute_layers": {0}}),
+        ({"vp": 2}, {"vp": {2}, "schedule": {Schedule.INTERLEAVED}}),
+        ({"schedule": "1f1b"}, {"schedule": {1}, "vp": {1}}),
+        ({"kernels": "fused"}, {"kernels": {1}}),
+        ({"tp_sp": True}, {"tp_sp": {1}, "tp": {2, 4, 8}}),
+        ({"cp_method": "all-gather", "ring": "2..8"}, {"cp_method": {1}, "ulysses": {1}}),
+        ({"dp_replicate": 2}, {"dp_replicate": {2}, "zero": {1, 2, 3}}),
+        ({"stage_split": "balanced", "pp": 2}, {"stage_split": {1}, "pp": {2}}),
+        ({"rank_order": 1, "pp": 2, "dp": 2}, {"rank_order": {1}}),
+    ],
+    ids=str,
+)
+def test_bounds_leave_exactly_what_they_allow(
+    bounds: dict[str, object], allowed: dict[str, set[int]]
+) -> None:
+    """Every layout of the free space that a bound allows, and no other.
+
+    An axis that a mesh does not use takes the pinned value: ``--zero 3`` leaves tp 8 in.
+    """
+    free, found = enumerated(FREE), enumerated(FREE, **bounds)
+    inside = Bounds.parse(bounds)
+    expected = {
+        row
+        for row in free
+        if all(inside.allows(axis, np.array([row[AXES.index(axis)]]))[0] for axis in bounds)
+    }
+    assert len(found) == len(set(found))
+    assert expected <= set(found)
+    assert {idle_values_dropped(row) for row in set(found) - expected} <= set(free)
+    for axis, values in allowed.items():
+        assert {row[AXES.index(axis)] for row in found} == values, axis
+
+
+def idle_values_dropped(row: Row) -> Row:
+    """Return a layout with the first value of what its mesh does not use."""
+    axes = dict(zip(AXES, row, strict=True))
+    if axes["dp"] * axes["ulysses"] * axes["ring"] == 1:
+        axes["zero"] = 0
+    if len({*split_of(axes["pp"] * axes["vp"])}) == 1:
+        axes["stage_split"] = StageSplit.EVEN
+    return tuple(axes.values())
+
+
+def split_of(stages: int) -> tuple[int, ...]:
+    weights = layer_weights(FREE.architecture, FREE.workload)
+    return split_layers(stages, StageSplit.BALANCED, *weights)
+
+
+def test_cp_bounds_the_product_of_ulysses_and_ring() -> None:
+    ulysses, ring = AXES.index("ulysses"), AXES.index("ring")
+    for bound, allowed in ((4, {4}), ("2..4", {2, 4})):
+        found = enumerated(FREE, cp=bound)
+        assert {row[ulysses] * row[ring] for row in found} == allowed
+        assert len({(row[ulysses], row[ring]) for row in found}) > 2
+
+
+def test_what_is_left_out_can_be_pinned() -> None:
+    """GPipe, contiguous rings, micro-batches of 3, and a number of recomputed layers."""
+    work = job("llama-3.2-1b", 8, global_batch=24)
+    assert {row[AXES.index("schedule")] for row in enumerated(work, schedule="gpipe")} == {0}
+    contiguous = enumerated(work, sequence_order="contiguous", ring=8)
+    assert {row[AXES.index("sequence_order")] for row in contiguous} == {0}
+    assert {row[AXES.index("micro_batch")] for row in enumerated(work, micro_batch=3)} == {3}
+    some = enumerated(work, recompute="full", recompute_layers=5)
+    assert {row[AXES.index("recompute_layers")] for row in some} == {5}
+
+
+def test_pins_that_nothing_satisfies_leave_an_empty_space() -> None:
+    for bounds in ({"tp": 3}, {"tp": 4, "dp": 4}, {"pp": 32}, {"micro_batch": 5}, {"cp": 16}):
+        assert enumerated(FREE, **bounds) == []
+
+
+def test_refusals_say_which_rule_emptied_the_space() -> None:
+    space = Space(FREE, Bounds.parse({"micro_batch": 5}), "unrestricted")
+    assert list(space.batches()) == []
+    assert space.refused["micro_batch"] > 0
+
+
+@pytest.mark.parametrize("framework", sorted(frameworks()))
+def test_a_framework_sees_only_what_it_runs(framework: str) -> None:
+    """Also once the number of recomputed layers is filled in: one of 16, say."""
+    columns = np.array(enumerated(FREE, framework), dtype=np.int32).T
+    found = LayoutBatch(**dict(zip(AXES, columns, strict=True)))
+    filled = np.where(found.recompute_layers == FEWEST, 1, found.recompute_layers)
+    meant = found.with_columns(recompute_layers=filled.astype(np.int32))
+    assert runnable(meant, FREE.architecture, framework).all()
+
+
+@pytest.mark.parametrize("number", [1, 2, 12, 97, 256, 1000, 32768])
+def test_divisors_divide(number: int) -> None:
+    assert divisors(number) == [d for d in range(1, number + 1) if number % d == 0]
