@@ -48,9 +48,9 @@ class Profile:
     kernel_s, host_launch_s
         Shortest time between two kernels on the device, and on the host that starts them.
     collective_s
-        Start of one collective.
-    chunk_pipelining
-        Share of the ideal chunk-pipelining cost ``2 sqrt(latency * bytes / bandwidth)``.
+        What the framework adds to the start of one collective.
+    collective_copy
+        Bytes sent that take as long as one byte of a rank's own shard, which is copied.
     steal_scale_up, steal_scale_out
         Share of the compute rate that a collective takes while it hides behind compute.
     step_s
@@ -78,7 +78,7 @@ class Profile:
     kernel_s: Figure
     host_launch_s: Figure
     collective_s: Figure
-    chunk_pipelining: Figure
+    collective_copy: Figure
     steal_scale_up: Figure
     steal_scale_out: Figure
     step_s: Figure

@@ -35,6 +35,11 @@ def why_nothing_is_legal(scenario: Scenario, bounds: Bounds, framework: str) -> 
     ]
     if alone:
         return alone
+    together = complete_layout(scenario, {axis: b.low for axis, b in bounds.axes.items()})
+    flags = {flag(axis) for axis in bounds.axes}
+    named = [found for found in problems(together, scenario.job) if found.field in flags]
+    if named:
+        return named
     mend = "no layout satisfies all pins together; free one of them"
     return [Problem(flag(axis), bound, mend) for axis, bound in bounds.axes.items()]
 

@@ -98,6 +98,12 @@ class TierSchema(_Strict):
     peer_GBps: FigureSchema | None = None
     usable_fraction: FigureSchema
     latency_us: FigureSchema
+    start_us: FigureSchema | None = None
+    chunk_us: FigureSchema | None = None
+    nvls_fraction: FigureSchema | None = None
+    nvls_start_us: FigureSchema | None = None
+    peer_issue_us: FigureSchema | None = None
+    staged: bool = False
     rails: bool = False
     dims: list[int] = Field(default_factory=list, max_length=6)
     wrap_multiple: int = Field(default=0, ge=0)
@@ -113,10 +119,29 @@ class TierSchema(_Strict):
             peer_Bps=self.peer_GBps.si(GB) if self.peer_GBps else through,
             usable_fraction=self.usable_fraction.si(),
             latency_s=self.latency_us.si(MICRO),
+            start_s=(self.start_us or _unstated().start_us).si(MICRO),
+            chunk_s=(self.chunk_us or _unstated().chunk_us).si(MICRO),
+            nvls_fraction=_optional(self.nvls_fraction),
+            nvls_start_s=_optional(self.nvls_start_us, MICRO),
+            peer_issue_s=_optional(self.peer_issue_us, MICRO),
+            staged=self.staged,
             rails=self.rails,
             dims=tuple(self.dims),
             wrap_multiple=self.wrap_multiple,
         )
+
+
+class UnstatedSchema(_Strict):
+    """``data/unstated_tier.yaml``: figures of tiers whose file does not give them."""
+
+    start_us: FigureSchema
+    chunk_us: FigureSchema
+
+
+@cache
+def _unstated() -> UnstatedSchema:
+    path = DATA / "unstated_tier.yaml"
+    return _checked(UnstatedSchema, read_yaml(path), path.name)
 
 
 class ClusterSchema(_Strict):
@@ -146,6 +171,9 @@ class ClusterSchema(_Strict):
             if tier.usable_fraction.value > 1:
                 mend = "a share of the wire rate, at most 1"
                 found.append(Problem(f"{where}.usable_fraction", tier.usable_fraction.value, mend))
+            if (tier.nvls_fraction is None) != (tier.nvls_start_us is None):
+                mend = "give nvls_fraction and nvls_start_us, or neither"
+                found.append(Problem(f"{where}.nvls_fraction", tier.nvls_fraction, mend))
         return found
 
     def _span_problems(self, where: str, spans: int, inner: int) -> list[Problem]:

@@ -35,7 +35,19 @@ class Tier:
     usable_fraction
         Share of the wire rate that a collective library reaches at best.
     latency_s
-        One hop.
+        One hop of a collective: what a ring step or a doubling takes beyond its bytes.
+    start_s
+        Start of a collective, beyond what a framework adds.
+    chunk_s
+        What a chunk waits for its neighbours: a collective whose bytes take ``w`` seconds takes
+        ``w + 2 sqrt(chunk_s w)``, the best cut into chunks.
+    nvls_fraction, nvls_start_s
+        Share of the wire rate at which the switch reduces (NVLS: every byte crosses a link once),
+        and what that adds to the start; ``None`` where it cannot.
+    peer_issue_s
+        Shortest time between sends to two peers of an all-to-all beyond the node.
+    staged
+        Whether bytes go through host memory, where each takes its share wherever it goes.
     rails
         Whether accelerators of one position in their nodes share leaf switches (rail-optimised).
     dims, wrap_multiple
@@ -49,6 +61,12 @@ class Tier:
     peer_Bps: Figure
     usable_fraction: Figure
     latency_s: Figure
+    start_s: Figure
+    chunk_s: Figure
+    nvls_fraction: Figure | None = None
+    nvls_start_s: Figure | None = None
+    peer_issue_s: Figure | None = None
+    staged: bool = False
     rails: bool = False
     dims: tuple[int, ...] = ()
     wrap_multiple: int = 0

@@ -4,15 +4,21 @@ A layout's axis is a set of groups of the same *size* whose ranks lie *stride* a
 the innermost axis of the rank order). All groups of an axis run their collective together, so a
 group's rate on a tier is its share of that tier, not the whole.
 
-For tier ``i`` let ``g`` be the members of one group inside a block of the tier below. The block
-holds ``span / g`` groups and has ``span`` accelerators' worth of uplink, hence
+For tier ``i`` let ``g`` be the members of one group inside a block of the tier below, and ``K``
+the blocks below that the group touches in one block of this tier. A block below holds ``span / g``
+groups and has ``span`` accelerators' worth of uplink, hence
 
-* ring collectives cross tier ``i`` at ``g * Bps`` (all network cards of a node work for the ring);
+* rings cross tier ``i`` at ``g * Bps`` (all network cards of a node work for the ring) with
+  ``(n - 1) / n`` of the bytes: what NCCL does for all-gather and reduce-scatter;
+* an all-reduce over nodes moves ``2 (K - 1) / K`` of the bytes over the same ``g * Bps``, as trees
+  and hierarchical rings do (NCCL's tuning model counts trees so; two p4de nodes reach 41.8 GB/s
+  over 50 GB/s of cards, which a flat ring, ``2 (n - 1) / n`` of the bytes, could not);
 * all-to-all moves ``(n - g) / n`` of each rank's bytes over its own ``Bps``;
 * a shift to the next rank crosses through one member: ``min(peer_Bps, g * Bps)``.
 
 The slowest tier a group touches sets its rate. Bytes over a mesh go over the links to the other
-``n - 1`` members; over a torus, along the dimensions the group fills (:mod:`topologies.torus`).
+``n - 1`` members; over a torus, along the dimensions the group fills (:mod:`topologies.torus`);
+through host memory (`staged`), at ``Bps`` whatever the pattern.
 """
 
 from __future__ import annotations
@@ -40,26 +46,45 @@ class GroupLinks:
     ----------
     size
         Ranks in the group.
-    ring_Bps, all_to_all_Bps, shift_Bps
-        Bytes/s per rank: along a ring, towards all peers, and to the next rank only. Infinite for
-        groups of one.
+    ring_Bps, reduce_Bps, all_to_all_Bps, shift_Bps
+        Bytes/s per rank: along a ring, of an all-reduce (counted as on a ring, ``2 (n - 1) / n``
+        of the bytes), towards all peers, and to the next rank only. Infinite for groups of one.
+    inside_Bps
+        Of the ring inside the fast domain; infinite where the group has no two ranks there.
     ring_latency_s
         Seconds for ``size - 1`` ring steps, each waiting for its slowest hop.
+    reduce_latency_s
+        Seconds of one way of an all-reduce: a ring inside the fast domain, doublings outside.
     tree_latency_s
         Seconds for ``log2(size)`` steps, the far ones first.
     hop_latency_s
         Seconds of the slowest single hop.
+    start_s, chunk_s
+        Of the tiers touched, the longest start and wait of a chunk.
+    switch_Bps, switch_start_s
+        Bytes/s at which a switch reduces for the whole group, and what that adds to the start;
+        0 where none can.
+    peers_s
+        Least seconds of an all-to-all, to issue its sends.
     scale_out
         Whether the group leaves the fast domain.
     """
 
     size: Array
     ring_Bps: Array
+    reduce_Bps: Array
     all_to_all_Bps: Array
     shift_Bps: Array
+    inside_Bps: Array
     ring_latency_s: Array
+    reduce_latency_s: Array
     tree_latency_s: Array
     hop_latency_s: Array
+    start_s: Array
+    chunk_s: Array
+    switch_Bps: Array
+    switch_start_s: Array
+    peers_s: Array
     scale_out: NDArray[np.bool_]
 
     def take(self, index: NDArray[np.intp]) -> GroupLinks:
@@ -103,11 +128,15 @@ class Fabric:
         True
         """
         size = _members(np.inf, axes)
-        state = _Walk.start(size)
+        state = _Walk(size)
         below = np.ones_like(size)
         for tier in self.cluster.tiers:
             inside = size if tier.spans is None else _members(float(tier.spans), axes)
             state.cross(tier, below, inside, self._rates(tier, axes, below, inside))
+            if tier.peer_issue_s is not None:
+                node = _members(float(self.cluster.accelerators_per_node), axes)
+                issued = (inside - 1.0) * tier.peer_issue_s.value
+                state.most("peers_s", inside > node, issued)
             below = np.maximum(inside, below)
         return state.links()
 
@@ -120,6 +149,8 @@ class Fabric:
         if tier.fabric == "torus":
             return self.cluster.torus(tier).rates(axes, peer)
         links = np.full_like(inside, rate)
+        if tier.staged:
+            return links, links, np.minimum(peer, links)
         if tier.fabric == "mesh":  # one Hamiltonian ring per link of a full mesh
             links = np.minimum(rate, np.maximum(inside - 1.0, 1.0) * peer)
         return links * below, links, np.minimum(peer, below * rate)
@@ -147,25 +178,32 @@ def _share(block: float, extent: Array) -> Array:
     return np.where(whole, block, common)
 
 
-@dataclass(slots=True)
+#: Fields of :class:`GroupLinks` that start as infinite rates; all other arrays start at zero.
+_RATES = ("ring_Bps", "reduce_Bps", "all_to_all_Bps", "shift_Bps", "inside_Bps")
+#: NCCL reduces in the switch for more ranks than this (NVIDIA/nccl@5067397c src/graph/tuning.cc;
+#: public sweeps of 4 to 8 GPUs show rings up to 4).
+LARGEST_RING_ONLY = 4
+
+
 class _Walk:
-    """The rates found so far, tier by tier; the only mutable thing here, gone after the walk."""
+    """What was found so far, tier by tier; the only mutable thing here, gone after the walk."""
 
-    size: Array
-    ring_Bps: Array
-    all_to_all_Bps: Array
-    shift_Bps: Array
-    ring_latency_s: Array
-    tree_latency_s: Array
-    hop_latency_s: Array
-    scale_out: NDArray[np.bool_]
+    def __init__(self, size: Array) -> None:
+        self.size = size
+        self.found: dict[str, Array] = {
+            name: np.full_like(size, np.inf if name in _RATES else 0.0)
+            for name in GroupLinks.__slots__
+            if name not in ("size", "scale_out")
+        }
+        self.scale_out = np.zeros(size.shape, dtype=np.bool_)
 
-    @classmethod
-    def start(cls, size: Array) -> _Walk:
-        infinite = np.full_like(size, np.inf)
-        zero = np.zeros_like(size)
-        flags = np.zeros(size.shape, dtype=np.bool_)
-        return cls(size, infinite, infinite, infinite, zero, zero, zero, flags)
+    def most(self, name: str, used: NDArray[np.bool_], value: Array | float) -> None:
+        """Keep the larger of what was found and a `value`, where `used`."""
+        self.found[name] = np.where(used, np.maximum(self.found[name], value), self.found[name])
+
+    def least(self, name: str, used: NDArray[np.bool_], value: Array) -> None:
+        """Keep the smaller of what was found and a `value`, where `used`."""
+        self.found[name] = np.where(used, np.minimum(self.found[name], value), self.found[name])
 
     def cross(
         self, tier: Tier, below: Array, inside: Array, rates: tuple[Array, Array, Array]
@@ -173,23 +211,50 @@ class _Walk:
         """Take in one tier: `below` members of each group lie in the tier under it."""
         used = inside > below
         ring, everywhere, shift = rates
+        self.least("ring_Bps", used, ring)
+        self.least("reduce_Bps", used, ring * self._reduced(tier, below, inside))
+        self.least("shift_Bps", used, shift)
         leaving = (self.size - below) / np.maximum(self.size - 1.0, 1.0)
-        everywhere = everywhere / np.maximum(leaving, 1e-12)
-        self.ring_Bps = np.where(used, np.minimum(self.ring_Bps, ring), self.ring_Bps)
-        self.all_to_all_Bps = np.where(
-            used, np.minimum(self.all_to_all_Bps, everywhere), self.all_to_all_Bps
-        )
-        self.shift_Bps = np.where(used, np.minimum(self.shift_Bps, shift), self.shift_Bps)
-        hops = np.where(used, self.size / below - self.size / inside, 0.0)
-        doublings = np.where(used, np.log2(inside / below), 0.0)
-        latency = tier.latency_s.value
-        self.ring_latency_s = self.ring_latency_s + hops * latency
-        self.tree_latency_s = self.tree_latency_s + doublings * latency
-        self.hop_latency_s = np.where(
-            used, np.maximum(self.hop_latency_s, latency), self.hop_latency_s
-        )
+        crossing = 1.0 if tier.staged else np.maximum(leaving, 1e-12)
+        self.least("all_to_all_Bps", used, everywhere / crossing)
         if tier.scale_out:
             self.scale_out = self.scale_out | used
+        else:
+            self.least("inside_Bps", used, ring)
+        self._wait(tier, below, inside, used)
+        self._switch(tier, used & (below == 1) & (inside == self.size))
+
+    def _reduced(self, tier: Tier, below: Array, inside: Array) -> Array | float:
+        """Return how many times fewer bytes an all-reduce moves over a tier than a flat ring."""
+        if not tier.scale_out:
+            return 1.0
+        flat = (self.size - 1.0) / self.size
+        return flat / np.maximum(1.0 - below / inside, 1e-12)
+
+    def _wait(self, tier: Tier, below: Array, inside: Array, used: NDArray[np.bool_]) -> None:
+        latency = tier.latency_s.value
+        doublings = np.where(used, np.log2(inside / below), 0.0)
+        around = np.where(used, self.size / below - self.size / inside, 0.0)
+        reduced = doublings if tier.scale_out else np.where(used, inside - below, 0.0)
+        if tier.fabric == "torus":  # rings along its dimensions work at once
+            around = reduced = doublings
+        for name, hops in (
+            ("ring_latency_s", around),
+            ("reduce_latency_s", reduced),
+            ("tree_latency_s", doublings),
+        ):
+            self.found[name] = self.found[name] + hops * latency
+        self.most("hop_latency_s", used, latency)
+        self.most("start_s", used, tier.start_s.value)
+        self.most("chunk_s", used, tier.chunk_s.value)
+
+    def _switch(self, tier: Tier, alone: NDArray[np.bool_]) -> None:
+        """Let a switch reduce for the groups that lie in this tier `alone`."""
+        if tier.nvls_fraction is None or tier.nvls_start_s is None:
+            return
+        able = alone & (self.size > LARGEST_RING_ONLY)
+        self.most("switch_Bps", able, tier.Bps.value * tier.nvls_fraction.value)
+        self.most("switch_start_s", able, tier.nvls_start_s.value)
 
     def links(self) -> GroupLinks:
-        return GroupLinks(**{name: getattr(self, name) for name in self.__slots__})
+        return GroupLinks(size=self.size, scale_out=self.scale_out, **self.found)

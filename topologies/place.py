@@ -88,7 +88,8 @@ class Page:
     def _boxes(self, boxes: Sequence[Box | Mark], top: float, height: float) -> None:
         rests = sum(isinstance(box, Mark) for box in boxes)
         room = WIDTH - 2 * MARGIN - GAP * (len(boxes) - 1) - REST_WIDTH * rests
-        width = min(room / (len(boxes) - rests), WIDEST_BOX)
+        most = max(box.columns for box in boxes if isinstance(box, Box))
+        width = min(room / (len(boxes) - rests), max(WIDEST_BOX, 24.0 * most))
         taken = (len(boxes) - rests) * width + rests * REST_WIDTH + GAP * (len(boxes) - 1)
         left = (WIDTH - taken) / 2
         for box in boxes:
@@ -149,7 +150,7 @@ class Page:
             y = frame.top + ACCELERATORS_DOWN - 6 + down * (row + 0.5)
             self.spots[mark.key] = Spot(x, y, side, side)
         for mark in box.accelerators[len(shown) :]:
-            self.spots[mark.key] = Spot(frame.right - 48, frame.bottom - 22, 80, 20)
+            self.spots[mark.key] = Spot(frame.right - 48, frame.bottom - 48, 80, 20)
 
     def _cards(self, box: Box, frame: Spot) -> None:
         """Put cards in a row along the top, each above what it serves where that is possible."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from topologies.errors import MeshwrightError
+from topologies.errors import MeshwrightError, Problem, SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,6 +98,9 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
                 sys.stdout.flush()
         except BrokenPipeError as error:
             raise OutputClosedError from error
+        except OSError as error:  # a full disk behind the screen's redirection, say
+            reason = error.strerror or str(error)
+            raise SpecError([Problem("output", error.filename or "-", reason)]) from error
 
     return guarded
 

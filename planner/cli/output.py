@@ -23,11 +23,19 @@ if TYPE_CHECKING:
 PLAIN_WIDTH = 132
 
 
+class Screen(Console):
+    """A console that leaves it to the command line what a closed output means."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise instead of ending the program with a bug's exit code."""
+        raise BrokenPipeError
+
+
 def console() -> Console:
     """Return the console that tables are printed on."""
     if sys.stdout is not None and sys.stdout.isatty():
-        return Console(highlight=False)
-    return Console(highlight=False, width=PLAIN_WIDTH)
+        return Screen(highlight=False)
+    return Screen(highlight=False, width=PLAIN_WIDTH)
 
 
 def write_text(path: str, text: str) -> None:

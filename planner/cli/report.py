@@ -150,7 +150,7 @@ def price(screen: Console, plan: Plan) -> None:
     per_tokens = plan.per_quoted_tokens
     parts = []
     if cost is not None:
-        parts.append(f"{cost:,.2f} USD a step, {per_tokens(cost):,.0f} USD per 10^12 tokens")
+        parts.append(f"{money(cost)} USD a step, {per_tokens(cost):,.0f} USD per 10^12 tokens")
     if energy is not None:
         total = (per_tokens(energy) or 0.0) / MEGAWATT_HOUR_J
         parts.append(
@@ -158,6 +158,15 @@ def price(screen: Console, plan: Plan) -> None:
         )
     if parts:
         screen.print(f"Cost and energy of the first (boards at full power): {'; '.join(parts)}.")
+
+
+def money(value: float) -> str:
+    """Return a price with cents, or as many digits as a small one needs.
+
+    >>> money(1234.5), money(0.00212)
+    ('1,234.50', '0.0021')
+    """
+    return f"{value:,.2f}" if value >= 1 else f"{value:.2g}"
 
 
 def full(screen: Console, scenario: Scenario, plan: Plan) -> None:

@@ -89,7 +89,7 @@ def test_all_problems_come_at_once() -> None:
     with pytest.raises(SpecError) as caught:
         Bounds.parse({"tp": "x", "pp": 0, "sp": 4, "dp": 8, "zero": "5", "ring": None})
     fields = [problem.field for problem in caught.value.problems]
-    assert fields == ["--tp", "--pp", "sp", "--zero"]
+    assert fields == ["--tp", "--pp", "--sp", "--zero"]
     assert all(axis in str(caught.value) for axis in BOUNDED_AXES)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -61,7 +63,7 @@ def test_help_imports_nothing_heavy():
         "import sys; sys.argv = ['meshwright', '--help']\n"
         "from planner.cli import main\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
-        "heavy = {'numpy', 'scipy', 'networkx', 'pydantic', 'yaml', 'torch', 'streamlit', 'simpy'}\n"
+        "heavy = {'numpy', 'scipy', 'networkx', 'pydantic', 'yaml', 'torch', 'streamlit'}\n"
         "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or 0)"
     )
     done = subprocess.run(
@@ -192,12 +194,82 @@ def test_all_problems_of_a_request_come_at_once():
         (["--task", "serve"], "--task = serve", "train"),
         (["--beside", "tp4"], "--beside = tp4", "tp=4,ulysses=4"),
         (["--json", "/no/such/folder/x.json"], "/no/such/folder/x.json", "cannot be written"),
-        (["--tp", "4", "--ulysses", "4", "--dp", "1"], "--tp = 4", "free one of them"),
+        (["--tp", "4", "--ulysses", "4", "--dp", "1"], "--dp = 1", "the cluster has 8"),
+        (["--tp", "9" * 5000], "--tp = 9", "a whole number from 1"),
+        (["--seq-len", "４k"], "--seq-len", "a whole number above zero"),
+        (["--seq-len", "4095", "--cp", "2..8"], "--cp = 2..8", "pad to 4096 tokens"),
+        (["--seq-len", "4095", "--ring", "8"], "--ring = 8", "pad to 4096 tokens"),
+        (["--tp", "1", "--tp-sp", "on"], "--tp-sp", "--tp 2 or more"),
+        (["--beside", "tp=2,tp=4"], "--beside", "give tp once"),
+        (["--json", ""], "file = ''", "the name of a file"),
+        (["--json", "/"], "file = /", "Is a directory"),
     ],
 )
 def test_wrong_flags_name_field_value_and_mend(flags, field, mend):
     lines = refused("plan", "llama-3.1-8b", *JOB, *flags)
     assert any(field in line and mend in line for line in lines), lines
+
+
+def test_a_sequence_that_no_ring_divides_still_has_a_plan_and_a_sweep():
+    odd = ["--cluster", "h100-dgx", "--global-batch", "8"]
+    assert run("plan", "llama-3.2-1b", *odd, "--seq-len", "4095").returncode == 0
+    done = run("sweep", "llama-3.2-1b", *odd, "--seq-len", "4095,4k")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_sweep_without_a_legal_point_says_why():
+    lines = refused("sweep", "llama-3.1-8b", *JOB, "--tp", "3")
+    assert any(line.startswith("--tp = 3: must divide the 32") for line in lines)
+
+
+def test_problems_of_job_pins_and_words_come_together():
+    wrong = ["--tp", "x", "--framework", "zz", "--task", "q", "--beside", "tp"]
+    lines = refused("plan", "llama-3.1-8b", "--cluster", "no", *JOB[2:], *wrong)
+    fields = [line.split(" = ")[0] for line in lines]
+    assert fields == ["--cluster", "--tp", "--task", "--framework", "--beside"]
+
+
+def test_devices_are_written_to_and_links_followed(tmp_path):
+    (tmp_path / "real.json").write_text("old")
+    (tmp_path / "link.json").symlink_to(tmp_path / "real.json")
+    done = run("plan", "llama-3.1-8b", *JOB, "--json", str(tmp_path / "link.json"))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "link.json").is_symlink()
+    assert json.loads((tmp_path / "real.json").read_text())["plans"]
+    assert run("plan", "llama-3.1-8b", *JOB, "--json", os.devnull).returncode == 0
+    assert not Path(os.devnull).is_file()
+
+
+def test_a_reader_who_has_seen_enough_is_no_error():
+    script = "from planner.cli import main; main()"
+    with subprocess.Popen(
+        [sys.executable, "-c", script, "topologies", "list"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    ) as listing:
+        listing.stdout.close()
+        assert listing.stderr.read() == b""
+        assert listing.wait() == 0
+
+
+def test_an_interrupted_sweep_says_so_and_leaves_no_file(tmp_path):
+    script = "from planner.cli import main; main()"
+    lengths = ",".join(f"{2**k}k" for k in range(2, 9))
+    job = ["--cluster", "h100-dgx:8", "--seq-len", lengths, "--global-batch", "64"]
+    sweep = subprocess.Popen(
+        [sys.executable, "-c", script, "sweep", "llama-3.1-8b", *job, "--csv", "s.csv"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    time.sleep(2)
+    sweep.send_signal(signal.SIGINT)
+    _, errors = sweep.communicate(timeout=30)
+    assert sweep.returncode == 130
+    assert errors.decode().strip() == "Stopped."
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_impossible_layout_gets_a_sentence_for_every_rule_it_breaks():
