@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models import sequence_parallel
+from models.dtype import BF16
 from models.kernel_set import EAGER, FUSED
 from models.operation import Communication, Compute, Kind
 from models.operators import elementwise, memory, norm_pair, product, residual
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from models.architecture import Layer
     from models.shape import Shapes
 
-BF16 = 2.0
 #: Flash attention's backward FLOP over its forward FLOP: five products for two.
 ATTENTION_BACKWARD = 2.5
 #: Bytes per element to merge one ring step's output: fp32 sum read and written, bf16 block read.

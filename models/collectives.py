@@ -128,4 +128,6 @@ def _masked(
 ) -> Cost:
     """Return a cost, zero where there are not `many` ranks."""
     filling = 2.0 * np.sqrt(chunk_s * per_byte)
-    return Cost(*(np.where(many, part, 0.0) for part in (start, per_byte, filling)))
+    return Cost(
+        np.where(many, start, 0.0), np.where(many, per_byte, 0.0), np.where(many, filling, 0.0)
+    )

@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from models.layout import NAMED_AXES, LayoutBatch
+from models.legality import replicates_kv
 from topologies.catalogue import read_yaml
 from topologies.errors import SpecError, unknown_name
 
@@ -31,8 +32,8 @@ class Framework(BaseModel):
         Name with version, and where the limits were read.
     values
         Allowed values per axis.
-    tensor, pipeline, ulysses
-        Whether it has these axes at all.
+    tensor, pipeline, ulysses, ring
+        Whether it has these axes at all; the ring's methods are under `values`.
     context_with_tensor_or_pipeline
         Whether context parallelism combines with either.
     hybrid
@@ -54,6 +55,7 @@ class Framework(BaseModel):
     pipeline: bool
     context_with_tensor_or_pipeline: bool
     ulysses: bool
+    ring: bool
     hybrid: bool
     kv_replication: bool
     partial_recompute: bool
@@ -72,10 +74,11 @@ class Framework(BaseModel):
             "tensor": batch.tp > 1,
             "pipeline": batch.pp > 1,
             "ulysses": batch.ulysses > 1,
+            "ring": batch.ring > 1,
             "hybrid": (batch.ulysses > 1) & (batch.ring > 1),
             "context_with_tensor_or_pipeline": (batch.cp > 1) & (batch.tp * batch.pp > 1),
-            "kv_replication": _replicates_kv(batch, architecture),
-            "partial_recompute": batch.recompute_layers > 0,
+            "kv_replication": replicates_kv(architecture, batch.tp, batch.ulysses),
+            "partial_recompute": batch.recompute_layers != 0,
             "hsdp": batch.dp_replicate > 1,
         }
         for ability, used in uses.items():
@@ -137,8 +140,3 @@ def _used(axis: str, batch: LayoutBatch) -> Mask:
     if axis == "rank_order":
         return (batch.pp > 1) & (batch.dp > 1)
     return np.ones(len(batch), dtype=np.bool_)
-
-
-def _replicates_kv(batch: LayoutBatch, architecture: Architecture) -> Mask:
-    fewest = min(kind.mixer.kv_heads for kind in architecture.kinds)
-    return (batch.ulysses > 1) & (batch.ulysses > np.maximum(fewest // batch.tp, 1))

@@ -54,9 +54,10 @@ class ConfigReader:
         name = next((name for name in names if self.config.get(name)), None)
         if name is None:
             return default
-        if self.config[name] not in ACTIVATIONS:
+        value = self.config[name]
+        if not isinstance(value, str) or value not in ACTIVATIONS:
             self.refuse(name, f"one of {', '.join(sorted(ACTIVATIONS))}")
-        return str(self.config[name])
+        return str(value)
 
     def optional(self, name: str) -> int | None:
         """Return a field as a positive whole number, or None where it is null or absent."""
@@ -184,7 +185,8 @@ def architecture_from_config(config: Mapping[str, Any], name: str) -> Architectu
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in FAMILIES:
         known = [*sorted(FAMILIES), *sorted(WRAPPERS)]
-        raise_if_any([unknown_name(f"{name}: model_type", str(kind), known)])
+        missing = "not a model type that is modelled"
+        raise_if_any([unknown_name(f"{name}: model_type", str(kind), known, missing)])
     family = FAMILIES[str(kind)]
     hidden = reader.whole("hidden_size", "n_embd")
     layers = _layers(reader, family, hidden)

@@ -17,6 +17,7 @@ import numpy as np
 
 from models import saved_tensors, sequence_parallel
 from models.attention_work import AttentionWork
+from models.dtype import BF16
 from models.mlp_work import MlpWork
 from models.operation import Kind, Work
 from models.operators import elementwise, memory, norm_pair, product
@@ -26,8 +27,6 @@ from models.tensor_parallel import column_input, gather_again, gather_buffer, ro
 if TYPE_CHECKING:
     from models.architecture import Architecture, Layer
     from models.workload import Workload
-
-BF16 = 2.0
 
 
 def layer_work(layer: Layer, hidden: int, shapes: Shapes) -> Work:

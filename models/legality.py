@@ -148,6 +148,13 @@ def _kv_after_tp(kv_heads: int, batch: LayoutBatch) -> Ints:
     return np.maximum(kv_heads // batch.tp, 1)
 
 
+def replicates_kv(architecture: Architecture, tp: Ints | int, ulysses: Ints | int) -> Mask:
+    """Return where Ulysses exceeds the key/value heads a tensor-parallel rank has."""
+    fewest = min(kind.mixer.kv_heads for kind in architecture.kinds)
+    mask: Mask = (ulysses > 1) & (ulysses > np.maximum(fewest // tp, 1))
+    return mask
+
+
 def _chunks(batch: LayoutBatch) -> Ints:
     """Return pieces a sequence is cut into: two per rank where the ring is zigzag."""
     pairs = (batch.ring > 1) & (batch.sequence_order == SequenceOrder.ZIGZAG)

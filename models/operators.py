@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from models.dtype import BF16
 from models.kernel_set import EAGER, FUSED, KernelSet, Traffic
 from models.operation import Compute, Kind
 
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     from models.architecture import Layer, NormKind
     from models.layout import Array
     from models.shape import Shapes
-
-BF16 = 2.0
 
 
 def product(

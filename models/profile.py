@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from topologies.catalogue import GIB, MICRO, FigureSchema, read_yaml
+from topologies.catalogue import FigureSchema, read_yaml
 from topologies.errors import Problem, SpecError
 from topologies.figure import Figure, Provenance
+from topologies.units import GIB, MICRO, MILLI
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,7 +105,7 @@ class Profile:
 
 
 #: Size of the human unit a parameter's file name ends in.
-_UNITS = {"_us": ("_s", MICRO), "_ms": ("_s", 1e-3), "_GiB": ("_bytes", GIB)}
+_UNITS = {"_us": ("_s", MICRO), "_ms": ("_s", MILLI), "_GiB": ("_bytes", GIB)}
 
 
 class ProfileSchema(BaseModel):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from models.dtype import BF16, FP32
 from models.operation import Saved
 from models.sequence_parallel import (
     kv_heads_of_tp_rank,
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from models.layout import Array
     from models.shape import Shapes
 
-BF16, FP32 = 2.0, 4.0
 #: Eager norms before a mixer, bytes per element: what stays sharded, and the mixer's input.
 EAGER_NORM = {"rms": (6.0, 2.0), "rms_offset": (8.0, 2.0), "layer": (2.0, 2.0)}
 #: Eager norms over each head, bytes per element.

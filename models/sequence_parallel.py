@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from models.dtype import BF16
 from models.kernel_set import EAGER, FUSED
 from models.operation import Axis, Collective, Communication
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 #: Name of the compute operation that ring hops may hide behind.
 CORE_ATTENTION = "core attention"
-BF16 = 2.0
 
 
 def query_heads(attention: Attention, shapes: Shapes) -> Array:
@@ -69,7 +69,8 @@ def busiest_over_mean(attention: Attention, shapes: Shapes) -> Array:
     """Return the busiest ring rank's share of causal work over the mean share.
 
     A contiguous rank ``r`` of ``P`` computes ``r`` full blocks and half of its own, the last one
-    ``P - 1/2`` of ``P^2 / 2``. Windows much shorter than a rank's run even it out again.
+    ``P - 1/2`` of ``P^2 / 2``. With a window, every query sees about as many keys, and the shares
+    are taken as even.
     """
     contiguous = 2.0 - 1.0 / shapes.ring
     if attention.window is not None and attention.window < shapes.seq_len:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from models.dtype import BF16
 from models.kernel_set import FUSED
 from models.operation import Axis, Collective, Communication
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from models.layout import Array
     from models.shape import Shapes
 
-BF16 = 2.0
 #: The column-parallel product whose gradients a part's communication may hide behind.
 _COLUMN_PRODUCT = {"attention": "qkv", "mlp": "mlp up", "head": "head"}
 

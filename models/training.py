@@ -16,6 +16,7 @@ import numpy as np
 
 from models import collectives
 from models.data_parallel import DataParallelClock
+from models.dtype import BF16
 from models.inventory import full_attention_flop, model_flop
 from models.layout import Recompute, Schedule, strides
 from models.operation import Collective
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from models.prepared import Prepared
     from topologies.fabric import Fabric
 
-BF16 = 2.0
 #: Standard normal deviate of the 90th percentile: intervals run from the 10th to the 90th.
 P90 = 1.2816
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from models.workload import format_count
 from planner.bounds import Bounds, flag
-from planner.compare import GIB, largest_line, largest_part, why_better
+from planner.compare import largest_line, largest_part, why_better
 from planner.search import first_fit
 from planner.space import Space
 from topologies.errors import SpecError
+from topologies.units import GIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable

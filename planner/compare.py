@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from topologies.units import GIB
+
 if TYPE_CHECKING:
     from planner.plans import Plan
 
@@ -31,7 +33,6 @@ LINE_NAMES = {
     "context": "device context and libraries",
     "fragmentation": "allocator fragmentation",
 }
-GIB = 2.0**30
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from models.layout import Layout
 
 HOUR_S = 3600.0
@@ -187,6 +189,20 @@ class PlanSet:
     def best(self) -> Plan | None:
         """The fastest plan, or None if nothing fits."""
         return self.plans[0] if self.plans else None
+
+    @classmethod
+    def merged(cls, answers: Sequence[PlanSet]) -> PlanSet:
+        """Return several answers, such as those for several numbers of accelerators, as one.
+
+        Plans are sorted by step time, counts are summed, notes say which answer they belong to.
+        """
+        if len(answers) == 1:
+            return answers[0]
+        plans = sorted((p for a in answers for p in a.plans), key=lambda plan: plan.step_time_s)
+        totals = {
+            name: sum(getattr(a.search, name) for a in answers) for name in SearchCounts.__slots__
+        }
+        return cls(plans=tuple(plans), search=SearchCounts(**totals))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as documented JSON values."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.layout import LayoutBatch
+from models.layout import LayoutBatch, Recompute
 from models.memory import fewest_repeated_layers, memory_bill
 from models.prepared import Prepared
 from models.training import StepClock
@@ -77,7 +77,7 @@ def search(
     started = time.perf_counter()
     kept = _Kept(best=[], step_s=[])
     for batch in space.batches():
-        _look_at(scenario, batch, kept)
+        _look_at(scenario, space, batch, kept)
         if progress is not None:
             progress(kept.legal)
     empty = LayoutBatch.of([])
@@ -97,7 +97,7 @@ def first_fit(
     seen = 0
     for batch in space.batches():
         prepared = Prepared.of(scenario.architecture, scenario.workload, batch)
-        prepared = _with_fewest_repeated(prepared, scenario)
+        prepared = _with_fewest_repeated(prepared, scenario, space)
         seen += len(batch)
         if progress is not None:
             progress(seen)
@@ -109,11 +109,11 @@ def first_fit(
     return False
 
 
-def _look_at(scenario: Scenario, batch: LayoutBatch, kept: _Kept) -> None:
+def _look_at(scenario: Scenario, space: Space, batch: LayoutBatch, kept: _Kept) -> None:
     """Evaluate one batch and keep what is best in it."""
     profile, capacity = scenario.device.profile, scenario.capacity_bytes
     prepared = Prepared.of(scenario.architecture, scenario.workload, batch)
-    prepared = _with_fewest_repeated(prepared, scenario)
+    prepared = _with_fewest_repeated(prepared, scenario, space)
     kept.legal += len(prepared)
     if not len(prepared):
         return
@@ -133,13 +133,18 @@ def _look_at(scenario: Scenario, batch: LayoutBatch, kept: _Kept) -> None:
     kept.step_s.append(step_s[chosen])
 
 
-def _with_fewest_repeated(prepared: Prepared, scenario: Scenario) -> Prepared:
-    """Fill in the fewest recomputed layers that fit; drop layouts where that is none or all."""
+def _with_fewest_repeated(prepared: Prepared, scenario: Scenario, space: Space) -> Prepared:
+    """Fill in the fewest recomputed layers that fit; drop layouts where that is none or all.
+
+    None is a layout of its own, unless pins leave it out: then one layer is the fewest.
+    """
     open_rows = np.flatnonzero(prepared.batch.recompute_layers == FEWEST)
     if not len(open_rows):
         return prepared
     profile, capacity = scenario.device.profile, scenario.capacity_bytes
     fewest = fewest_repeated_layers(prepared.take(open_rows), profile, capacity)
+    if Recompute.NONE not in space.bounds.choose("recompute", list(Recompute)):
+        fewest = np.maximum(fewest, 1.0)
     stages, cut = prepared.stages, prepared.stage_index[open_rows]
     most = stages.layers[cut].max(axis=-1)
     partial = (fewest >= 1) & (fewest < most)

@@ -33,7 +33,7 @@ from models.layout import (
     SequenceOrder,
     StageSplit,
 )
-from models.legality import mesh_legal, options_legal
+from models.legality import mesh_legal, options_legal, replicates_kv
 from models.stages import layer_weights, split_layers
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class Space:
         """Return all options of a mesh; meshes that differ in degrees only share them."""
         tp, ulysses, ring, pp, dp = mesh
         passes = self.job.workload.global_batch // (dp * micro_batch)
-        replicates = self._replicates_kv(tp, ulysses)
+        replicates = bool(replicates_kv(self.job.architecture, tp, ulysses))
         flags = (tp > 1, ulysses > 1, ring > 1, pp > 1, dp > 1, replicates)
         key = (
             *flags,
@@ -175,7 +175,10 @@ class Space:
     def _expand(self, mesh: tuple[int, ...], *, interleave: bool) -> Options:
         """Return the choices of a mesh with every number of chunks and of replicas."""
         tp, ulysses, ring, pp, dp = mesh
-        replicates, halves = self._replicates_kv(tp, ulysses), self._halves(ulysses * ring)
+        replicates, halves = (
+            bool(replicates_kv(self.job.architecture, tp, ulysses)),
+            self._halves(ulysses * ring),
+        )
         flags = (tp > 1, ulysses > 1, ring > 1, pp > 1, dp > 1, replicates, halves)
         if flags not in self._choice_cache:
             self._choice_cache[flags] = self._choices(mesh)
@@ -284,10 +287,6 @@ class Space:
         powers = [2**k for k in range(dp.bit_length())]
         wanted = self.bounds.choose("dp_replicate", powers)
         return [many for many in wanted if dp % many == 0 and (many == 1 or ranks > many)]
-
-    def _replicates_kv(self, tp: int, ulysses: int) -> bool:
-        fewest = min(kind.mixer.kv_heads for kind in self.job.architecture.kinds)
-        return ulysses > 1 and ulysses > max(fewest // tp, 1)
 
 
 def divisors(number: int) -> list[int]:

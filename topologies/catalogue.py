@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -13,19 +14,18 @@ from topologies.accelerator import Accelerator
 from topologies.cluster import Cluster, Tier, TierFabric
 from topologies.errors import Problem, SpecError, raise_if_any, unknown_name
 from topologies.figure import Figure, Provenance
+from topologies.units import GB, GIB, MICRO, TERA
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from pydantic_core import ErrorDetails
 
 DATA = Path(__file__).parent / "data"
-GB = 1e9
-GIB = 2.0**30
-TERA = 1e12
-MICRO = 1e-6
 #: Descriptions of clusters and models are kilobytes; a larger file is something else.
 LARGEST_FILE_BYTES = 5_000_000
+#: No description nests deeper.
+DEEPEST = 50
 #: Longer names are cut in messages.
 LONGEST_SHOWN = 120
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -158,6 +158,8 @@ class ClusterSchema(_Strict):
     def problems(self) -> list[Problem]:
         """Return what is wrong with the tiers taken together."""
         found: list[Problem] = []
+        if self.max_nodes is not None and self.max_nodes.value < 1:
+            found.append(Problem("max_nodes", self.max_nodes.value, "at least 1"))
         inner = 0
         for position, tier in enumerate(self.tiers):
             where = f"tiers.{position}"
@@ -321,7 +323,12 @@ class _Loader(_LOADER):  # type: ignore[misc, valid-type]
 
 
 def _refuse_aliases(text: str, path: Path) -> None:
-    """Refuse YAML aliases: no cluster needs them, and nested ones grow without bound."""
+    """Refuse what grows without bound: aliases, and nesting, which readers take in squares."""
+    depth = 0
+    for letter in text:
+        depth += (letter in "[{") - (letter in "]}")
+        if depth > DEEPEST:
+            raise SpecError([Problem("file", path, f"nested deeper than {DEEPEST} levels")])
     if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=_Loader)):
         raise SpecError(
             [Problem("file", path, "write the values out: aliases (*name) are not read")]
@@ -336,7 +343,7 @@ def _split_nodes(spec: str) -> tuple[str, int | None]:
     name, colon, nodes = spec.rpartition(":")
     if not colon:
         return spec, None
-    if not nodes.isdecimal() or int(nodes) < 1:
+    if not re.fullmatch(r"[0-9]{1,9}", nodes) or int(nodes) < 1:
         mend = "after the colon comes a whole number of nodes, as in h100-dgx:32"
         raise SpecError([Problem("--cluster", spec, mend)])
     return name, int(nodes)
@@ -372,8 +379,24 @@ def _problem(schema: type[BaseModel], entry: ErrorDetails, where: str) -> Proble
     path = ".".join(str(part) for part in entry["loc"])
     field = f"{where}: {path}"
     if entry["type"] == "extra_forbidden":
-        known = sorted(schema.model_fields)
-        return unknown_name(field, str(entry["loc"][-1]), known)
+        known = sorted(_schema_at(schema, entry["loc"][:-1]).model_fields)
+        return unknown_name(field, str(entry["loc"][-1]), known, "no such key")
     if entry["type"] == "missing":
         return Problem(field, "missing", "this key is required")
     return Problem(field, entry["input"], str(entry["msg"]).lower())
+
+
+def _schema_at(schema: type[BaseModel], path: Sequence[int | str]) -> type[BaseModel]:
+    """Return the schema of the mapping at a path of keys and positions."""
+    for key in path:
+        entry = schema.model_fields.get(str(key))
+        inner = [] if entry is None else _schemas_in(entry.annotation)
+        schema = inner[0] if inner else schema
+    return schema
+
+
+def _schemas_in(annotation: object) -> list[type[BaseModel]]:
+    """Return the schemas an annotation such as ``list[TierSchema]`` speaks of."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [schema for part in get_args(annotation) for schema in _schemas_in(part)]

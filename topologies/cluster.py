@@ -113,12 +113,6 @@ class Cluster:
         """Hosts that the job touches."""
         return -(-self.accelerators // self.accelerators_per_node)
 
-    @property
-    def fast_domain(self) -> int:
-        """Accelerators that reach each other without a network card."""
-        inside = [tier.spans or self.accelerators for tier in self.tiers if not tier.scale_out]
-        return min(max(inside, default=1), self.accelerators)
-
     def take(self, accelerators: int, field: str = "--gpus") -> Cluster:
         """Return the cluster cut down (or grown) to a number of accelerators.
 

@@ -89,14 +89,14 @@ class Collected:
             return None  # type: ignore[return-value]
 
     def raise_if_any(self) -> None:
-        """Raise one error with every problem noted.
+        """Raise one error with every problem noted, each once.
 
         Raises
         ------
         SpecError
             If there is any.
         """
-        raise_if_any(self.problems)
+        raise_if_any(list({str(problem): problem for problem in self.problems}.values()))
 
 
 def raise_if_any(problems: Sequence[Problem]) -> None:
@@ -111,8 +111,10 @@ def raise_if_any(problems: Sequence[Problem]) -> None:
         raise SpecError(problems)
 
 
-def unknown_name(field: str, name: str, known: Sequence[str]) -> Problem:
-    """Return the problem of a name that is not in a catalogue, offering the nearest ones.
+def unknown_name(
+    field: str, name: str, known: Sequence[str], missing: str = "not in the catalogue"
+) -> Problem:
+    """Return the problem of a name that nobody knows, offering the nearest ones.
 
     >>> unknown_name("--cluster", "h100_dgx", ["h100-dgx", "a100-dgx", "tpu-v5p"]).mend
     'not in the catalogue; did you mean h100-dgx or a100-dgx?'
@@ -120,5 +122,5 @@ def unknown_name(field: str, name: str, known: Sequence[str]) -> Problem:
     name = name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..."
     near = get_close_matches(name.lower(), known, n=3, cutoff=0.5)
     if near:
-        return Problem(field, name, f"not in the catalogue; did you mean {' or '.join(near)}?")
-    return Problem(field, name, f"not in the catalogue; known are {', '.join(known)}")
+        return Problem(field, name, f"{missing}; did you mean {' or '.join(near)}?")
+    return Problem(field, name, f"{missing}; known are {', '.join(known)}")

@@ -131,7 +131,7 @@ class Fabric:
         state = _Walk(size)
         below = np.ones_like(size)
         for tier in self.cluster.tiers:
-            inside = size if tier.spans is None else _members(float(tier.spans), axes)
+            inside = size if self._holds_all(tier) else _members(float(tier.spans or 0), axes)
             state.cross(tier, below, inside, self._rates(tier, axes, below, inside))
             if tier.peer_issue_s is not None:
                 node = _members(float(self.cluster.accelerators_per_node), axes)
@@ -139,6 +139,10 @@ class Fabric:
                 state.most("peers_s", inside > node, issued)
             below = np.maximum(inside, below)
         return state.links()
+
+    def _holds_all(self, tier: Tier) -> bool:
+        """Return whether the job lies in one block of a tier, so that no group can straddle two."""
+        return tier.spans is None or self.cluster.accelerators <= tier.spans
 
     def _rates(
         self, tier: Tier, axes: Sequence[tuple[Array, Array]], below: Array, inside: Array
@@ -180,8 +184,8 @@ def _share(block: float, extent: Array) -> Array:
 
 #: Fields of :class:`GroupLinks` that start as infinite rates; all other arrays start at zero.
 _RATES = ("ring_Bps", "reduce_Bps", "all_to_all_Bps", "shift_Bps", "inside_Bps")
-#: NCCL reduces in the switch for more ranks than this (NVIDIA/nccl@5067397c src/graph/tuning.cc;
-#: public sweeps of 4 to 8 GPUs show rings up to 4).
+#: NCCL reduces in the switch for more ranks than this: on H200 nodes it takes rings for up to 4
+#: GPUs and NVLS from 5 on, on B200 from 6 (sweeps in stas00/ml-engineering@744d01e network/README).
 LARGEST_RING_ONLY = 4
 
 

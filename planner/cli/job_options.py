@@ -19,6 +19,10 @@ GlobalBatch = Annotated[str, typer.Option("--global-batch", help="Sequences per 
 Gpus = Annotated[
     str | None, typer.Option("--gpus", help="Accelerators, instead of nodes after the name.")
 ]
+GpuCounts = Annotated[
+    str | None,
+    typer.Option("--gpus", help="Accelerators, instead of nodes: 64, or 64,128,256 for each."),
+]
 Precision = Annotated[str, typer.Option("--precision", help="Of the matrix products: bf16.")]
 FrameworkName = Annotated[
     str,
@@ -33,7 +37,12 @@ JsonFile = Annotated[
 
 
 def load_scenario(
-    model: str, cluster: str, seq_len: str, global_batch: str, gpus: str | None, precision: str
+    model: str,
+    cluster: str,
+    seq_len: str,
+    global_batch: str,
+    gpus: str | None,
+    precision: str,
 ) -> Scenario:
     """Return the scenario of the options.
 

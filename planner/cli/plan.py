@@ -12,7 +12,7 @@ from planner.cli.job_options import (
     ClusterName,
     FrameworkName,
     GlobalBatch,
-    Gpus,
+    GpuCounts,
     JsonFile,
     Model,
     Precision,
@@ -33,9 +33,12 @@ def plan(
     cluster: ClusterName,
     seq_len: SeqLen,
     global_batch: GlobalBatch,
-    gpus: Gpus = None,
+    gpus: GpuCounts = None,
     framework: FrameworkName = "any",
-    top: Annotated[int, typer.Option("--top", min=1, max=1000, help="Layouts to show.")] = 10,
+    top: Annotated[
+        int,
+        typer.Option("--top", min=1, max=1000, help="Meshes to show, each with its best layout."),
+    ] = 10,
     beside: Beside = None,
     task: Task = "train",
     precision: Precision = "bf16",
@@ -50,35 +53,48 @@ def plan(
     from planner.bounds import Bounds
     from planner.cli import output, report
     from planner.compare import why_better
+    from planner.plans import PlanSet
     from topologies.errors import Collected
 
     found = Collected()
-    scenario = found.attempt(
-        lambda: load_scenario(model, cluster, seq_len, global_batch, gpus, precision)
-    )
+    sizes = gpus.split(",") if gpus is not None else [None]
+    scenarios = [
+        found.attempt(
+            partial(load_scenario, model, cluster, seq_len, global_batch, size, precision)
+        )
+        for size in sizes
+    ]
     bounds = found.attempt(lambda: Bounds.parse(given(axes)))
     found.attempt(lambda: ask.check_choices(task, framework))
     layouts = [found.attempt(partial(ask.parse_layout, text)) for text in beside or []]
     found.raise_if_any()
-    others = [found.attempt(partial(ask.estimate_scenario, scenario, axes)) for axes in layouts]
+    base = scenarios[0]
+    others = [found.attempt(partial(ask.estimate_scenario, base, chosen)) for chosen in layouts]
     found.raise_if_any()
     with output.counting("Searching") as progress:
-        plans = ask.plan_scenario(scenario, bounds, framework, top, progress)
+        answers = [
+            ask.plan_scenario(scenario, bounds, framework, top, progress) for scenario in scenarios
+        ]
+    plans = PlanSet.merged(answers)
     if json_file is not None:
         content = plans.to_dict() | {"beside": [other.to_dict() for other in others]}
         output.write_json(json_file, content)
     if json_file == "-":
         return
     screen = output.console()
-    report.answer(screen, scenario, plans)
+    for scenario, answer in zip(scenarios, answers, strict=True):
+        report.answer(screen, scenario, answer)
+        if len(answers) > 1:
+            screen.print()
     for other in others:
         screen.print()
         screen.print(report.ranking((other,)))
         screen.print(report.memory(other))
         fits = "fits" if other.fits else "does not fit"
-        if plans.best is not None:
-            slower = other.step_time_s / plans.best.step_time_s
+        best = answers[0].best
+        if best is not None:
+            slower = other.step_time_s / best.step_time_s
             screen.print(
                 f"{other.layout} {fits} and takes {slower:.2f} times as long as the first; the "
-                f"first has {why_better(plans.best, other)}."
+                f"first has {why_better(best, other)}."
             )

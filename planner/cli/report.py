@@ -10,7 +10,8 @@ from rich.text import Text
 
 from models.layout import CpMethod, CpPlacement, Kernels, RankOrder, Recompute, StageSplit
 from models.workload import format_count
-from planner.compare import GIB, LINE_NAMES, PART_NAMES
+from planner.compare import LINE_NAMES, PART_NAMES
+from topologies.units import GIB
 
 if TYPE_CHECKING:
     from rich.console import Console

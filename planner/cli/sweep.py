@@ -10,6 +10,7 @@ from planner.cli.axes import given, with_axes
 from planner.cli.job_options import (
     ClusterName,
     FrameworkName,
+    GpuCounts,
     JsonFile,
     Model,
     Precision,
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 SeqLens = Annotated[str, typer.Option("--seq-len", help="Lengths: 8k,32k,128k,1m.")]
 Batches = Annotated[str, typer.Option("--global-batch", help="Sequences per step: 64 or 32,64.")]
-GpuCounts = Annotated[str | None, typer.Option("--gpus", help="Accelerators: 64,128,256.")]
 Networks = Annotated[
     str, typer.Option("--network", help="Factors on every scale-out link: 0.5,1,2.")
 ]

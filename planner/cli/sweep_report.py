@@ -11,10 +11,10 @@ from rich.table import Table
 
 from models.workload import format_count
 from planner.cli.report import details, model_and_cluster, seconds
-from planner.compare import GIB
 from planner.line_chart import LineChart
 from planner.sweeps import METHODS
 from topologies.errors import Problem, SpecError
+from topologies.units import GIB
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -82,6 +82,27 @@ def _file_stem(cluster: str) -> str:
     return path.stem if path.suffix in (".yaml", ".yml") else path.name
 
 
+@app.command()
+def collectives(json_file: JsonFile = None) -> None:
+    """Compare predicted with measured collectives: each system's median errors."""
+    from models.measured_collectives import LARGE_TARGET, SMALL_TARGET, Measured
+    from planner.cli import output
+
+    errors = Measured.read().errors()
+    if json_file is not None:
+        output.write_json(json_file, {"systems": [found.record() for found in errors]})
+    if json_file == "-":
+        return
+    output.print_rows([found.row() for found in errors])
+    output.console().print(
+        "\nMedian relative errors of single collectives, with the number of rows. Rows held out of "
+        f"the fits: at most {LARGE_TARGET:.0%} wanted from 64 MiB up, {SMALL_TARGET:.0%} below."
+    )
+    for found in errors:
+        if found.reported_only:
+            output.console().print(f"{found.system}, reported only: {found.reported_only}.")
+
+
 def _summary(cluster: Any) -> dict[str, Any]:  # noqa: ANN401 - imported when run
     inner, outer = cluster.tiers[0], cluster.tiers[-1]
     return {

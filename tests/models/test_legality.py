@@ -266,6 +266,13 @@ def runs(framework: str, layout: Layout) -> bool:
         ("deepspeed", replace(FSDP, dp=1, ulysses=4, tp=2), False, "Ulysses without tensor"),
         ("deepspeed", replace(FSDP, dp=4, tp=2), False, "no tensor parallelism"),
         ("deepspeed", replace(FSDP, dp=1, ring=8), False, "no ring"),
+        ("deepspeed", replace(FSDP, dp=1, ring=8, sequence_order=0), False, "of any order"),
+        (
+            "deepspeed",
+            replace(FSDP, dp=1, ulysses=2, ring=4, sequence_order=0),
+            False,
+            "and no hybrid",
+        ),
         ("deepspeed", replace(FSDP, recompute=Recompute.SELECTIVE), False, "whole layers"),
         ("accelerate", FSDP, True, "FSDP2"),
         ("accelerate", replace(FSDP, dp=1, ulysses=8), False, "context or sequence parallel"),

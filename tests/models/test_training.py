@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from models.catalogue import load_architecture
 from models.compute import Device
 from models.inventory import model_flop
-from models.layout import Kernels, Layout, Recompute, Schedule
+from models.layout import Kernels, Layout, Recompute, Schedule, StageSplit
 from models.memory import LINES, memory_bill
 from models.profile import load_profile
 from models.training import PARTS, StepClock, StepTime, rates, step_time
@@ -115,6 +115,20 @@ def test_interleaving_divides_the_bubble_and_deeper_pipelines_multiply_it() -> N
     assert bubble(4, 1) == pytest.approx(3 / 64, rel=0.01)
     assert bubble(8, 4) == pytest.approx(7 / 64 / 4, rel=0.01)
     assert bubble(1, 1) == 0
+
+
+def test_the_parts_of_a_step_are_those_of_the_rank_that_sets_the_pace() -> None:
+    """A head of 128,256 words on the second of two ranks: more than half of the work is there."""
+    architecture = load_architecture("llama-3.2-1b")
+    one, two = time_of(
+        prepared(architecture, Layout(zero=0), Layout(pp=2, zero=0), seq_len=4096)
+    ).compute
+    assert two > 0.55 * one
+    # Balanced stages move layers off that rank.
+    (balanced,) = time_of(
+        prepared(architecture, Layout(pp=2, zero=0, stage_split=StageSplit.BALANCED))
+    ).compute
+    assert 0.5 * one < balanced < two
 
 
 # ------------------------------------------------------------------------------- parts and bounds
@@ -303,23 +317,21 @@ def test_ulysses_over_the_network_costs_its_bytes() -> None:
     cluster = load_cluster("gh200:4")
     device = Device(
         cluster.accelerator,
-        tuned(load_profile("h100-sxm"), **IDEAL, chunk_pipelining=1e-12),
+        tuned(load_profile("h100-sxm"), **IDEAL),
     )
     architecture = toy(hidden_size=4096, num_attention_heads=32, num_key_value_heads=8)
     seq_len = 2**20
     work = prepared(architecture, Layout(ulysses=4), seq_len=seq_len, global_batch=1)
     found = step_time(work, device, Fabric(cluster))
     sent = 2 * 0.75 * seq_len / 4 * 128 * 2 * (2 * 32 + 2 * 8)
-    assert found.cp[0] == pytest.approx(8 * sent / (50e9 * 0.97), rel=0.01)
+    assert found.cp[0] == pytest.approx(8 * sent / (50e9 * 0.97), rel=0.05)
 
 
 def test_gradients_are_reduced_in_full_where_there_is_nothing_to_hide_behind() -> None:
     """Doubling the bytes of parameters a rank, at one token: all of it is exposed."""
     architecture = load_architecture("llama-3.1-8b")
     cluster = load_cluster("gh200:2")
-    device = Device(
-        cluster.accelerator, tuned(load_profile("h100-sxm"), **IDEAL, chunk_pipelining=1e-12)
-    )
+    device = Device(cluster.accelerator, tuned(load_profile("h100-sxm"), **IDEAL))
     work = prepared(architecture, Layout(dp=2, zero=0), seq_len=1, global_batch=2)
     found = step_time(work, device, Fabric(cluster))
     wire = 2 * 0.5 * 4 * architecture.params / (50e9 * 0.97)

@@ -116,6 +116,20 @@ def test_every_mesh_is_represented_by_its_fastest_layout(name: str) -> None:
     assert answered == pytest.approx(fastest, rel=1e-9)
 
 
+@pytest.mark.parametrize("name", ["roomy", "nodes"])
+def test_of_equally_fast_layouts_the_smallest_is_shown(name: str) -> None:
+    found, truth = found_in(name), every(*space_of(name))
+    plans = JOBS[name][0].evaluate(found.best)
+    meshes = np.array(mesh_of(truth.layouts))
+    several = 0
+    for mesh, plan in zip(mesh_of(found.best), plans, strict=True):
+        rivals = truth.fits & (meshes == mesh).all(axis=1)
+        rivals &= truth.step_s <= plan.step_time_s * (1 + 1e-9)
+        several += int(rivals.sum() > 1)
+        assert plan.memory_total_bytes <= truth.nbytes[rivals].min() * (1 + 1e-9)
+    assert several
+
+
 @pytest.mark.parametrize("name", JOBS)
 def test_the_smallest_layout_needs_the_least_memory_of_all(name: str) -> None:
     found, truth = found_in(name), every(*space_of(name))

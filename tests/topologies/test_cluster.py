@@ -55,14 +55,6 @@ def test_what_can_be_taken_fills_nodes_evenly(accelerators: int) -> None:
         assert taken.nodes * min(accelerators, 8) == accelerators
 
 
-@pytest.mark.parametrize(
-    ("spec", "domain"),
-    [("h100-dgx:4", 8), ("gb200-nvl72:18", 72), ("gb200-nvl72:4", 16), ("gh200:4", 1)],
-)
-def test_the_fast_domain_ends_at_the_network_cards(spec: str, domain: int) -> None:
-    assert load_cluster(spec).fast_domain == domain
-
-
 @pytest.mark.parametrize("name", cluster_names())
 def test_a_faster_network_changes_nothing_inside_a_node(name: str) -> None:
     cluster = load_cluster(name)

