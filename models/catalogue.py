@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.hf_config import architecture_from_config
-from topologies.catalogue import read_text
 from topologies.errors import Problem, SpecError, unknown_name
+from topologies.yaml_file import read_text
 
 if TYPE_CHECKING:
     from models.architecture import Architecture

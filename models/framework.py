@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict
 
 from models.layout import NAMED_AXES, LayoutBatch
 from models.legality import replicates_kv
-from topologies.catalogue import read_yaml
 from topologies.errors import SpecError, unknown_name
+from topologies.yaml_file import read_yaml
 
 if TYPE_CHECKING:
     from models.architecture import Architecture

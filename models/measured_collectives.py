@@ -19,10 +19,11 @@ from pydantic import BaseModel, ConfigDict
 from models.collectives import Cost, cost
 from models.operation import Collective
 from models.profile import load_profile
-from topologies.catalogue import DATA, FigureSchema, load_cluster, read_yaml
+from topologies.catalogue import DATA, FigureSchema, load_cluster
 from topologies.fabric import Fabric
 from topologies.figure import Figure, Provenance
 from topologies.units import MICRO
+from topologies.yaml_file import read_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

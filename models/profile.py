@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from topologies.catalogue import FigureSchema, read_yaml
+from topologies.catalogue import FigureSchema
 from topologies.errors import Problem, SpecError
 from topologies.figure import Figure, Provenance
 from topologies.units import GIB, MICRO, MILLI
+from topologies.yaml_file import read_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

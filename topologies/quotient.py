@@ -104,4 +104,5 @@ class _Edges:
         ones = np.ones(int(used.sum()), dtype=np.int8)
         matrix = coo_array((ones, ends), shape=(self.nodes, self.nodes))
         _, labels = connected_components(matrix, directed=False)
-        return labels.astype(np.int64)
+        numbers: Ints = labels.astype(np.int64)
+        return numbers

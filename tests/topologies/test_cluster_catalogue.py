@@ -9,7 +9,6 @@ import pytest
 
 from topologies.catalogue import (
     DATA,
-    LARGEST_FILE_BYTES,
     accelerator_names,
     cluster_names,
     load_accelerator,
@@ -17,6 +16,7 @@ from topologies.catalogue import (
 )
 from topologies.errors import SpecError
 from topologies.figure import Figure, Provenance
+from topologies.yaml_file import LARGEST_FILE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

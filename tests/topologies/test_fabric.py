@@ -19,8 +19,8 @@ from topologies.fabric import Fabric, GroupLinks
 GB = 1e9
 DGX = Fabric(load_cluster("h100-dgx:32"))
 NVLINK, CARD = 450 * 0.824, 50 * 0.97  # usable GB/s of one GPU and of its network card
-SWITCH = 450 * 0.617  # GB/s at which NVSwitch reduces
-HOP, FAR = 0.747, 34.4  # us of a hop over NVLink and over InfiniBand
+SWITCH = 450 * 0.608  # GB/s at which NVSwitch reduces
+HOP, FAR = 0.761, 34.4  # us of a hop over NVLink and over InfiniBand
 PROFILE = load_profile("h100-sxm")
 
 
