@@ -134,11 +134,13 @@ class _Ranks:
         self.layer_peak = self._layer_peak()
         self.communication = self._communication()
         self.context = self._context()
+        self.first, self.fewer = prepared.warm_up()
 
     def total(self, rank: int) -> Array:
         """Return the total of one kind of rank for every layout."""
         parts = RankParts.of(self.prepared, rank)
-        asked = sum(self._dynamic(rank, parts))
+        activations, logits, working, buffers = self._dynamic(rank, parts)
+        asked = activations + logits + working + buffers
         states = parts.sum(*self.params) * self.all_state_bytes
         return states + self.context + asked * (1.0 + self.profile.fragmentation.value)
 
@@ -173,7 +175,8 @@ class _Ranks:
             layers = stages.look_up(stages.layers, cut, rank)
             share = np.where(self.partial, 1.0 - prepared.repeated_share(layers), 0.0)
             kept += share * parts.sum_layers(self.spared)
-        kept *= prepared.in_flight(stages.look_up(stages.position, cut, rank))
+        position = stages.look_up(stages.position, cut, rank)
+        kept *= np.minimum(self.first - self.fewer * position, prepared.micro_batches)
         kept += parts.first * self.embedding_saved + parts.last * self.head_saved
         logits = parts.last * self.logits
         working: Array = np.maximum(self.layer_peak - logits, 0.0)

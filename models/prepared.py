@@ -109,17 +109,24 @@ class Prepared:
         return replace(self, batch=self.batch.with_columns(recompute_layers=layers))
 
     def in_flight(self, position: Array) -> Array:
-        """Return micro-batches a pipeline rank holds at once, in whole-rank units.
+        """Return micro-batches a pipeline rank holds at once, in whole-rank units."""
+        first, fewer = self.warm_up()
+        return np.minimum(first - fewer * position, self.micro_batches)
+
+    def warm_up(self) -> tuple[Array, Array]:
+        """Return what the first pipeline rank would hold, and how many fewer each further one.
 
         GPipe holds all; 1F1B ``pp - position`` (Narayanan et al., arXiv:2104.04473 section 2.2);
-        interleaved ``(2 (pp - position - 1) + (v - 1) pp + 1) / v`` (Megatron-LM's warm-up count).
+        interleaved ``(2 (pp - position - 1) + (v - 1) pp + 1) / v`` (Megatron-LM's warm-up count);
+        none more than there are.
         """
-        batch, many = self.batch, self.micro_batches
-        behind = batch.pp - position
-        warm = (2.0 * (behind - 1.0) + (batch.vp - 1.0) * batch.pp + 1.0) / batch.vp
-        steady = np.where(batch.schedule == Schedule.INTERLEAVED, warm, behind)
-        held = np.where(batch.schedule == Schedule.GPIPE, many, steady)
-        return np.minimum(held, many)
+        batch = self.batch
+        chunks = (2.0 * (batch.pp - 1.0) + (batch.vp - 1.0) * batch.pp + 1.0) / batch.vp
+        interleaved = batch.schedule == Schedule.INTERLEAVED
+        gpipe = batch.schedule == Schedule.GPIPE
+        first = np.where(interleaved, chunks, np.where(gpipe, self.micro_batches, batch.pp))
+        fewer = np.where(interleaved, 2.0 / batch.vp, np.where(gpipe, 0.0, 1.0))
+        return first, fewer
 
     def repeated_share(self, layers: Array) -> Array:
         """Return the share of a rank's layers that full recomputation repeats."""

@@ -105,7 +105,9 @@ class StepClock:
         self.embedding = _Tables.of(clock.times(prepared.embedding))
         self.head = _Tables.of(clock.times(prepared.head))
         self.interleaved = prepared.batch.schedule == Schedule.INTERLEAVED
-        self.hop, self.hop_steal = self._hop()
+        self.hop, steal = self._hop()
+        self.sent = np.where(self.interleaved, prepared.batch.vp * self.hop, self.hop)
+        self.spared = np.where(self.interleaved, 1.0 - steal, 0.0)
         shape, mode = prepared.shape_index, prepared.batch.recompute
         self.partial = bool(np.any(prepared.batch.recompute_layers))
         self.again = [table.repeated_total[shape, mode] for table in self.layers]
@@ -223,12 +225,8 @@ class StepClock:
         1F1B and GPipe wait for each; interleaving sends every chunk's output, hidden behind the
         other chunks as far as they last (Megatron's overlap_p2p_comm).
         """
-        if not self.interleaved.any():
-            return self.hop
-        sent = self.prepared.batch.vp * self.hop
-        hidden = np.minimum(sent, busy)
-        left = sent - hidden + hidden * self.hop_steal
-        return np.where(self.interleaved, left, self.hop)
+        waiting: Array = self.sent - np.minimum(self.sent, busy) * self.spared
+        return waiting
 
     def _interval(self, parts: dict[str, Array]) -> tuple[Array, Array]:
         """Return the 10th and 90th percentile: compute and communication err apart."""

@@ -152,8 +152,8 @@ class Scenario:
         tiers = [
             f"{tier.name}.{name}"
             for tier in self.cluster.tiers
-            for name in ("Bps", "peer_Bps", "usable_fraction", "latency_s")
-            if getattr(tier, name).kind is Provenance.ASSUMED
+            for name, figure in tier.figures()
+            if figure.kind is Provenance.ASSUMED
         ]
         profile = self.device.profile
         return Provenances(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Literal
 
 from topologies.errors import Problem, raise_if_any
+from topologies.figure import Figure
 from topologies.torus import Slice
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from topologies.accelerator import Accelerator
-    from topologies.figure import Figure
 
 TierFabric = Literal["nvswitch", "mesh", "pcie", "torus", "nic", "spine"]
 
@@ -70,6 +72,13 @@ class Tier:
     rails: bool = False
     dims: tuple[int, ...] = ()
     wrap_multiple: int = 0
+
+    def figures(self) -> Iterator[tuple[str, Figure]]:
+        """Yield every figure of the tier with its name."""
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if isinstance(value, Figure):
+                yield entry.name, value
 
     @property
     def scale_out(self) -> bool:

@@ -131,16 +131,13 @@ def _device_figures(accelerator: Any) -> list[dict[str, Any]]:  # noqa: ANN401 -
 
 
 def _tier_figures(cluster: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - imported when run
-    units = {
-        "Bps": ("GB/s", 1e9),
-        "peer_Bps": ("GB/s", 1e9),
-        "usable_fraction": ("", 1.0),
-        "latency_s": ("us", 1e-6),
-    }
+    units = {"Bps": ("GB/s", 1e9), "_s": ("us", 1e-6), "fraction": ("", 1.0)}
     return [
-        _row(f"{tier.name} {name}", getattr(tier, name), *unit)
+        _row(f"{tier.name} {name}", figure, *unit)
         for tier in cluster.tiers
-        for name, unit in units.items()
+        for name, figure in tier.figures()
+        for ending, unit in units.items()
+        if name.endswith(ending)
     ]
 
 
