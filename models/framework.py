@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from models.layout import NAMED_AXES, LayoutBatch
+from models.layout import NAMED_AXES, Layout, LayoutBatch
 from models.legality import replicates_kv
 from topologies.errors import SpecError, unknown_name
 from topologies.yaml_file import read_yaml
@@ -62,14 +62,21 @@ class Framework(BaseModel):
     hsdp: bool
 
     def runs(self, batch: LayoutBatch, architecture: Architecture) -> Mask:
-        """Return which layouts of a batch this framework can run.
+        """Return which layouts of a batch this framework can run."""
+        mask = np.ones(len(batch), dtype=np.bool_)
+        for refused in self.refusals(batch, architecture).values():
+            mask &= ~refused
+        return mask
+
+    def refusals(self, batch: LayoutBatch, architecture: Architecture) -> dict[str, Mask]:
+        """Return, for each axis and ability, which layouts it keeps from running.
 
         An axis that a layout does not use (the ring's method without a ring) is not asked about.
         """
-        mask = np.ones(len(batch), dtype=np.bool_)
+        refused: dict[str, Mask] = {}
         for axis, allowed in self.values.items():
             codes = [_code(axis, value) for value in allowed]
-            mask &= np.isin(getattr(batch, axis), codes) | ~_used(axis, batch)
+            refused[axis] = ~np.isin(getattr(batch, axis), codes) & _used(axis, batch)
         uses = {
             "tensor": batch.tp > 1,
             "pipeline": batch.pp > 1,
@@ -81,10 +88,21 @@ class Framework(BaseModel):
             "partial_recompute": batch.recompute_layers != 0,
             "hsdp": batch.dp_replicate > 1,
         }
-        for ability, used in uses.items():
-            if not getattr(self, ability):
-                mask &= ~used
-        return mask
+        return refused | {name: used for name, used in uses.items() if not getattr(self, name)}
+
+
+#: What it means that a framework lacks an ability, in words.
+LACKS = {
+    "tensor": "no tensor parallelism",
+    "pipeline": "no pipeline",
+    "ulysses": "no Ulysses",
+    "ring": "no ring",
+    "hybrid": "no Ulysses with a ring",
+    "context_with_tensor_or_pipeline": "no context parallelism beside tensor or pipeline",
+    "kv_replication": "no more Ulysses ranks than key/value heads per tensor-parallel rank",
+    "partial_recompute": "no recomputation of some layers only",
+    "hsdp": "no replicated shards",
+}
 
 
 @cache
@@ -122,6 +140,23 @@ def runs_in(batch: LayoutBatch, architecture: Architecture) -> list[list[str]]:
     """Return for each layout the names of the frameworks that run it."""
     masks = {name: f.runs(batch, architecture) for name, f in frameworks().items()}
     return [[name for name, mask in masks.items() if mask[i]] for i in range(len(batch))]
+
+
+def why_not(layout: Layout, architecture: Architecture) -> dict[str, list[str]]:
+    """Return, for each framework that cannot run a layout, what it lacks, in words."""
+    batch = LayoutBatch.of([layout])
+    shown = layout.to_dict()
+    found: dict[str, list[str]] = {}
+    for name, framework in frameworks().items():
+        refused = framework.refusals(batch, architecture)
+        reasons = [
+            LACKS.get(what, f"no {what.replace('_', ' ')} {shown.get(what)}")
+            for what, mask in refused.items()
+            if mask[0]
+        ]
+        if reasons:
+            found[name] = reasons
+    return found
 
 
 def _code(axis: str, value: int | str) -> int:

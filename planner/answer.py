@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from planner.scenario import Scenario
     from planner.search import Found
 
+#: What begins the sentence on cutting the sequence (not Megatron's sequence parallelism, tp_sp).
+VERDICT = "Sequence parallelism (Ulysses, ring)"
 #: How far the nearest fitting change is looked for: powers of two.
 FARTHEST = 6
 
@@ -50,18 +52,18 @@ def sequence_parallelism(with_cp: Plan | None, without_cp: Plan | None) -> str:
     if with_cp is None and without_cp is None:
         return ""
     if without_cp is None:
-        return "Sequence parallelism: needed. No layout without it fits in memory."
+        return f"{VERDICT}: needed. No layout without it fits in memory."
     if with_cp is None:
-        return "Sequence parallelism: not possible here. No layout with it is legal and fits."
+        return f"{VERDICT}: not possible here. No layout with it is legal and fits."
     best, other = sorted((with_cp, without_cp), key=lambda plan: plan.step_time_s)
     slower = other.step_time_s / best.step_time_s - 1.0
     if best is with_cp:
         return (
-            f"Sequence parallelism: recommended. The best layout without it ({other.layout}) takes "
+            f"{VERDICT}: recommended. The best layout without it ({other.layout}) takes "
             f"{slower:.1%} longer; cutting the sequence has {why_better(best, other)}."
         )
     return (
-        f"Sequence parallelism: not recommended. The model fits without it, and the best layout "
+        f"{VERDICT}: not recommended. The model fits without it, and the best layout "
         f"with it ({other.layout}) takes {slower:.1%} longer; leaving it out has "
         f"{why_better(best, other)}."
     )
@@ -71,7 +73,8 @@ def nothing_fits(scenario: Scenario, smallest: Plan) -> str:
     """Return what binds when nothing fits."""
     return (
         f"Nothing fits: the layout that needs the least memory ({smallest.layout}) needs "
-        f"{smallest.memory_total_bytes / GIB:.1f} GiB of {scenario.capacity_bytes / GIB:.1f} GiB. "
+        f"{smallest.memory_total_bytes / GIB:.1f} GiB, and a rank has "
+        f"{scenario.capacity_bytes / GIB:.1f} GiB. "
         f"What binds is {largest_line(smallest)}."
     )
 

@@ -152,7 +152,7 @@ def plan_scenario(
         raise_if_any(why_nothing_is_legal(scenario, bounds, framework))
     plans = tuple(scenario.evaluate(found.best.take(slice(0, top))))
     if plans:
-        notes = _notes(scenario, found, plans[0])
+        notes = _notes(scenario, bounds, found, plans[0])
         return PlanSet(plans=plans, search=found.counts, notes=notes)
     if found.smallest is None:
         # Every layout left is one whose recomputation was to be solved for and cannot fit.
@@ -238,17 +238,20 @@ def _count(value: int | str, field: str) -> int:
     return value
 
 
-def _notes(scenario: Scenario, found: Found, best: Plan) -> tuple[str, ...]:
+def _notes(scenario: Scenario, bounds: Bounds, found: Found, best: Plan) -> tuple[str, ...]:
     with_cp = found.best.cp > 1
     fastest = [
         scenario.evaluate(found.best.take(mask.nonzero()[0][:1]))[0] if mask.any() else None
         for mask in (with_cp, ~with_cp)
     ]
-    notes = [answer.what_binds(scenario, found, best), answer.sequence_parallelism(*fastest)]
+    notes = [answer.what_binds(scenario, found, best)]
+    pinned = {"cp", "ulysses", "ring"} & set(bounds.axes)
+    if scenario.cluster.accelerators > 1 and not pinned:  # a pin leaves nothing to judge
+        notes.append(answer.sequence_parallelism(*fastest))
     longest = scenario.architecture.max_positions
     if longest is not None and scenario.workload.seq_len > longest:
         notes.append(
             f"The published {scenario.architecture.title} was made for sequences of at most "
-            f"{longest} tokens."
+            f"{longest:,} tokens."
         )
     return tuple(note for note in notes if note)

@@ -202,7 +202,12 @@ class PlanSet:
         totals = {
             name: sum(getattr(a.search, name) for a in answers) for name in SearchCounts.__slots__
         }
-        return cls(plans=tuple(plans), search=SearchCounts(**totals))
+        notes = (
+            f"On {(answer.best or answer.smallest or plans[0]).gpus} accelerators: {note}"
+            for answer in answers
+            for note in answer.notes
+        )
+        return cls(plans=tuple(plans), search=SearchCounts(**totals), notes=tuple(notes))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as documented JSON values."""

@@ -90,6 +90,7 @@ def plan(
         screen.print()
         screen.print(report.ranking((other,)))
         screen.print(report.memory(other))
+        report.runs(screen, base, other)
         fits = "fits" if other.fits else "does not fit"
         best = answers[0].best
         if best is not None:

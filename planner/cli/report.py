@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from models.framework import why_not
 from models.layout import CpMethod, CpPlacement, Kernels, RankOrder, Recompute, StageSplit
 from models.workload import format_count
 from planner.compare import LINE_NAMES, PART_NAMES
@@ -85,7 +86,7 @@ def details(layout: Layout) -> str:
     if layout.dp_replicate > 1:
         parts.append(f"x{layout.dp_replicate} replicas")
     if layout.tp_sp:
-        parts.append("sp")
+        parts.append("tp-sp")
     if layout.vp > 1:
         parts.append(f"vp{layout.vp}")
     if layout.pp > 1 and layout.stage_split == StageSplit.BALANCED:
@@ -112,14 +113,15 @@ def seconds(value: float) -> str:
     """
     if value >= 1000:
         return f"{value:,.0f} s"
-    return f"{value:.3g} s" if value >= 1 else f"{value * 1e3:.3g} ms"
+    number, unit = (value, "s") if value >= 1 else (value * 1e3, "ms")
+    return f"{number:#.3g}".rstrip(".") + f" {unit}"
 
 
 def interval(low: float, high: float) -> str:
     """Return two times as people write a range, the unit once where it is the same.
 
     >>> interval(179.2, 262.0), interval(0.9, 1.1)
-    ('179-262 s', '900 ms-1.1 s')
+    ('179-262 s', '900 ms-1.10 s')
     """
     first, unit = seconds(low).split()
     second = seconds(high)
@@ -133,19 +135,20 @@ def answer(screen: Console, scenario: Scenario, plans: PlanSet) -> None:
         screen.print(ranking(plans.plans))
         screen.print()
     counts = plans.search
+    shown = "; shown is the best of each mesh (dp, tp, pp, ulysses, ring)" if plans.plans else ""
     screen.print(
         f"{counts.legal:,} layouts legal, {counts.fit:,} fit in memory, {counts.costed:,} costed "
-        f"in {counts.seconds:.2g} s; shown is the best of each mesh (dp, tp, pp, ulysses, ring)."
+        f"in {counts.seconds:.2g} s{shown}."
     )
     for note in plans.notes:
         screen.print(note)
     if plans.best is not None:
-        price(screen, plans.best)
+        price(screen, plans.best, "the first")
     elif plans.smallest is not None:
         screen.print(memory(plans.smallest))
 
 
-def price(screen: Console, plan: Plan) -> None:
+def price(screen: Console, plan: Plan, whose: str) -> None:
     """Print cost and energy where the catalogue knows them."""
     cost, energy = plan.cost_usd_per_step, plan.energy_J_per_step
     per_tokens = plan.per_quoted_tokens
@@ -158,7 +161,7 @@ def price(screen: Console, plan: Plan) -> None:
             f"{energy / KILOWATT_HOUR_J:.3g} kWh a step, {total:,.0f} MWh per 10^12 tokens"
         )
     if parts:
-        screen.print(f"Cost and energy of the first (boards at full power): {'; '.join(parts)}.")
+        screen.print(f"Cost and energy of {whose} (boards at full power): {'; '.join(parts)}.")
 
 
 def money(value: float) -> str:
@@ -181,15 +184,26 @@ def full(screen: Console, scenario: Scenario, plan: Plan) -> None:
         f"{plan.tokens_per_s_per_gpu:,.0f} tokens/s/GPU, {plan.tflops_per_gpu:.0f} TFLOP/s/GPU, "
         f"MFU {plan.mfu:.1%} ({plan.mfu_full_attention:.1%} with attention unmasked); {fits}"
     )
-    screen.print(f"runs in: {', '.join(plan.runs_in) or 'none of the known frameworks'}\n")
+    runs(screen, scenario, plan)
+    screen.print()
     screen.print(_time(plan))
     screen.print()
     screen.print(memory(plan))
     screen.print()
-    price(screen, plan)
+    price(screen, plan, "this layout")
     assumed = plan.provenance.assumed
     if assumed:
         screen.print(Text(f"Assumed, not measured: {', '.join(assumed)}.", style="dim"))
+
+
+def runs(screen: Console, scenario: Scenario, plan: Plan) -> None:
+    """Print where a layout runs, or why nowhere."""
+    if plan.runs_in:
+        screen.print(f"runs in: {', '.join(plan.runs_in)}")
+        return
+    screen.print("runs in none of the known frameworks:")
+    for name, reasons in why_not(plan.layout, scenario.architecture).items():
+        screen.print(f"  {name}: {'; '.join(reasons)}")
 
 
 def _time(plan: Plan) -> Table:

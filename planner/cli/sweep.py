@@ -78,5 +78,8 @@ def sweep(
         output.write_text(csv_file, sweep_report.csv_text(points))
     if figure is not None:
         output.write_text(figure, sweep_report.chart(base, points).to_svg())
+    written = [path for path in (csv_file, figure) if path is not None]
     if json_file != "-":
+        if written:
+            output.console().print(f"Wrote {', '.join(written)}.")
         sweep_report.show(output.console(), base, points)

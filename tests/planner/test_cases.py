@@ -42,7 +42,7 @@ def test_70b_at_256k_beats_the_layout_people_try_first(answer_70b):
 
 def test_70b_needs_the_sequence_cut(answer_70b):
     (verdict,) = [note for note in answer_70b.notes if note.startswith("Sequence parallelism")]
-    assert verdict.startswith("Sequence parallelism: recommended")
+    assert ": recommended." in verdict
     assert answer_70b.best.layout.cp > 1
 
 
