@@ -254,7 +254,7 @@ def test_a_reader_who_has_seen_enough_is_no_error():
 
 
 def test_an_interrupted_sweep_says_so_and_leaves_no_file(tmp_path):
-    script = "from planner.cli import main; main()"
+    script = "from planner.cli import main; print('ready', flush=True); main()"
     lengths = ",".join(f"{2**k}k" for k in range(2, 9))
     job = ["--cluster", "h100-dgx:8", "--seq-len", lengths, "--global-batch", "64"]
     sweep = subprocess.Popen(
@@ -264,7 +264,8 @@ def test_an_interrupted_sweep_says_so_and_leaves_no_file(tmp_path):
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
-    time.sleep(2)
+    assert sweep.stdout.readline() == b"ready\n"
+    time.sleep(0.5)
     sweep.send_signal(signal.SIGINT)
     _, errors = sweep.communicate(timeout=30)
     assert sweep.returncode == 130
