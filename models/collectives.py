@@ -102,6 +102,12 @@ def cost(collective: Collective, links: GroupLinks, profile: Profile) -> Cost:
     return found
 
 
+def steal(links: GroupLinks, profile: Profile) -> Array:
+    """Return the share of the compute rate a collective takes while it hides behind compute."""
+    far, near = profile.steal_scale_out.value, profile.steal_scale_up.value
+    return np.where(links.scale_out, far, near)
+
+
 def sent_bytes(nbytes: Array | float, size: Array) -> Array:
     """Return the bytes one rank sends in one round of a ring, or to all peers: ``(n-1)/n S``."""
     return nbytes * (size - 1.0) / size

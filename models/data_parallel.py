@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.collectives import cost
+from models.collectives import cost, steal
 from models.layout import strides
 from models.memory import GRADIENT_BYTES, OPTIMIZER_BYTES, PARAMETER_BYTES, shard_ranks
 from models.operation import Collective
@@ -61,10 +61,7 @@ class DataParallelClock:
         shards = fabric.links((meshes.cp * 1.0, stride.cp), (inner, stride.dp))
         replicas = fabric.links((meshes.dp_replicate * 1.0, stride.dp * inner))
         self.steal, self.steal_across = (
-            np.where(links.scale_out, profile.steal_scale_out.value, profile.steal_scale_up.value)[
-                prepared.mesh_index
-            ]
-            for links in (shards, replicas)
+            steal(links, profile)[prepared.mesh_index] for links in (shards, replicas)
         )
         self.costs = {
             kind: cost(kind, shards, profile).take(prepared.mesh_index)

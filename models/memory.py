@@ -134,7 +134,7 @@ class _Ranks:
         self.layer_peak = self._layer_peak()
         self.communication = self._communication()
         self.context = self._context()
-        self.first, self.fewer = prepared.warm_up()
+        self.warm_up = prepared.warm_up()
 
     def total(self, rank: int) -> Array:
         """Return the total of one kind of rank for every layout."""
@@ -176,7 +176,7 @@ class _Ranks:
             share = np.where(self.partial, 1.0 - prepared.repeated_share(layers), 0.0)
             kept += share * parts.sum_layers(self.spared)
         position = stages.look_up(stages.position, cut, rank)
-        kept *= np.minimum(self.first - self.fewer * position, prepared.micro_batches)
+        kept *= self.warm_up.in_flight(position)
         kept += parts.first * self.embedding_saved + parts.last * self.head_saved
         logits = parts.last * self.logits
         working: Array = np.maximum(self.layer_peak - logits, 0.0)
@@ -258,7 +258,7 @@ def fewest_repeated_layers(prepared: Prepared, profile: Profile, capacity: float
     fewest = np.zeros(len(prepared))
     for rank in range(stages.width):
         layers = stages.look_up(stages.layers, cut, rank)
-        held = prepared.in_flight(stages.look_up(stages.position, cut, rank))
+        held = ranks.warm_up.in_flight(stages.look_up(stages.position, cut, rank))
         spared = RankParts.of(prepared, rank).sum_layers(ranks.spared) * held
         room = capacity - ranks.total(rank)
         kept = np.floor(layers * room / (spared * (1.0 + profile.fragmentation.value)) + 1e-9)

@@ -136,6 +136,4 @@ class PartClock:
         return seconds[hidden_by] * share
 
     def _steal(self, axis: Axis) -> Array:
-        profile = self.device.profile
-        far = self.links[axis].scale_out
-        return np.where(far, profile.steal_scale_out.value, profile.steal_scale_up.value)
+        return collectives.steal(self.links[axis], self.device.profile)

@@ -29,6 +29,27 @@ if TYPE_CHECKING:
 MESH_AXES = ("tp", "dp", "dp_replicate", "pp", "rank_order")
 
 
+@dataclass(frozen=True, slots=True)
+class WarmUp:
+    """Micro-batches pipeline ranks hold at once, in whole-rank units; one entry per layout.
+
+    Parameters
+    ----------
+    first, fewer
+        What the first pipeline rank would hold, and how many fewer each further one.
+    most
+        Micro-batches of a step: none holds more.
+    """
+
+    first: Array
+    fewer: Array
+    most: Array
+
+    def in_flight(self, position: Array) -> Array:
+        """Return what the rank at a position of the pipeline holds."""
+        return np.minimum(self.first - self.fewer * position, self.most)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
     """Layouts, the distinct work they share, and where each finds its own.
@@ -110,11 +131,10 @@ class Prepared:
 
     def in_flight(self, position: Array) -> Array:
         """Return micro-batches a pipeline rank holds at once, in whole-rank units."""
-        first, fewer = self.warm_up()
-        return np.minimum(first - fewer * position, self.micro_batches)
+        return self.warm_up().in_flight(position)
 
-    def warm_up(self) -> tuple[Array, Array]:
-        """Return what the first pipeline rank would hold, and how many fewer each further one.
+    def warm_up(self) -> WarmUp:
+        """Return what the schedule of each layout has pipeline ranks hold.
 
         GPipe holds all; 1F1B ``pp - position`` (Narayanan et al., arXiv:2104.04473 section 2.2);
         interleaved ``(2 (pp - position - 1) + (v - 1) pp + 1) / v`` (Megatron-LM's warm-up count);
@@ -126,7 +146,7 @@ class Prepared:
         gpipe = batch.schedule == Schedule.GPIPE
         first = np.where(interleaved, chunks, np.where(gpipe, self.micro_batches, batch.pp))
         fewer = np.where(interleaved, 2.0 / batch.vp, np.where(gpipe, 0.0, 1.0))
-        return first, fewer
+        return WarmUp(first, fewer, self.micro_batches)
 
     def repeated_share(self, layers: Array) -> Array:
         """Return the share of a rank's layers that full recomputation repeats."""

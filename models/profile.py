@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PROFILES = Path(__file__).parent / "data" / "profiles"
-SCHEMA = "meshwright-profile/1"
 #: The profile of accelerators that no other profile names.
 FALLBACK = "assumed"
 

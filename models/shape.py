@@ -131,6 +131,15 @@ class Shapes:
         return {"tp": all_strides.tp, "ulysses": all_strides.ulysses, "ring": all_strides.ring}
 
 
+def run_starts(columns: list[Ints]) -> Bools:
+    """Return where a row of some columns differs from the one before it; the first row does."""
+    changed = np.zeros(len(columns[0]), dtype=np.bool_)
+    changed[:1] = True
+    for column in columns:
+        changed[1:] |= column[1:] != column[:-1]
+    return changed
+
+
 def distinct(columns: list[Ints]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return positions of the distinct rows of some columns, and each row's place among them.
 
@@ -142,11 +151,7 @@ def distinct(columns: list[Ints]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     >>> [int(i) for i in first], [int(i) for i in index]
     ([2, 0], [1, 1, 0, 1])
     """
-    length = len(columns[0])
-    changed = np.zeros(length, dtype=np.bool_)
-    changed[:1] = True
-    for column in columns:
-        changed[1:] |= column[1:] != column[:-1]
+    changed = run_starts(columns)
     starts = np.flatnonzero(changed)
     code = np.zeros(len(starts), dtype=np.int64)
     radix = 1

@@ -212,10 +212,7 @@ class StepClock:
         nbytes = prepared.shapes.tokens * width / prepared.shapes.norm_shard
         links = self.fabric.links((meshes.pp * 1.0, strides(meshes).pp))
         cost = collectives.cost(Collective.SHIFT, links, self.device.profile)
-        profile = self.device.profile
-        steal = np.where(
-            links.scale_out, profile.steal_scale_out.value, profile.steal_scale_up.value
-        )
+        steal = collectives.steal(links, self.device.profile)
         hop = cost.take(prepared.mesh_index).seconds(nbytes[prepared.shape_index])
         return hop, steal[prepared.mesh_index]
 

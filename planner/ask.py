@@ -156,8 +156,7 @@ def plan_scenario(
         return PlanSet(plans=plans, search=found.counts, notes=notes)
     if found.smallest is None:
         # Every layout left is one whose recomputation was to be solved for and cannot fit.
-        raise_if_any([Problem("pins", "--recompute-layers", "leave the number of layers free")])
-        return PlanSet(plans=(), search=found.counts)
+        raise SpecError([Problem("pins", "--recompute-layers", "leave the number of layers free")])
     smallest = scenario.evaluate(found.smallest)[0]
     return PlanSet(
         plans=(),
@@ -239,14 +238,14 @@ def _count(value: int | str, field: str) -> int:
 
 
 def _notes(scenario: Scenario, bounds: Bounds, found: Found, best: Plan) -> tuple[str, ...]:
-    with_cp = found.best.cp > 1
-    fastest = [
-        scenario.evaluate(found.best.take(mask.nonzero()[0][:1]))[0] if mask.any() else None
-        for mask in (with_cp, ~with_cp)
-    ]
     notes = [answer.what_binds(scenario, found, best)]
     pinned = {"cp", "ulysses", "ring"} & set(bounds.axes)
     if scenario.cluster.accelerators > 1 and not pinned:  # a pin leaves nothing to judge
+        with_cp = found.best.cp > 1
+        fastest = [
+            scenario.evaluate(found.best.take(mask.nonzero()[0][:1]))[0] if mask.any() else None
+            for mask in (with_cp, ~with_cp)
+        ]
         notes.append(answer.sequence_parallelism(*fastest))
     longest = scenario.architecture.max_positions
     if longest is not None and scenario.workload.seq_len > longest:

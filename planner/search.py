@@ -11,6 +11,7 @@ import numpy as np
 from models.layout import LayoutBatch, Recompute
 from models.memory import fewest_repeated_layers, memory_bill
 from models.prepared import Prepared
+from models.shape import run_starts
 from models.training import StepClock
 from planner.plans import SearchCounts
 from planner.space import FEWEST, MESH_AXES
@@ -96,8 +97,7 @@ def first_fit(
     """Return whether any layout of a space fits, stopping at the first batch that has one."""
     seen = 0
     for batch in space.batches():
-        prepared = Prepared.of(scenario.architecture, scenario.workload, batch)
-        prepared = _with_fewest_repeated(prepared, scenario, space)
+        prepared = _prepare(scenario, space, batch)
         seen += len(batch)
         if progress is not None:
             progress(seen)
@@ -112,8 +112,7 @@ def first_fit(
 def _look_at(scenario: Scenario, space: Space, batch: LayoutBatch, kept: _Kept) -> None:
     """Evaluate one batch and keep what is best in it."""
     profile, capacity = scenario.device.profile, scenario.capacity_bytes
-    prepared = Prepared.of(scenario.architecture, scenario.workload, batch)
-    prepared = _with_fewest_repeated(prepared, scenario, space)
+    prepared = _prepare(scenario, space, batch)
     kept.legal += len(prepared)
     if not len(prepared):
         return
@@ -133,11 +132,13 @@ def _look_at(scenario: Scenario, space: Space, batch: LayoutBatch, kept: _Kept) 
     kept.step_s.append(step_s[chosen])
 
 
-def _with_fewest_repeated(prepared: Prepared, scenario: Scenario, space: Space) -> Prepared:
-    """Fill in the fewest recomputed layers that fit; drop layouts where that is none or all.
+def _prepare(scenario: Scenario, space: Space, batch: LayoutBatch) -> Prepared:
+    """Prepare a batch, with the fewest recomputed layers that fit filled in.
 
-    None is a layout of its own, unless pins leave it out: then one layer is the fewest.
+    Layouts where that is none or all are dropped. None is a layout of its own, unless pins leave it
+    out: then one layer is the fewest.
     """
+    prepared = Prepared.of(scenario.architecture, scenario.workload, batch)
     open_rows = np.flatnonzero(prepared.batch.recompute_layers == FEWEST)
     if not len(open_rows):
         return prepared
@@ -157,11 +158,7 @@ def _with_fewest_repeated(prepared: Prepared, scenario: Scenario, space: Space) 
 
 def _best_of_each_mesh(batch: LayoutBatch, step_s: Array, nbytes: Array) -> NDArray[np.intp]:
     """Return the fastest layout of each run of one mesh; of equally fast ones the smallest."""
-    changed = np.zeros(len(batch), dtype=np.bool_)
-    changed[0] = True
-    for axis in MESH_AXES:
-        column = getattr(batch, axis)
-        changed[1:] |= column[1:] != column[:-1]
+    changed = run_starts([getattr(batch, axis) for axis in MESH_AXES])
     starts = np.flatnonzero(changed)
     mesh = np.cumsum(changed) - 1
     fastest = np.minimum.reduceat(step_s, starts)[mesh]

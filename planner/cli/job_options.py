@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
     from planner.scenario import Scenario
-    from topologies.errors import Problem
 
 Model = Annotated[str, typer.Argument(help="Catalogue name, or a Hugging Face config.json.")]
 ClusterName = Annotated[
@@ -51,41 +51,26 @@ def load_scenario(
     SpecError
         With every problem of all options together.
     """
+    from models.workload import parse_count
     from planner.scenario import Scenario
-    from topologies.errors import SpecError
+    from topologies.errors import Collected
 
-    found: list[Problem] = []
-    numbers = {
-        "--seq-len": whole_number(seq_len, "--seq-len", found),
-        "--global-batch": whole_number(global_batch, "--global-batch", found),
-        "--gpus": whole_number(gpus, "--gpus", found) if gpus is not None else None,
-    }
-    try:
-        scenario = Scenario.load(
+    found = Collected()
+    length = found.attempt(lambda: parse_count(seq_len, "--seq-len"))
+    batch = found.attempt(lambda: parse_count(global_batch, "--global-batch"))
+    size = found.attempt(lambda: parse_count(gpus, "--gpus") if gpus is not None else None)
+    scenario = found.attempt(
+        lambda: Scenario.load(
             model,
             cluster,
-            seq_len=numbers["--seq-len"] or 1,
-            global_batch=numbers["--global-batch"] or 1,
-            gpus=numbers["--gpus"],
+            seq_len=length or 1,
+            global_batch=batch or 1,
+            gpus=size,
             precision=precision,
         )
-    except SpecError as error:
-        raise SpecError([*found, *error.problems]) from error
-    if found:
-        raise SpecError(found)
+    )
+    found.raise_if_any()
     return scenario
-
-
-def whole_number(text: str, field: str, found: list[Problem]) -> int | None:
-    """Return a number with an optional k, m or g, or note what is wrong and return None."""
-    from models.workload import parse_count
-    from topologies.errors import SpecError
-
-    try:
-        return parse_count(text, field)
-    except SpecError as error:
-        found += error.problems
-        return None
 
 
 def numbers(text: str, field: str) -> list[int]:
@@ -96,10 +81,10 @@ def numbers(text: str, field: str) -> list[int]:
     SpecError
         With every entry that is none.
     """
-    from topologies.errors import SpecError
+    from models.workload import parse_count
+    from topologies.errors import Collected
 
-    found: list[Problem] = []
-    values = [whole_number(part, field, found) for part in text.split(",")]
-    if found:
-        raise SpecError(found)
-    return [value for value in values if value is not None]
+    found = Collected()
+    values = [found.attempt(partial(parse_count, part, field)) for part in text.split(",")]
+    found.raise_if_any()
+    return values
