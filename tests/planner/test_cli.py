@@ -254,7 +254,9 @@ def test_a_reader_who_has_seen_enough_is_no_error():
 
 
 def test_an_interrupted_sweep_says_so_and_leaves_no_file(tmp_path):
-    script = "from planner.cli import main; print('ready', flush=True); main()"
+    # A shell's background jobs start with the interrupt ignored, and hand that on.
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    script = f"{heard}; from planner.cli import main; print('ready', flush=True); main()"
     lengths = ",".join(f"{2**k}k" for k in range(2, 9))
     job = ["--cluster", "h100-dgx:8", "--seq-len", lengths, "--global-batch", "64"]
     sweep = subprocess.Popen(
