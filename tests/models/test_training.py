@@ -303,6 +303,36 @@ def test_the_threshold_scales_with_the_network() -> None:
     assert slow > 0.8 * wire_slow
 
 
+@pytest.mark.parametrize(
+    ("cluster", "own", "other"),
+    [
+        ("h100-dgx:1", "steal_scale_up", "steal_scale_out"),
+        ("gh200:4", "steal_scale_out", "steal_scale_up"),
+    ],
+)
+def test_what_hides_steals_by_the_links_it_travels_on(cluster: str, own: str, other: str) -> None:
+    """Hops hidden in full cost their share of the compute they hide behind and nothing more."""
+    nodes = load_cluster(cluster)
+    layouts = [Layout(ring=4), Layout(dp=4), Layout(pp=4, vp=2, schedule=Schedule.INTERLEAVED)]
+    architecture = load_architecture("llama-3.1-8b")
+
+    def spent(**steal: float) -> list[float]:
+        profile = tuned(load_profile("h100-sxm"), **{**IDEAL, own: 0.1, other: 0.1, **steal})
+        device, fabric = Device(nodes.accelerator, profile), Fabric(nodes)
+        parts = ("cp", "dp", "pp")
+        found = [
+            step_time(prepared(architecture, layout, seq_len=2**19, global_batch=8), device, fabric)
+            for layout in layouts
+        ]
+        return [float(getattr(step, part)[0]) for step, part in zip(found, parts, strict=True)]
+
+    even = spent()
+    assert spent(**{other: 0.2}) == even
+    more = spent(**{own: 0.2})
+    assert all(after > before for before, after in zip(even, more, strict=True))
+    assert more[0] == pytest.approx(2 * even[0], rel=0.05)
+
+
 def test_contiguous_rings_take_longer_than_zigzag_ones() -> None:
     architecture = load_architecture("llama-3.1-8b")
     orders = [Layout(ring=8, sequence_order=order) for order in (0, 1)]
