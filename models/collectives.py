@@ -1,77 +1,104 @@
 """Seconds of collectives: ``t = a + S / B + c sqrt(S)``.
 
-``a`` is the start of the collective and its hops; ``S / B`` the bytes a rank must send at the rate
-the fabric gives, and its own shard, which is copied; ``c sqrt(S)`` what cutting the message into
-chunks to keep every link busy costs: ``min over k of (p - 1 + k) (alpha + S / (k B))`` leaves
-``2 sqrt(chunk_s S / B)``, `chunk_s` being what a chunk waits for its neighbours.
+``a`` is the start of the collective and its hops; ``S / B`` what the slowest level of links needs
+for the bytes (:mod:`topologies.algorithms`), and a rank's own shard, which is copied; ``c sqrt(S)``
+what cutting the message into chunks to keep every link busy costs: ``min over k of
+(p - 1 + k) (alpha + S / (k B))`` leaves ``2 sqrt(chunk_s S / B)``, `chunk_s` being what a chunk
+waits for its neighbours.
 
-Rings take ``n - 1`` hops a round, all-to-all ``log2 n`` (its sends go out at once), an all-reduce
-over nodes doublings (:mod:`topologies.fabric`). Where a switch can reduce (NVLS), an all-reduce
-takes the faster of the ring and of one trip of its bytes to the switch and back at the switch's
-rate, as NCCL's tuning chooses. The figures are fitted to public sweeps of single nodes, racks and
-two nodes (``meshwright topologies collectives`` prints the errors).
+Where the library has several algorithms NCCL's own tuning tables choose
+(:mod:`topologies.nccl_tuning`), as NCCL does, for each power of two of bytes; other libraries are
+taken to choose the fastest. The figures are fitted to public sweeps of single nodes, racks and two
+nodes (``meshwright topologies collectives`` prints the errors).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.operation import Collective
+from topologies.algorithms import way
+from topologies.collective import Collective
+from topologies.library import Algorithm
+from topologies.selection import Selection
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from models.layout import Array
     from models.profile import Profile
-    from topologies.fabric import GroupLinks
+    from topologies.algorithms import Way
+    from topologies.group_links import GroupLinks
+
+#: Algorithms in which a rank copies its own shard beside what it sends.
+_COPYING = (
+    Algorithm.RING,
+    Algorithm.TORUS,
+    Algorithm.TREE,
+    Algorithm.HALVING_DOUBLING,
+    Algorithm.HIERARCHICAL,
+    Algorithm.PAIRWISE,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a collective costs on some groups; arrays over groups, zero for groups of one.
+    """What a collective costs on some groups; zero for groups of one.
 
     Parameters
     ----------
+    algorithms
+        The ways there are.
     start_s
-        ``a``: seconds whatever the size.
+        Shape ``[ways, groups]``. ``a``: seconds whatever the size.
     per_byte_s
         ``1 / B`` times the bytes sent per byte of `nbytes`.
     per_root_byte_s
         ``c``.
     least_s
         What it takes at least, whatever the size; ``None`` for nothing.
-    switched
-        The cost of the same in a switch, infinite where it cannot; ``None`` if none can. The
-        faster way is taken.
+    selection
+        Which way is taken for how many bytes; ``None`` for the only one.
     """
 
+    algorithms: tuple[Algorithm, ...]
     start_s: Array
     per_byte_s: Array
     per_root_byte_s: Array
     least_s: Array | None = None
-    switched: Cost | None = None
+    selection: Selection | None = None
 
-    def seconds(self, nbytes: Array) -> Array:
-        """Return the time of one call; `nbytes` counts as :class:`Collective` says."""
-        taken = self.start_s + self.per_byte_s * nbytes + self.per_root_byte_s * np.sqrt(nbytes)
+    def seconds(self, nbytes: Array, group: NDArray[np.intp] | None = None) -> Array:
+        """Return the time of one call.
+
+        Parameters
+        ----------
+        nbytes
+            Counted as :class:`~topologies.collective.Collective` says.
+        group
+            The group of each entry of `nbytes`; by default one for each group, in order.
+        """
+        which, whose, least_s = self._chosen(nbytes, group)
+        taken: Array = self.start_s[which, whose] + self.per_byte_s[which, whose] * nbytes
+        taken = taken + self.per_root_byte_s[which, whose] * np.sqrt(nbytes)
         if self.least_s is not None:
-            taken = np.maximum(taken, self.least_s)
-        if self.switched is not None:
-            taken = np.minimum(taken, self.switched.seconds(nbytes))
-        return taken
+            taken = np.maximum(taken, self.least_s[whose])
+        return taken if least_s is None else np.maximum(taken, least_s)
 
-    def take(self, index: NDArray[np.intp]) -> Cost:
-        """Return the costs of some groups, in the order of `index`."""
-        return Cost(
-            self.start_s[index],
-            self.per_byte_s[index],
-            self.per_root_byte_s[index],
-            None if self.least_s is None else self.least_s[index],
-            None if self.switched is None else self.switched.take(index),
-        )
+    def chosen(self, nbytes: Array) -> list[Algorithm]:
+        """Return the algorithm of each group's call."""
+        which = np.broadcast_to(self._chosen(nbytes, None)[0], np.shape(nbytes))
+        return [self.algorithms[way] for way in which]
+
+    def _chosen(
+        self, nbytes: Array, group: NDArray[np.intp] | None
+    ) -> tuple[Any, Any, Array | None]:
+        """Return way and group of each call, and the time of any smaller message."""
+        if self.selection is None:
+            return 0, slice(None) if group is None else group, None
+        return self.selection.choose(nbytes, group)
 
 
 def cost(collective: Collective, links: GroupLinks, profile: Profile) -> Cost:
@@ -86,20 +113,19 @@ def cost(collective: Collective, links: GroupLinks, profile: Profile) -> Cost:
     profile
         Parameters of the framework's start-up and of local copies.
     """
-    many = links.size > 1
-    start = profile.collective_s.value + links.start_s
-    if collective is Collective.SHIFT:
-        return _masked(many, start + links.hop_latency_s, 1.0 / links.shift_Bps)
-    rounds = 2.0 if collective is Collective.ALL_REDUCE else 1.0
-    rate, hops_s = _way(collective, links)
-    per_byte = rounds * sent_bytes(1.0, links.size) / rate
-    per_byte = per_byte + profile.collective_copy.value / links.size / links.inside_Bps
-    found = _masked(many, start + rounds * hops_s, per_byte, links.chunk_s)
-    if collective is Collective.ALL_TO_ALL and links.peers_s.any():
-        return replace(found, least_s=links.peers_s)
-    if collective is Collective.ALL_REDUCE and links.switch_Bps.any():
-        return replace(found, switched=_switched(start, links))
-    return found
+    ways = [way(collective, algorithm, links) for algorithm in links.library.may(collective)]
+    ways = [found for found in ways if found.able.any()]
+    lines = [_line(found, collective, links, profile) for found in ways]
+    start, per_byte, per_root = (np.stack(part) for part in zip(*lines, strict=True))
+    least = links.issue_s if ways[0].algorithm is Algorithm.PAIRWISE else None
+    return Cost(
+        tuple(found.algorithm for found in ways),
+        start,
+        per_byte,
+        per_root,
+        least if least is not None and least.any() else None,
+        Selection.of(collective, links, ways, (start, per_byte, per_root)),
+    )
 
 
 def steal(links: GroupLinks, profile: Profile) -> Array:
@@ -108,32 +134,20 @@ def steal(links: GroupLinks, profile: Profile) -> Array:
     return np.where(links.scale_out, far, near)
 
 
-def sent_bytes(nbytes: Array | float, size: Array) -> Array:
-    """Return the bytes one rank sends in one round of a ring, or to all peers: ``(n-1)/n S``."""
-    return nbytes * (size - 1.0) / size
-
-
-def _way(collective: Collective, links: GroupLinks) -> tuple[Array, Array]:
-    """Return the rate of a collective and the seconds of one round's hops."""
-    if collective is Collective.ALL_TO_ALL:
-        return links.all_to_all_Bps, links.tree_latency_s
-    if collective is Collective.ALL_REDUCE:
-        return links.reduce_Bps, links.reduce_latency_s
-    return links.ring_Bps, links.ring_latency_s
-
-
-def _switched(start: Array, links: GroupLinks) -> Cost:
-    able = links.switch_Bps > 0
-    per_byte = 1.0 / np.where(able, links.switch_Bps, 1.0)
-    found = _masked(able, start + links.switch_start_s, per_byte, links.chunk_s)
-    return replace(found, start_s=np.where(able, found.start_s, np.inf))
-
-
-def _masked(
-    many: NDArray[np.bool_], start: Array, per_byte: Array, chunk_s: Array | float = 0.0
-) -> Cost:
-    """Return a cost, zero where there are not `many` ranks."""
+def _line(
+    found: Way, collective: Collective, links: GroupLinks, profile: Profile
+) -> tuple[Array, Array, Array]:
+    """Return a, 1 / B and c of one way, zero where there is one rank."""
+    many = links.size > 1
+    start = profile.collective_s.value + links.start_s + found.hops_s
+    per_byte = found.per_byte_s
+    if found.algorithm in _COPYING:
+        per_byte = per_byte + profile.collective_copy.value / links.size / links.inside_Bps
+    chunk_s = 0.0 if collective is Collective.SHIFT else links.chunk_s
     filling = 2.0 * np.sqrt(chunk_s * per_byte)
-    return Cost(
-        np.where(many, start, 0.0), np.where(many, per_byte, 0.0), np.where(many, filling, 0.0)
+    zeros = np.zeros_like(links.size)
+    return (
+        np.where(many, start, zeros),
+        np.where(many, per_byte, zeros),
+        np.where(many, filling, zeros),
     )

@@ -25,11 +25,12 @@ import numpy as np
 from models.collectives import cost, steal
 from models.layout import strides
 from models.memory import GRADIENT_BYTES, OPTIMIZER_BYTES, PARAMETER_BYTES, shard_ranks
-from models.operation import Collective
+from topologies.collective import Collective
 
 if TYPE_CHECKING:
+    from models.collectives import Cost
     from models.compute import Device
-    from models.layout import Array
+    from models.layout import Array, Bools
     from models.prepared import Prepared
     from models.rank_parts import RankParts
     from topologies.fabric import Fabric
@@ -64,14 +65,14 @@ class DataParallelClock:
             steal(links, profile)[prepared.mesh_index] for links in (shards, replicas)
         )
         self.costs = {
-            kind: cost(kind, shards, profile).take(prepared.mesh_index)
+            kind: cost(kind, shards, profile)
             for kind in (Collective.ALL_REDUCE, Collective.REDUCE_SCATTER, Collective.ALL_GATHER)
         }
-        self.across = cost(Collective.ALL_REDUCE, replicas, profile).take(prepared.mesh_index)
+        self.across = cost(Collective.ALL_REDUCE, replicas, profile)
         ends = fabric.links(
             (np.minimum(meshes.pp, 2) * 1.0, stride.pp * np.maximum(meshes.pp - 1.0, 1.0))
         )
-        self.tied = cost(Collective.ALL_REDUCE, ends, profile).take(prepared.mesh_index)
+        self.tied = cost(Collective.ALL_REDUCE, ends, profile)
 
     def optimizer(self) -> Array:
         """Return the seconds of the optimizer's step."""
@@ -114,21 +115,31 @@ class DataParallelClock:
         if not copies.any():
             return np.zeros(len(self.params))
         nbytes = copies[self.prepared.shape_index] * GRADIENT_BYTES
-        return np.where(self.prepared.batch.pp > 1, self.tied.seconds(nbytes), 0.0)
+        return self._where(self.prepared.batch.pp > 1, self.tied, nbytes)
 
     def _reduce(self) -> Array:
         nbytes = self.params * GRADIENT_BYTES
-        scattered = self.costs[Collective.REDUCE_SCATTER].seconds(nbytes)
-        whole = self.costs[Collective.ALL_REDUCE].seconds(nbytes)
-        return np.where(self.prepared.batch.zero == 0, whole, scattered)
+        whole = self.prepared.batch.zero == 0
+        scattered = self._where(~whole, self.costs[Collective.REDUCE_SCATTER], nbytes)
+        return scattered + self._where(whole, self.costs[Collective.ALL_REDUCE], nbytes)
 
     def _across(self) -> Array:
         """Return the all-reduce of a shard's gradients over the replicas."""
         shard = self.params * GRADIENT_BYTES / shard_ranks(self.prepared)
-        return self.across.seconds(shard)
+        return self._where(self.prepared.batch.dp_replicate > 1, self.across, shard)
 
     def _gather(self) -> Array:
-        return self.costs[Collective.ALL_GATHER].seconds(self.params * PARAMETER_BYTES)
+        sharded = self.prepared.batch.zero >= 1
+        return self._where(
+            sharded, self.costs[Collective.ALL_GATHER], self.params * PARAMETER_BYTES
+        )
+
+    def _where(self, used: Bools, what: Cost, nbytes: Array) -> Array:
+        """Return the seconds of a collective for the layouts that use it, 0 for the others."""
+        rows = np.flatnonzero(used)
+        found = np.zeros_like(nbytes)
+        found[rows] = what.seconds(nbytes[rows], self.prepared.mesh_index[rows])
+        return found
 
     def _params(self, parts: RankParts) -> Array:
         prepared, shape = self.prepared, self.prepared.shape_index

@@ -17,11 +17,12 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from models.collectives import Cost, cost
-from models.operation import Collective
 from models.profile import load_profile
 from topologies.catalogue import DATA, FigureSchema, load_cluster
+from topologies.collective import Collective
 from topologies.fabric import Fabric
 from topologies.figure import Figure, Provenance
+from topologies.library import Algorithm
 from topologies.units import MICRO
 from topologies.yaml_file import read_yaml
 
@@ -195,8 +196,9 @@ def _cost(cluster: str, nodes: str, gpus: str, op: str, switch: str, source: str
     loaded = load_cluster(f"{path}:{hosts}")
     inside, across = float(gpus) / float(nodes), float(nodes)
     links = Fabric(loaded).links(*_axes((inside, 1.0), (across, float(a_node))))
-    found = cost(Collective(op), links, _profile(loaded.accelerator.name, source))
-    return found if switch == "1" else replace(found, switched=None)
+    if switch == "0":
+        links = replace(links, library=links.library.without(Algorithm.NVLS, Algorithm.NVLS_TREE))
+    return cost(Collective(op), links, _profile(loaded.accelerator.name, source))
 
 
 def _axes(*axes: tuple[float, float]) -> Iterable[tuple[Array, Array]]:

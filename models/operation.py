@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from models.layout import Array
+    from topologies.collective import Collective
 
 
 class Kind(StrEnum):
@@ -22,16 +23,6 @@ class Kind(StrEnum):
     ATTENTION = "attention"
     ATTENTION_BACKWARD = "attention_backward"
     MEMORY = "memory"
-
-
-class Collective(StrEnum):
-    """What a group of ranks does together; `nbytes` counts as noted."""
-
-    ALL_GATHER = "all_gather"  # bytes of the gathered tensor
-    REDUCE_SCATTER = "reduce_scatter"  # bytes of the whole tensor
-    ALL_REDUCE = "all_reduce"  # bytes of the tensor
-    ALL_TO_ALL = "all_to_all"  # bytes of one rank's buffer
-    SHIFT = "shift"  # bytes of one hop to the next rank
 
 
 class Axis(StrEnum):

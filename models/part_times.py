@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from models.layout import Array
     from models.operation import Communication, Compute, Work
     from models.shape import Shapes
-    from topologies.fabric import Fabric, GroupLinks
+    from topologies.collective import Collective
+    from topologies.fabric import Fabric
+    from topologies.group_links import GroupLinks
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ class PartClock:
             Axis.ULYSSES: fabric.links((shapes.ulysses, strides["ulysses"])),
             Axis.RING: fabric.links((shapes.ring, strides["ring"])),
         }
+        self.costs: dict[tuple[Collective, Axis], collectives.Cost] = {}
 
     def times(self, work: Work) -> PartTimes:
         """Return the seconds of one part."""
@@ -93,8 +96,11 @@ class PartClock:
 
     def seconds(self, op: Communication) -> Array:
         """Return the time of all calls of one communication."""
-        cost = collectives.cost(op.collective, self.links[op.axis], self.device.profile)
-        return cost.seconds(op.nbytes) * op.calls
+        key = (op.collective, op.axis)
+        if key not in self.costs:
+            links = self.links[op.axis]
+            self.costs[key] = collectives.cost(op.collective, links, self.device.profile)
+        return self.costs[key].seconds(op.nbytes) * op.calls
 
     def _phase(
         self,

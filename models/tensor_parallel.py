@@ -13,7 +13,8 @@ import numpy as np
 
 from models.dtype import BF16
 from models.kernel_set import FUSED
-from models.operation import Axis, Collective, Communication
+from models.operation import Axis, Communication
+from topologies.collective import Collective
 
 if TYPE_CHECKING:
     from models.layout import Array

@@ -19,9 +19,9 @@ from models.data_parallel import DataParallelClock
 from models.dtype import BF16
 from models.inventory import full_attention_flop, model_flop
 from models.layout import Recompute, Schedule, strides
-from models.operation import Collective
 from models.part_times import PartClock, PartTimes
 from models.rank_parts import RankParts
+from topologies.collective import Collective
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -213,7 +213,7 @@ class StepClock:
         links = self.fabric.links((meshes.pp * 1.0, strides(meshes).pp))
         cost = collectives.cost(Collective.SHIFT, links, self.device.profile)
         steal = collectives.steal(links, self.device.profile)
-        hop = cost.take(prepared.mesh_index).seconds(nbytes[prepared.shape_index])
+        hop = cost.seconds(nbytes[prepared.shape_index], prepared.mesh_index)
         return hop, steal[prepared.mesh_index]
 
     def _sending(self, busy: Array) -> Array:

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     )
     from topologies.cluster import Cluster, Tier
     from topologies.errors import MeshwrightError, Problem, SpecError
-    from topologies.fabric import Fabric, GroupLinks
+    from topologies.fabric import Fabric
     from topologies.figure import Figure, Provenance
+    from topologies.group_links import GroupLinks
 
 __all__ = [
     "Accelerator",
@@ -43,8 +44,9 @@ _HOMES = {
     "catalogue": ("accelerator_names", "cluster_names", "load_accelerator", "load_cluster"),
     "cluster": ("Cluster", "Tier"),
     "errors": ("MeshwrightError", "Problem", "SpecError"),
-    "fabric": ("Fabric", "GroupLinks"),
+    "fabric": ("Fabric",),
     "figure": ("Figure", "Provenance"),
+    "group_links": ("GroupLinks",),
 }
 
 

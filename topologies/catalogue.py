@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 DATA = Path(__file__).parent / "data"
 
+#: Fabrics above a block that share its uplink, and those that join accelerators in a switch.
+_ABOVE, _SWITCHED = ("spine", "dragonfly"), ("pcie", "nvswitch")
 
 _Schema = TypeVar("_Schema", bound=BaseModel)
 
@@ -102,8 +104,11 @@ class TierSchema(_Strict):
     wrap_multiple: int = Field(default=0, ge=0)
 
     def build(self, inner: Tier | None = None) -> Tier:
-        """Return the tier in SI units; a flow through a spine is as fast as the tier inside."""
-        through = inner.peer_Bps if inner and self.fabric == "spine" else self.GBps.si(GB)
+        """Return the tier in SI units; a flow over a shared uplink is as fast as inside."""
+        pooled = self.fabric in _ABOVE or (
+            self.fabric == "pcie" and inner is not None and inner.fabric in _SWITCHED
+        )
+        through = inner.peer_Bps if inner and pooled else self.GBps.si(GB)
         return Tier(
             name=self.name,
             fabric=self.fabric,
@@ -121,6 +126,7 @@ class TierSchema(_Strict):
             rails=self.rails,
             dims=tuple(self.dims),
             wrap_multiple=self.wrap_multiple,
+            pooled=pooled,
         )
 
 

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from topologies.accelerator import Accelerator
+    from topologies.graph import ClusterGraph
 
-TierFabric = Literal["nvswitch", "mesh", "pcie", "torus", "nic", "spine"]
+TierFabric = Literal["nvswitch", "mesh", "pcie", "torus", "nic", "spine", "dragonfly"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +55,13 @@ class Tier:
         Whether accelerators of one position in their nodes share leaf switches (rail-optimised).
     dims, wrap_multiple
         Sides of a torus, and of what a side must be a multiple for its ends to meet (0: never).
+    paths
+        Equal links out of a block onto which flows are hashed.
+    planes
+        Ports of a network card, each into a network of its own.
+    pooled
+        Whether accelerators of a block below share one uplink, rather than each having its own:
+        what an idle neighbour leaves, others can use.
     """
 
     name: str
@@ -72,6 +80,9 @@ class Tier:
     rails: bool = False
     dims: tuple[int, ...] = ()
     wrap_multiple: int = 0
+    paths: int = 1
+    planes: int = 1
+    pooled: bool = False
 
     def figures(self) -> Iterator[tuple[str, Figure]]:
         """Yield every figure of the tier with its name."""
@@ -83,7 +94,7 @@ class Tier:
     @property
     def scale_out(self) -> bool:
         """Whether traffic of this tier leaves the fast domain through a network card."""
-        return self.fabric in ("nic", "spine")
+        return self.fabric in ("nic", "spine", "dragonfly")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +113,10 @@ class Cluster:
         How many the job may use.
     tiers
         Links from the inside out; the last tier spans the cluster.
+    max_nodes
+        Where it ends.
+    graph
+        Its single links, where it is more than its tiers.
     """
 
     name: str
@@ -111,6 +126,7 @@ class Cluster:
     accelerators: int
     tiers: tuple[Tier, ...]
     max_nodes: int | None = None
+    graph: ClusterGraph | None = None
 
     def torus(self, tier: Tier) -> Slice:
         """Return the slice of a torus tier that the job's accelerators fill."""

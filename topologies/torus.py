@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from topologies.members import broadcast_shape
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -71,8 +73,8 @@ class Slice:
 
     def rates(
         self, axes: Sequence[tuple[Array, Array]], link_Bps: float
-    ) -> tuple[Array, Array, Array]:
-        """Return bytes/s per rank of groups: along rings, to all peers, to the next rank.
+    ) -> tuple[Array, Array, Array, Array, Array]:
+        """Return bytes/s of groups, and which dimensions they take.
 
         Parameters
         ----------
@@ -80,22 +82,38 @@ class Slice:
             Pairs of arrays ``(size, stride)`` that span the groups together.
         link_Bps
             One link, one way.
+
+        Returns
+        -------
+        ring, torus, all_to_all, shift
+            Bytes/s along one ring, along rings of all dimensions at once, of a rank to all peers,
+            and to the next rank.
+        taken
+            Shape ``[dimensions, groups]``: 1 where the groups use a dimension.
         """
-        shape = np.broadcast_shapes(*(np.shape(part) for axis in axes for part in axis))
-        ring, bisection = np.zeros(shape), np.full(shape, np.inf)
+        shape = broadcast_shape(axes)
+        slowest, bisection = np.full(shape, np.inf), np.full(shape, np.inf)
+        together, size = np.zeros(shape), np.ones(shape)
         shift = np.full(shape, link_Bps)
+        taken = np.zeros((len(self.dims), *shape))
         step = self.size
-        for side, wrap in zip(self.dims, self.wraps, strict=True):
+        for place, (side, wrap) in enumerate(zip(self.dims, self.wraps, strict=True)):
             step //= side
             members, gap = _along(axes, float(step), float(side))
             used = members > 1
             round_the_end = wrap & (members * gap >= side)
-            links = np.where(round_the_end, 2.0, 1.0) * link_Bps / gap
-            ring = ring + np.where(used, links, 0.0)
-            bisection = np.where(used, np.minimum(bisection, 4.0 * links / members), bisection)
+            links = np.where(used, np.where(round_the_end, 2.0, 1.0) * link_Bps / gap, 0.0)
+            slowest = np.where(used, np.minimum(slowest, links), slowest)
+            together, size = together + links, size * members
+            across = np.where(used, 4.0 * links / members, np.inf)
+            bisection = np.minimum(bisection, across)
             shift = np.where(used, np.minimum(shift, link_Bps / gap), shift)
-        alone = ring == 0
-        return np.where(alone, np.inf, ring), bisection, np.where(alone, np.inf, shift)
+            taken[place] = used
+        alone = together == 0
+        torus, shift = np.where(alone, np.inf, together), np.where(alone, np.inf, shift)
+        # Half of what a half of the chips sends crosses the middle; none goes to oneself.
+        others = np.where(alone, 1.0, (size - 1.0) / size)
+        return slowest, torus, bisection * others, shift, taken
 
 
 def _along(axes: Sequence[tuple[Array, Array]], step: float, side: float) -> tuple[Array, Array]:
@@ -103,7 +121,7 @@ def _along(axes: Sequence[tuple[Array, Array]], step: float, side: float) -> tup
 
     Groups that lie between the members share the links, so a distance of 2 halves the rate.
     """
-    shape = np.broadcast_shapes(*(np.shape(part) for axis in axes for part in axis))
+    shape = broadcast_shape(axes)
     members, gap = np.ones(shape), np.full(shape, np.inf)
     for size, stride in axes:
         inner = np.clip(np.floor(step / stride), 1.0, size)

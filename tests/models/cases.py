@@ -10,12 +10,12 @@ from models.compute import Device
 from models.hf_config import architecture_from_config
 from models.inventory import layer_work
 from models.layout import Layout, LayoutBatch
-from models.operation import Axis, Collective, Communication
 from models.prepared import Prepared
 from models.profile import load_profile
 from models.shape import Shapes
 from models.workload import Workload
 from topologies.catalogue import load_cluster
+from topologies.collective import Collective
 from topologies.fabric import Fabric
 from topologies.figure import Figure, Provenance
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from models.architecture import Architecture, Layer
-    from models.operation import Work
+    from models.operation import Axis, Communication, Work
     from models.profile import Profile
 
 #: One model of every family whose layers differ in what they save.

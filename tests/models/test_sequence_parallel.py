@@ -15,10 +15,11 @@ import pytest
 from models.catalogue import load_architecture
 from models.inventory import layer_work
 from models.layout import CpMethod, Kernels, SequenceOrder
-from models.operation import Axis, Collective, Communication, Kind
+from models.operation import Axis, Communication, Kind
 from models.sequence_parallel import causal_pairs
 from tests.models.cases import config, sent_bytes, shapes, unwindowed, work_of
 from tests.oracles import tensor_parallel_reference
+from topologies.collective import Collective
 
 GB = 1e9
 BF16, FP32 = 2, 4

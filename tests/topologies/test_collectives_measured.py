@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from models.collectives import cost
 from models.measured_collectives import LARGE_TARGET, SMALL_TARGET, TABLE, Measured
-from models.operation import Collective
 from models.profile import load_profile
+from tests.topologies.test_fabric import together_Bps
 from topologies.catalogue import load_cluster
+from topologies.collective import Collective
 from topologies.fabric import Fabric
 
 if TYPE_CHECKING:
@@ -147,9 +148,9 @@ def test_more_bytes_and_longer_waits_slow_and_more_bandwidth_does_not(
 @pytest.mark.parametrize("name", CLUSTERS)
 @given(group=GROUPS, nbytes=SIZES)
 def test_no_collective_beats_its_links(name: str, group: tuple[int, int], nbytes: float) -> None:
-    """All a rank sends, at the best rate of any tier; in the switch (NVLS), once each way."""
+    """All a rank sends, over all its links at once; in the switch (NVLS), once each way."""
     cluster = load_cluster(name)
-    best = max(tier.Bps.value * tier.usable_fraction.value for tier in cluster.tiers)
+    best = together_Bps(cluster)
     share = nbytes * (group[0] - 1) / group[0]
     for collective, sent in (
         (Collective.ALL_GATHER, share),
