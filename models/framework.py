@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from models.layout import NAMED_AXES, Layout, LayoutBatch
+from models.layout import NAMED_AXES, Layout, LayoutBatch, RankOrder
 from models.legality import replicates_kv
+from models.rank_order import in_order
 from topologies.errors import SpecError, unknown_name
 from topologies.yaml_file import read_yaml
 
@@ -76,7 +77,10 @@ class Framework(BaseModel):
         refused: dict[str, Mask] = {}
         for axis, allowed in self.values.items():
             codes = [_code(axis, value) for value in allowed]
-            refused[axis] = ~np.isin(getattr(batch, axis), codes) & _used(axis, batch)
+            if axis == "rank_order":
+                refused[axis] = ~in_order(batch, codes)
+            else:
+                refused[axis] = ~np.isin(getattr(batch, axis), codes) & _used(axis, batch)
         uses = {
             "tensor": batch.tp > 1,
             "pipeline": batch.pp > 1,
@@ -126,14 +130,32 @@ def runnable(batch: LayoutBatch, architecture: Architecture, choice: str) -> Mas
     """
     if choice == UNRESTRICTED:
         return np.ones(len(batch), dtype=np.bool_)
+    mask = np.zeros(len(batch), dtype=np.bool_)
+    for framework in _chosen(choice):
+        mask |= framework.runs(batch, architecture)
+    return mask
+
+
+def rank_orders(choice: str) -> list[int]:
+    """Return the rank orders that the frameworks of a choice name; all where none restricts.
+
+    Raises
+    ------
+    SpecError
+        If there is no such framework.
+    """
+    if choice == UNRESTRICTED:
+        return list(RankOrder)
+    named = {label for framework in _chosen(choice) for label in framework.values["rank_order"]}
+    return [order for order in RankOrder if order.label in named]
+
+
+def _chosen(choice: str) -> list[Framework]:
     if choice == ANY:
-        mask = np.zeros(len(batch), dtype=np.bool_)
-        for framework in frameworks().values():
-            mask |= framework.runs(batch, architecture)
-        return mask
+        return list(frameworks().values())
     if choice not in frameworks():
         raise SpecError([unknown_name("--framework", choice, framework_names())])
-    return frameworks()[choice].runs(batch, architecture)
+    return [frameworks()[choice]]
 
 
 def runs_in(batch: LayoutBatch, architecture: Architecture) -> list[list[str]]:
@@ -172,6 +194,4 @@ def _used(axis: str, batch: LayoutBatch) -> Mask:
         return batch.pp > 1
     if axis == "zero":
         return batch.dp * batch.cp > 1
-    if axis == "rank_order":
-        return (batch.pp > 1) & (batch.dp > 1)
     return np.ones(len(batch), dtype=np.bool_)

@@ -96,6 +96,15 @@ class RankOrder(Named):
 
     TP_CP_EP_DP_PP = 0
     TP_CP_EP_PP_DP = 1
+    TP_PP_CP_EP_DP = 2
+    TP_DP_CP_EP_PP = 3
+    TP_DP_PP_CP_EP = 4
+    TP_PP_DP_CP_EP = 5
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The axes of a dense model, innermost first: what the name says, without ``ep``."""
+        return tuple(axis for axis in self.label.split("-") if axis != "ep")
 
 
 class StageSplit(Named):
@@ -275,23 +284,40 @@ class Strides:
     cp: Array
 
 
+#: For a pair of axes, under which rank orders (a column each) the second lies inside the first.
+_INSIDE: dict[tuple[str, str], Bools] = {
+    (axis, inner): np.array([inner in o.axes[: o.axes.index(axis)] for o in RankOrder])
+    for axis in RankOrder.TP_CP_EP_DP_PP.axes
+    for inner in RankOrder.TP_CP_EP_DP_PP.axes
+}
+
+
 def strides(batch: LayoutBatch) -> Strides:
     """Return the strides of every axis under each layout's rank order.
 
-    The innermost axis has stride 1; each further one the product of the degrees inside it
-    (Megatron-LM ``core/parallel_state.py``, ``RankGenerator``). Inside context parallelism
-    `cp_placement` says whether Ulysses or the ring is the inner axis.
+    Inside context parallelism `cp_placement` says whether Ulysses or the ring is the inner axis.
     """
-    tp = np.ones(len(batch))
-    cp = batch.tp * 1.0
-    inner_done = cp * batch.cp
-    pipeline_outside = batch.rank_order == RankOrder.TP_CP_EP_DP_PP
+    cp = stride(batch, "cp") * 1.0
     head_first = batch.cp_placement == CpPlacement.HEAD_FIRST
     return Strides(
-        tp=tp,
+        tp=stride(batch, "tp") * 1.0,
         cp=cp,
         ulysses=np.where(head_first, cp, cp * batch.ring),
         ring=np.where(head_first, cp * batch.ulysses, cp),
-        dp=np.where(pipeline_outside, inner_done, inner_done * batch.pp),
-        pp=np.where(pipeline_outside, inner_done * batch.dp, inner_done),
+        dp=stride(batch, "dp") * 1.0,
+        pp=stride(batch, "pp") * 1.0,
     )
+
+
+def stride(batch: LayoutBatch, axis: str) -> Ints:
+    """Return the stride of ``tp``, ``cp``, ``dp`` or ``pp``: the product of the degrees inside it.
+
+    The innermost axis has stride 1 (Megatron-LM ``core/parallel_state.py``, ``RankGenerator``).
+    """
+    product = np.ones(len(batch), dtype=np.int32)
+    for (outer, inner), orders in _INSIDE.items():
+        if outer == axis and orders.any():
+            inside = orders.take(batch.rank_order)
+            if inside.any():
+                product = np.where(inside, product * getattr(batch, inner), product)
+    return product

@@ -1,7 +1,8 @@
 """Shapes of work: the part of a layout that decides what one rank computes and sends.
 
-Millions of layouts share a few hundred shapes (a shape does not know the data-parallel degree, the
-schedule or ZeRO), so the inventory is taken once per shape and indexed by layout.
+Millions of layouts share a few hundred shapes (a shape does not know the schedule or ZeRO, nor the
+data-parallel degree unless it lies inside context parallelism), so the inventory is taken once per
+shape and indexed by layout.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.layout import CpMethod, Kernels, Layout, LayoutBatch, SequenceOrder, strides
+from models.layout import CpMethod, Kernels, Layout, LayoutBatch, SequenceOrder, stride, strides
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from models.layout import Array, Bools, Ints
     from models.workload import Workload
 
-#: Columns of a layout that a shape is made of, beside the strides of its groups.
+#: Columns of a layout that a shape is made of, beside the stride of context parallelism.
 SHAPE_AXES = (
     "tp",
     "ulysses",
@@ -51,7 +52,9 @@ class Shapes:
     @classmethod
     def of(cls, batch: LayoutBatch, workload: Workload) -> tuple[Shapes, NDArray[np.intp]]:
         """Return the distinct shapes of a batch, and for each layout the index of its shape."""
-        first, index = distinct([getattr(batch, name) for name in SHAPE_AXES])
+        columns = [getattr(batch, name) for name in SHAPE_AXES]
+        apart = np.where(batch.cp > 1, stride(batch, "cp"), 1)
+        first, index = distinct([*columns, apart])
         return cls(batch=batch.take(first), seq_len=workload.seq_len), index
 
     @classmethod

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from models.layout import Layout
+    from planner.placement import Placement
 
 HOUR_S = 3600.0
 #: Training costs are quoted per this many tokens.
@@ -42,6 +43,8 @@ class Plan:
     ----------
     layout
         How the job is cut.
+    placement
+        Where its ranks sit.
     step_time_s, interval_s
         One optimizer step, and its 10th and 90th percentile.
     tokens_per_s_per_gpu, tflops_per_gpu, mfu
@@ -64,6 +67,7 @@ class Plan:
     """
 
     layout: Layout
+    placement: Placement
     step_time_s: float
     interval_s: tuple[float, float]
     tokens_per_s_per_gpu: float
@@ -119,6 +123,7 @@ class Plan:
         cost, energy = self.cost_usd_per_step, self.energy_J_per_step
         return {
             "layout": {**self.layout.to_dict(), "cp": self.layout.cp, "gpus": self.gpus},
+            "placement": self.placement.to_dict(),
             "step_time_s": self.step_time_s,
             "interval_s": list(self.interval_s),
             "tokens_per_s_per_gpu": self.tokens_per_s_per_gpu,

@@ -17,6 +17,7 @@ from models.prepared import Prepared
 from models.profile import load_profile
 from models.training import P90, PARTS, rates, step_time
 from models.workload import Workload
+from planner.placement import Placement
 from planner.plans import Plan, Provenances
 from topologies.catalogue import load_cluster
 from topologies.errors import Collected, raise_if_any
@@ -118,9 +119,11 @@ class Scenario:
         for i in range(len(batch)):
             total = float(bill.total[i])
             step = float(time.total[i])
+            layout = batch.layout(i)
             plans.append(
                 Plan(
-                    layout=batch.layout(i),
+                    layout=layout,
+                    placement=Placement.of(layout, self.cluster),
                     step_time_s=step,
                     interval_s=(float(time.low[i]), float(time.high[i])),
                     tokens_per_s_per_gpu=float(rate.tokens_per_s_per_gpu[i]),

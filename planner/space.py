@@ -2,9 +2,9 @@
 
 Enumerated are all tp x ulysses x ring x pp x dp that use every accelerator; micro-batches that are
 powers of two; every ZeRO stage and every power-of-two HSDP replica count; both context-parallel
-methods, both placements of a hybrid, both rank orders; even stages, and balanced ones where they
-differ; interleaving by 2 to 8 chunks; no, selective and full recomputation, and full recomputation
-of the fewest layers that fit (found in closed form: more are never faster).
+methods, both placements of a hybrid, the rank orders that differ; even stages, and balanced ones
+where they differ; interleaving by 2 to 8 chunks; no, selective and full recomputation, and full
+recomputation of the fewest layers that fit (found in closed form: more are never faster).
 
 Left out unless pinned, because they are never faster nor smaller than what is in: GPipe (against
 1F1B), contiguous rings where the sequence can be cut in zigzag, more recomputed layers than needed.
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.framework import runnable
+from models.framework import rank_orders, runnable
 from models.layout import (
     AXES,
     CpMethod,
@@ -34,6 +34,7 @@ from models.layout import (
     StageSplit,
 )
 from models.legality import mesh_legal, options_legal, replicates_kv
+from models.rank_order import distinct_orders
 from models.stages import layer_weights, split_layers
 
 if TYPE_CHECKING:
@@ -221,7 +222,7 @@ class Space:
             "stage_split": self._pick("stage_split", list(StageSplit), 0, used=pp > 1),
             "zero": self._pick("zero", [0, 1, 2, 3], 0, used=dp * ulysses * ring > 1),
             "dp_replicate": self._pick("dp_replicate", [1, 2], 1, used=replicable),
-            "rank_order": self._pick("rank_order", list(RankOrder), 0, used=pp > 1 and dp > 1),
+            "rank_order": self._rank_orders(ulysses * ring, dp, pp),
         }
         table = np.array(list(product(*axes.values())), dtype=np.int32).reshape(-1, len(axes))
         columns = dict(zip(axes, table.T.copy(), strict=True))
@@ -234,6 +235,11 @@ class Space:
         meant &= (batch.cp_method == CpMethod.P2P) | (batch.ulysses == 1)
         batch = batch.take(meant)
         return batch.take(runnable(batch, self.job.architecture, self.framework))
+
+    def _rank_orders(self, cp: int, dp: int, pp: int) -> list[int]:
+        """Return the rank orders to try: those that differ on a mesh and that a framework runs."""
+        wanted = self.bounds.choose("rank_order", list(RankOrder))
+        return distinct_orders(wanted, rank_orders(self.framework), cp=cp, dp=dp, pp=pp)
 
     def _halves(self, cp: int) -> bool:
         """Whether the sequence can be cut into the two chunks a rank of a zigzag ring holds."""

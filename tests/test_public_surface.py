@@ -17,7 +17,7 @@ LAYOUT_OPTIONS = {
 JOB_OPTIONS = {"--cluster", "--seq-len", "--global-batch", "--gpus", "--precision", "--json"}
 OWN_OPTIONS = {
     "plan": {"--framework", "--top", "--beside", "--task"},
-    "estimate": set(),
+    "estimate": {"--map"},
     "sweep": {"--framework", "--network", "--csv", "--figure"},
 }
 

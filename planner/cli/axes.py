@@ -29,7 +29,7 @@ AXIS_HELP: dict[str, str] = {
     "schedule": "1f1b, gpipe or interleaved.",
     "recompute": "none, selective or full.",
     "recompute_layers": "With full: layers of each stage (0 for all).",
-    "rank_order": "tp-cp-ep-dp-pp or tp-cp-ep-pp-dp.",
+    "rank_order": "tp-cp-ep-dp-pp (innermost first), or cp-ep, dp and pp in another order.",
     "stage_split": "even or balanced layers per stage.",
     "kernels": "eager (Hugging Face) or fused (Megatron, TransformerEngine).",
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from planner.cli.axes import given, with_axes
 from planner.cli.job_options import (
@@ -16,6 +18,11 @@ from planner.cli.job_options import (
     load_scenario,
 )
 
+MapFile = Annotated[
+    str | None,
+    typer.Option("--map", help="Write where every rank sits as CSV to FILE (- for the screen)."),
+]
+
 
 @with_axes
 def estimate(
@@ -26,6 +33,7 @@ def estimate(
     gpus: Gpus = None,
     precision: Precision = "bf16",
     json_file: JsonFile = None,
+    map_file: MapFile = None,
     **axes: Any,  # noqa: ANN401 - typed by with_axes
 ) -> None:
     """Show one layout in full: where the time goes, what fills the memory, what is assumed.
@@ -35,17 +43,23 @@ def estimate(
     """
     from planner import ask
     from planner.bounds import Bounds
-    from planner.cli import output, report
-    from topologies.errors import Collected
+    from planner.cli import output, placement_report, report
+    from topologies.errors import Collected, Problem
 
     found = Collected()
     scenario = found.attempt(
         lambda: load_scenario(model, cluster, seq_len, global_batch, gpus, precision)
     )
     found.attempt(lambda: Bounds.parse(given(axes)))
+    if map_file is not None and map_file == json_file:
+        found.problems.append(Problem("--map", map_file, "--json is written there: take another"))
     found.raise_if_any()
     plan = ask.estimate_scenario(scenario, given(axes))
     if json_file is not None:
         output.write_json(json_file, plan.to_dict())
-    if json_file != "-":
+    if map_file is not None:
+        output.write_out(map_file, placement_report.csv_text(plan.placement))
+    if "-" not in (json_file, map_file):
+        if map_file is not None:
+            output.console().print(f"Wrote {map_file}.", markup=False)
         report.full(output.console(), scenario, plan)

@@ -84,7 +84,11 @@ def _umask() -> int:
 
 def write_json(path: str, content: dict[str, Any]) -> None:
     """Write JSON to a file, or to the screen where `path` is ``-``."""
-    text = json.dumps(content, indent=2) + "\n"
+    write_out(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_out(path: str, text: str) -> None:
+    """Write text to a file, or to the screen where `path` is ``-``."""
     if path == "-":
         sys.stdout.write(text)
     else:

@@ -9,8 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from models.framework import why_not
-from models.layout import CpMethod, CpPlacement, Kernels, RankOrder, Recompute, StageSplit
+from models.layout import CpMethod, CpPlacement, Kernels, LayoutBatch, Recompute, StageSplit
+from models.rank_order import first_alike
 from models.workload import format_count
+from planner.cli import placement_report
 from planner.compare import LINE_NAMES, PART_NAMES
 from topologies.units import GIB
 
@@ -100,7 +102,7 @@ def details(layout: Layout) -> str:
         parts.append(f"recompute {layout.recompute.label}{some}")
     if layout.kernels == Kernels.EAGER:
         parts.append("eager")
-    if layout.rank_order != RankOrder.TP_CP_EP_DP_PP:
+    if first_alike(LayoutBatch.of([layout]))[0]:
         parts.append(layout.rank_order.label)
     return " ".join(parts)
 
@@ -143,6 +145,9 @@ def answer(screen: Console, scenario: Scenario, plans: PlanSet) -> None:
     for note in plans.notes:
         screen.print(note)
     if plans.best is not None:
+        placed = placement_report.sentence(plans.best.placement, "the first")
+        if placed:
+            screen.print(escape(placed))
         price(screen, plans.best, "the first")
     elif plans.smallest is not None:
         screen.print(memory(plans.smallest))
@@ -190,6 +195,7 @@ def full(screen: Console, scenario: Scenario, plan: Plan) -> None:
     screen.print()
     screen.print(memory(plan))
     screen.print()
+    placement_report.show(screen, plan.placement)
     price(screen, plan, "this layout")
     assumed = plan.provenance.assumed
     if assumed:

@@ -15,6 +15,7 @@ import pytest
 JOB = ["--cluster", "h100-dgx", "--seq-len", "8k", "--global-batch", "16"]
 PLAN_KEYS = {
     "layout",
+    "placement",
     "step_time_s",
     "interval_s",
     "tokens_per_s_per_gpu",

@@ -116,6 +116,21 @@ def test_every_mesh_is_represented_by_its_fastest_layout(name: str) -> None:
     assert answered == pytest.approx(fastest, rel=1e-9)
 
 
+def test_every_rank_order_is_searched_and_the_best_of_each_mesh_kept() -> None:
+    """Two nodes, all six orders: where context ranks leave the node depends on the order."""
+    pins: dict[str, object] = {"recompute": "none", "vp": 1, "micro_batch": 1, "tp_sp": 1}
+    found = found_in("nodes", "unrestricted", **pins)
+    truth = every(*space_of("nodes", "unrestricted", **pins))
+    assert set(truth.layouts.rank_order.tolist()) == set(range(6))
+    fastest: dict[tuple[int, ...], float] = {}
+    for mesh, step_s, fits in zip(mesh_of(truth.layouts), truth.step_s, truth.fits, strict=True):
+        if fits:
+            fastest[mesh] = min(fastest.get(mesh, np.inf), step_s)
+    answered = dict(zip(mesh_of(found.best), found.step_s, strict=True))
+    assert answered == pytest.approx(fastest, rel=1e-9)
+    assert found.counts.legal == len(truth.layouts)
+
+
 @pytest.mark.parametrize("name", ["roomy", "nodes"])
 def test_of_equally_fast_layouts_the_smallest_is_shown(name: str) -> None:
     found, truth = found_in(name), every(*space_of(name))

@@ -29,6 +29,7 @@ from models.stages import layer_weights, split_layers
 from models.workload import Workload
 from planner.bounds import Bounds
 from planner.space import FEWEST, Space, divisors
+from tests.rank_orders import first_of_its_kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,12 +62,12 @@ def enumerated(work: Job, framework: str = "unrestricted", **bounds: object) -> 
 def every_row(work: Job, framework: str) -> set[Row]:
     """Return all lawful layouts of a job that say no more than they mean."""
     found: set[Row] = set()
-    for batch in every_combination(work):
+    for every in every_combination(work):
+        batch = every.take(says_no_more_than_it_means(every, work))
         # However many layers are recomputed in the end, it is some of them and not all.
         layers = np.where(batch.recompute_layers == FEWEST, 1, batch.recompute_layers)
         meant = batch.with_columns(recompute_layers=layers)
         keep = legal(meant, work) & runnable(meant, work.architecture, framework)
-        keep &= says_no_more_than_it_means(batch, work)
         found.update(rows(batch.take(keep)))
     return found
 
@@ -96,11 +97,13 @@ def every_combination(work: Job) -> Iterator[LayoutBatch]:
             "sequence_order": [SequenceOrder.ZIGZAG if zigzag else SequenceOrder.CONTIGUOUS],
             "cp_placement": list(CpPlacement),
             "kernels": list(Kernels),
-            "rank_order": list(RankOrder),
+            "rank_order": [0],
             "stage_split": list(StageSplit),
         }
         grids = np.meshgrid(*(np.array(candidates[axis], dtype=np.int32) for axis in AXES))
-        yield LayoutBatch(**{axis: g.ravel() for axis, g in zip(AXES, grids, strict=True)})
+        batch = LayoutBatch(**{axis: g.ravel() for axis, g in zip(AXES, grids, strict=True)})
+        for order in RankOrder:
+            yield batch.with_columns(rank_order=np.full(len(batch), order, dtype=np.int32))
 
 
 def says_no_more_than_it_means(batch: LayoutBatch, work: Job) -> Mask:
@@ -109,7 +112,7 @@ def says_no_more_than_it_means(batch: LayoutBatch, work: Job) -> Mask:
     keep = (batch.ring > 1) | (batch.cp_method == CpMethod.P2P)
     keep &= ((batch.ulysses > 1) & (batch.ring > 1)) | (batch.cp_placement == 0)
     keep &= (batch.pp > 1) | (batch.stage_split == StageSplit.EVEN)
-    keep &= ((batch.pp > 1) & (batch.dp > 1)) | (batch.rank_order == 0)
+    keep &= first_of_its_kind(batch)
     keep &= (batch.dp * cp > 1) | (batch.zero == 0)
     keep &= (batch.dp_replicate == 1) | (ranks > batch.dp_replicate)  # something is left to shard
     weights = layer_weights(work.architecture, work.workload)
