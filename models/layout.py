@@ -127,6 +127,9 @@ class Layout:
         Data, tensor and pipeline parallel degrees.
     ulysses, ring
         Degrees of the two context-parallel axes; ``cp = ulysses * ring``.
+    inner_ring
+        Ranks of one window of a double ring (LoongTrain, arXiv:2406.18485): keys and values go
+        round each of ``ring / inner_ring`` windows and hop between them. 1 is a flat ring.
     vp
         Model chunks per pipeline rank (1 unless interleaved).
     micro_batch
@@ -149,6 +152,7 @@ class Layout:
     pp: int = 1
     ulysses: int = 1
     ring: int = 1
+    inner_ring: int = 1
     vp: int = 1
     micro_batch: int = 1
     zero: int = 1
@@ -196,6 +200,7 @@ class LayoutBatch:
     pp: Ints
     ulysses: Ints
     ring: Ints
+    inner_ring: Ints
     vp: Ints
     micro_batch: Ints
     zero: Ints
@@ -270,6 +275,7 @@ class Strides:
     tp: Array
     ulysses: Array
     ring: Array
+    inner_ring: Array
     dp: Array
     pp: Array
     cp: Array
@@ -280,18 +286,22 @@ def strides(batch: LayoutBatch) -> Strides:
 
     The innermost axis has stride 1; each further one the product of the degrees inside it
     (Megatron-LM ``core/parallel_state.py``, ``RankGenerator``). Inside context parallelism
-    `cp_placement` says whether Ulysses or the ring is the inner axis.
+    `cp_placement` says whether Ulysses or the ring is the inner axis. Windows of a double ring are
+    runs of neighbours: `inner_ring` is the stride inside of one, `ring` the one from window to
+    window, which on a flat ring (windows of one rank) is the same.
     """
     tp = np.ones(len(batch))
     cp = batch.tp * 1.0
     inner_done = cp * batch.cp
     pipeline_outside = batch.rank_order == RankOrder.TP_CP_EP_DP_PP
     head_first = batch.cp_placement == CpPlacement.HEAD_FIRST
+    neighbour = np.where(head_first, cp * batch.ulysses, cp)
     return Strides(
         tp=tp,
         cp=cp,
         ulysses=np.where(head_first, cp, cp * batch.ring),
-        ring=np.where(head_first, cp * batch.ulysses, cp),
+        ring=neighbour * batch.inner_ring,
+        inner_ring=neighbour,
         dp=np.where(pipeline_outside, inner_done, inner_done * batch.pp),
         pp=np.where(pipeline_outside, inner_done * batch.dp, inner_done),
     )
