@@ -39,6 +39,8 @@ class Framework(BaseModel):
         Whether context parallelism combines with either.
     hybrid
         Whether Ulysses and ring combine.
+    double_ring
+        Whether a ring can be cut into windows.
     kv_replication
         Whether Ulysses may exceed the key/value heads a rank has.
     partial_recompute
@@ -58,6 +60,7 @@ class Framework(BaseModel):
     ulysses: bool
     ring: bool
     hybrid: bool
+    double_ring: bool
     kv_replication: bool
     partial_recompute: bool
     hsdp: bool
@@ -87,6 +90,7 @@ class Framework(BaseModel):
             "ulysses": batch.ulysses > 1,
             "ring": batch.ring > 1,
             "hybrid": (batch.ulysses > 1) & (batch.ring > 1),
+            "double_ring": batch.inner_ring > 1,
             "context_with_tensor_or_pipeline": (batch.cp > 1) & (batch.tp * batch.pp > 1),
             "kv_replication": replicates_kv(architecture, batch.tp, batch.ulysses),
             "partial_recompute": batch.recompute_layers != 0,
@@ -102,6 +106,7 @@ LACKS = {
     "ulysses": "no Ulysses",
     "ring": "no ring",
     "hybrid": "no Ulysses with a ring",
+    "double_ring": "no double ring",
     "context_with_tensor_or_pipeline": "no context parallelism beside tensor or pipeline",
     "kv_replication": "no more Ulysses ranks than key/value heads per tensor-parallel rank",
     "partial_recompute": "no recomputation of some layers only",
@@ -131,7 +136,7 @@ def runnable(batch: LayoutBatch, architecture: Architecture, choice: str) -> Mas
     if choice == UNRESTRICTED:
         return np.ones(len(batch), dtype=np.bool_)
     mask = np.zeros(len(batch), dtype=np.bool_)
-    for framework in _chosen(choice):
+    for framework in _meant(choice):
         mask |= framework.runs(batch, architecture)
     return mask
 
@@ -146,11 +151,43 @@ def rank_orders(choice: str) -> list[int]:
     """
     if choice == UNRESTRICTED:
         return list(RankOrder)
-    named = {label for framework in _chosen(choice) for label in framework.values["rank_order"]}
+    named = {label for framework in _meant(choice) for label in framework.values["rank_order"]}
     return [order for order in RankOrder if order.label in named]
 
 
-def _chosen(choice: str) -> list[Framework]:
+def has_ability(ability: str, choice: str) -> bool:
+    """Return whether a choice of framework has an ability of :data:`LACKS` at all.
+
+    Raises
+    ------
+    SpecError
+        If there is no such framework.
+    """
+    if choice == UNRESTRICTED:
+        return True
+    return any(getattr(framework, ability) for framework in _meant(choice))
+
+
+def lacking(batch: LayoutBatch, architecture: Architecture, choice: str) -> set[str]:
+    """Return what every layout of a batch needs and no framework of a choice has, in words.
+
+    Raises
+    ------
+    SpecError
+        If there is no such framework.
+    """
+    found = [
+        {
+            LACKS[name]
+            for name, mask in framework.refusals(batch, architecture).items()
+            if name in LACKS and mask.all()
+        }
+        for framework in _meant(choice)
+    ]
+    return set.intersection(*found)
+
+
+def _meant(choice: str) -> list[Framework]:
     if choice == ANY:
         return list(frameworks().values())
     if choice not in frameworks():

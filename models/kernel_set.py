@@ -56,7 +56,8 @@ class KernelSet:
         Bytes per element of the key and value gradients that travel along the ring
         (ring-flash-attention sends fp32, TransformerEngine the activations' type).
     homecoming_hops
-        Hops beyond ``ring - 1`` that those gradients make to return to their owner.
+        Hops beyond ``ring - 1`` that those gradients make to return to their owner; on a double
+        ring, in each of its two rings.
     """
 
     rms_norm: tuple[Traffic, Traffic]

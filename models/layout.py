@@ -136,6 +136,9 @@ class Layout:
         Data, tensor and pipeline parallel degrees.
     ulysses, ring
         Degrees of the two context-parallel axes; ``cp = ulysses * ring``.
+    inner_ring
+        Ranks of one window of a double ring (LoongTrain, arXiv:2406.18485): keys and values go
+        round each of ``ring / inner_ring`` windows and hop between them. 1 is a flat ring.
     vp
         Model chunks per pipeline rank (1 unless interleaved).
     micro_batch
@@ -158,6 +161,7 @@ class Layout:
     pp: int = 1
     ulysses: int = 1
     ring: int = 1
+    inner_ring: int = 1
     vp: int = 1
     micro_batch: int = 1
     zero: int = 1
@@ -205,6 +209,7 @@ class LayoutBatch:
     pp: Ints
     ulysses: Ints
     ring: Ints
+    inner_ring: Ints
     vp: Ints
     micro_batch: Ints
     zero: Ints
@@ -279,6 +284,7 @@ class Strides:
     tp: Array
     ulysses: Array
     ring: Array
+    inner_ring: Array
     dp: Array
     pp: Array
     cp: Array
@@ -296,14 +302,18 @@ def strides(batch: LayoutBatch) -> Strides:
     """Return the strides of every axis under each layout's rank order.
 
     Inside context parallelism `cp_placement` says whether Ulysses or the ring is the inner axis.
+    Windows of a double ring are runs of neighbours: `inner_ring` is the stride inside of one,
+    `ring` the one from window to window, which on a flat ring (windows of one rank) is the same.
     """
     cp = stride(batch, "cp") * 1.0
     head_first = batch.cp_placement == CpPlacement.HEAD_FIRST
+    neighbour = np.where(head_first, cp * batch.ulysses, cp)
     return Strides(
         tp=stride(batch, "tp") * 1.0,
         cp=cp,
         ulysses=np.where(head_first, cp, cp * batch.ring),
-        ring=np.where(head_first, cp * batch.ulysses, cp),
+        ring=neighbour * batch.inner_ring,
+        inner_ring=neighbour,
         dp=stride(batch, "dp") * 1.0,
         pp=stride(batch, "pp") * 1.0,
     )

@@ -300,6 +300,16 @@ OPTION_RULES: tuple[Rule, ...] = (
         lambda *_: "gathered keys and values do not combine with Ulysses; use p2p",
     ),
     Rule(
+        "inner_ring",
+        lambda b, _: (b.inner_ring == 1) | ((b.ring % b.inner_ring == 0) & (b.inner_ring < b.ring)),
+        lambda x, _: f"must divide ring = {x.ring} and be smaller, or be 1 for a flat ring",
+    ),
+    Rule(
+        "inner_ring",
+        lambda b, _: (b.inner_ring == 1) | (b.cp_method == CpMethod.P2P),
+        lambda *_: "a double ring passes keys and values on: use --cp-method p2p",
+    ),
+    Rule(
         "ring",
         lambda b, job: (
             np.full(len(b), not _windowed(job))

@@ -203,7 +203,7 @@ class _Ranks:
 
     def _context(self) -> Array:
         batch, profile = self.prepared.batch, self.profile
-        axes = (batch.tp, batch.ulysses, batch.ring, batch.pp, batch.dp)
+        axes = (batch.tp, batch.ulysses, batch.ring, batch.inner_ring, batch.pp, batch.dp)
         groups = np.zeros(len(batch))
         for axis in axes:
             groups += axis > 1

@@ -30,7 +30,8 @@ class Axis(StrEnum):
 
     TP = "tp"
     ULYSSES = "ulysses"
-    RING = "ring"
+    RING = "ring"  # from window to window of the ring; a flat ring's windows are single ranks
+    INNER_RING = "inner_ring"  # inside a window of a double ring
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

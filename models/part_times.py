@@ -14,6 +14,7 @@ from models.sequence_parallel import CORE_ATTENTION
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from models.collectives import Cost
     from models.compute import Device
     from models.layout import Array
     from models.operation import Communication, Compute, Work
@@ -73,14 +74,18 @@ class PartClock:
 
     def __init__(self, device: Device, fabric: Fabric, shapes: Shapes) -> None:
         self.device = device
-        self.ring = shapes.ring
+        self.ring, self.inner_ring, self.windows = shapes.ring, shapes.inner_ring, shapes.windows
         strides = shapes.strides()
         self.links: dict[Axis, GroupLinks] = {
             Axis.TP: fabric.links((shapes.tp, strides["tp"])),
             Axis.ULYSSES: fabric.links((shapes.ulysses, strides["ulysses"])),
-            Axis.RING: fabric.links((shapes.ring, strides["ring"])),
+            Axis.RING: fabric.links((shapes.windows, strides["ring"])),
+            Axis.INNER_RING: fabric.links((shapes.inner_ring, strides["inner_ring"])),
         }
-        self.costs: dict[tuple[Collective, Axis], collectives.Cost] = {}
+        self._costs: dict[tuple[Collective, Axis], Cost] = {}
+        between, inside = self.links[Axis.RING], self.links[Axis.INNER_RING]
+        #: Where hops between windows and inside them do not share links.
+        self.apart = between.scale_out != inside.scale_out
 
     def times(self, work: Work) -> PartTimes:
         """Return the seconds of one part."""
@@ -96,11 +101,13 @@ class PartClock:
 
     def seconds(self, op: Communication) -> Array:
         """Return the time of all calls of one communication."""
-        key = (op.collective, op.axis)
-        if key not in self.costs:
-            links = self.links[op.axis]
-            self.costs[key] = collectives.cost(op.collective, links, self.device.profile)
-        return self.costs[key].seconds(op.nbytes) * op.calls
+        return self._cost(op.collective, op.axis).seconds(op.nbytes) * op.calls
+
+    def _cost(self, collective: Collective, axis: Axis) -> Cost:
+        if (collective, axis) not in self._costs:
+            links, profile = self.links[axis], self.device.profile
+            self._costs[collective, axis] = collectives.cost(collective, links, profile)
+        return self._costs[collective, axis]
 
     def _phase(
         self,
@@ -124,22 +131,45 @@ class PartClock:
             share = sent.selective if selective else 1.0
             waiting[key] = waiting.get(key, nothing) + self.seconds(sent) * share
         exposed = {"tp": nothing, "cp": nothing}
-        for (hidden_by, axis), time in waiting.items():
-            room = self._room(hidden_by, seconds)
+        for (hidden_by, axis), time in self._pooled(waiting).items():
+            room = self._room(hidden_by, axis, seconds)
             place = "tp" if axis is Axis.TP else "cp"
             hidden = np.minimum(time, room)
             exposed[place] = exposed[place] + time - hidden + hidden * self._steal(axis)
         return Spent(kernels, exposed["tp"], exposed["cp"])
 
-    def _room(self, hidden_by: str, seconds: dict[str, Array]) -> Array:
+    def _pooled(self, waiting: dict[tuple[str, Axis], Array]) -> dict[tuple[str, Axis], Array]:
+        """Return the waits with all hops of a ring in one where they share links.
+
+        Then a double ring has no more room than a flat one: what a hop between windows takes of the
+        links, the hops inside have not.
+        """
+        between, inside = (CORE_ATTENTION, Axis.RING), (CORE_ATTENTION, Axis.INNER_RING)
+        if inside not in waiting:
+            return waiting
+        shared = np.where(self.apart, 0.0, waiting[inside])
+        return waiting | {
+            between: waiting[between] + shared,
+            inside: waiting[inside] - shared,
+        }
+
+    def _room(self, hidden_by: str, axis: Axis, seconds: dict[str, Array]) -> Array:
         """Return the compute time a communication may hide behind.
 
-        Every ring hop hides behind the block before it, so of `ring` blocks all but one count.
+        Every ring hop hides behind the block before it, so of `ring` blocks all but one count. On a
+        double ring whose two rings travel on different links, a hop inside a window still hides
+        behind the block before it (all but the last of a round), and a hop between windows behind
+        the round before it (all rounds but the last). Each ring has its room to itself, although
+        both lie behind the same kernels: together they may hide more seconds than attention takes.
+        What neither hides is summed, although the two may wait at once.
         """
         if not hidden_by:
             return np.zeros_like(self.ring)
-        share = (self.ring - 1.0) / self.ring if hidden_by == CORE_ATTENTION else 1.0
-        return seconds[hidden_by] * share
+        if hidden_by != CORE_ATTENTION:
+            return seconds[hidden_by]
+        between = np.where(self.apart, self.windows, self.ring)
+        blocks = self.inner_ring if axis is Axis.INNER_RING else between
+        return seconds[hidden_by] * ((blocks - 1.0) / blocks)
 
     def _steal(self, axis: Axis) -> Array:
         return collectives.steal(self.links[axis], self.device.profile)

@@ -1,6 +1,6 @@
 """Sequence parallelism of attention: who computes what, and what is sent.
 
-Three methods and their product, over ``cp = ulysses * ring`` ranks:
+These methods and their products, over ``cp = ulysses * ring`` ranks:
 
 * **Ulysses** (Jacobs et al., arXiv:2309.14509): all-to-all turns a rank's tokens of all heads into
   all tokens of some heads, and back after attention. Key/value heads are replicated when the
@@ -8,6 +8,10 @@ Three methods and their product, over ``cp = ulysses * ring`` ranks:
 * **Ring** (Liu et al., arXiv:2310.01889): keys and values travel ``ring - 1`` hops; backward their
   gradients travel too. Causal work is even if every rank holds a chunk from both ends (zigzag) and
   ``2 - 1/ring`` times the mean on the last rank if it holds one run.
+* **Double ring** (LoongTrain, Gu et al., arXiv:2406.18485): a ring of ``R`` ranks in windows of
+  ``w``. Blocks go round the window in ``w - 1`` hops, then every rank's moves to the same place of
+  the next window, ``R / w - 1`` times in all. That hop starts with the round before it. Windows
+  inside a node use all its network cards at once; a flat ring crosses through one.
 * **All-gather of keys and values** (Llama 3, arXiv:2407.21783 section 3.3.2) on the ring axis.
 
 The hybrid runs the ring on ``1 / ulysses`` of the heads and ``1 / ring`` of the tokens (USP,
@@ -136,15 +140,7 @@ def exchange(attention: Attention, shapes: Shapes) -> tuple[Communication, Commu
 def _blocks_forward(attention: Attention, shapes: Shapes) -> tuple[Communication, ...]:
     elements = local_kv_elements(attention, shapes)
     again = np.where(shapes.fused, 1.0, 0.0)
-    hops = Communication(
-        name="ring k, v",
-        collective=Collective.SHIFT,
-        axis=Axis.RING,
-        nbytes=elements * BF16,
-        calls=np.where(shapes.gathers_kv, 0.0, shapes.ring - 1.0),
-        hidden_by=CORE_ATTENTION,
-        selective=again,
-    )
+    hops = _hops("k, v", elements * BF16, shapes, selective=again)
     gather = Communication(
         name="all-gather k, v",
         collective=Collective.ALL_GATHER,
@@ -153,23 +149,15 @@ def _blocks_forward(attention: Attention, shapes: Shapes) -> tuple[Communication
         calls=np.where(shapes.gathers_kv, 2.0, 0.0),
         selective=again,
     )
-    return hops, gather
+    return *hops, gather
 
 
 def _blocks_backward(attention: Attention, shapes: Shapes) -> tuple[Communication, ...]:
     elements = local_kv_elements(attention, shapes)
     gradient_bytes = shapes.pick(FUSED.kv_gradient_bytes, EAGER.kv_gradient_bytes)
-    passes = np.where(shapes.gathers_kv, 0.0, shapes.ring - 1.0)
     homecoming = shapes.pick(FUSED.homecoming_hops, EAGER.homecoming_hops)
-    hops, gather = _blocks_forward(attention, shapes)
-    gradients = Communication(
-        name="ring dk, dv",
-        collective=Collective.SHIFT,
-        axis=Axis.RING,
-        nbytes=elements * gradient_bytes,
-        calls=np.where(passes > 0, passes + homecoming, 0.0),
-        hidden_by=CORE_ATTENTION,
-    )
+    *hops, gather = _blocks_forward(attention, shapes)
+    gradients = _hops("dk, dv", elements * gradient_bytes, shapes, homecoming=homecoming)
     scatter = Communication(
         name="reduce-scatter dk, dv",
         collective=Collective.REDUCE_SCATTER,
@@ -177,7 +165,47 @@ def _blocks_backward(attention: Attention, shapes: Shapes) -> tuple[Communicatio
         nbytes=elements * gradient_bytes * shapes.ring / 2.0,
         calls=gather.calls,
     )
-    return hops, gradients, gather, scatter
+    return *hops, *gradients, gather, scatter
+
+
+def _hops(
+    what: str,
+    nbytes: Array,
+    shapes: Shapes,
+    *,
+    homecoming: Array | float = 0.0,
+    selective: Array | float = 0.0,
+) -> tuple[Communication, Communication]:
+    """Return the hops of every rank's block from window to window, and inside windows.
+
+    Of ``W`` windows of ``w`` ranks: ``W - 1`` and ``W (w - 1)`` hops, together the ``ring - 1`` of
+    a flat ring, whose windows are single ranks. Gradients travel with their blocks: those of one
+    round go round the window, then what earlier windows summed is added and sent on. They end one
+    hop from home in both rings, or at home in both if the backward pass goes the forward one's way
+    back, and make `homecoming` more hops in each.
+    """
+    between, inside = shapes.windows - 1.0, shapes.windows * (shapes.inner_ring - 1.0)
+    ringing = ~shapes.gathers_kv
+    return (
+        Communication(
+            name=f"ring {what}",
+            collective=Collective.SHIFT,
+            axis=Axis.RING,
+            nbytes=nbytes,
+            calls=np.where(ringing & (between > 0), between + homecoming, 0.0),
+            hidden_by=CORE_ATTENTION,
+            selective=selective,
+        ),
+        Communication(
+            name=f"inner ring {what}",
+            collective=Collective.SHIFT,
+            axis=Axis.INNER_RING,
+            nbytes=nbytes,
+            calls=np.where(ringing & (inside > 0), inside + homecoming, 0.0),
+            hidden_by=CORE_ATTENTION,
+            selective=selective,
+        ),
+    )
 
 
 def buffer_bytes(attention: Attention, shapes: Shapes) -> Array:
@@ -185,16 +213,19 @@ def buffer_bytes(attention: Attention, shapes: Shapes) -> Array:
 
     Ring, eager (ring-flash-attention): two key/value buffers and fp32 accumulators of o, or
     backward of dq, dk, dv. Ring, fused (TransformerEngine ``context_parallel.py``): the forward
-    pass keeps every received key/value block and partial output until it returns. All-gather: the
-    gathered keys and values, and backward their gradients beside them. Ulysses: one staging copy.
+    pass keeps every received key/value block and partial output until it returns. Double ring: a
+    block more, on its way to the next window (forward of fused kernels, one of those kept), and
+    backward its gradients. All-gather: the gathered keys and values, and backward their gradients
+    beside them. Ulysses: one staging copy.
     """
     kv, queries = local_kv_elements(attention, shapes), local_query_elements(attention, shapes)
     ringing = (shapes.ring > 1) & ~shapes.gathers_kv
+    blocks = np.where(shapes.inner_ring > 1, 3.0, 2.0) * kv
     accumulating = np.maximum(
-        2.0 * kv * BF16 + 4.0 * queries, 2.0 * kv * (BF16 + EAGER.kv_gradient_bytes) + 4.0 * queries
+        blocks * BF16 + 4.0 * queries, blocks * (BF16 + EAGER.kv_gradient_bytes) + 4.0 * queries
     )
     keeping = shapes.ring * (kv + queries) * BF16
-    passing = np.maximum(keeping, 2.0 * kv * (BF16 + FUSED.kv_gradient_bytes))
+    passing = np.maximum(keeping, blocks * (BF16 + FUSED.kv_gradient_bytes))
     ring = np.where(ringing, shapes.pick(passing, accumulating), 0.0)
     gradient_bytes = shapes.pick(FUSED.kv_gradient_bytes, EAGER.kv_gradient_bytes)
     gathered = np.where(shapes.gathers_kv, shapes.ring * kv * (BF16 + gradient_bytes), 0.0)

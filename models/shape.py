@@ -25,6 +25,7 @@ SHAPE_AXES = (
     "tp",
     "ulysses",
     "ring",
+    "inner_ring",
     "micro_batch",
     "tp_sp",
     "cp_method",
@@ -82,6 +83,16 @@ class Shapes:
         return self.batch.ring * 1.0
 
     @property
+    def inner_ring(self) -> Array:
+        """Ranks of one window of the ring; 1 on a flat ring."""
+        return self.batch.inner_ring * 1.0
+
+    @property
+    def windows(self) -> Array:
+        """Windows of the ring: ``ring / inner_ring``; on a flat ring each is one rank."""
+        return self.ring / self.inner_ring
+
+    @property
     def micro_batch(self) -> Array:
         """Sequences of one pass."""
         return self.batch.micro_batch * 1.0
@@ -131,7 +142,9 @@ class Shapes:
     def strides(self) -> dict[str, Array]:
         """Return the strides of the axes whose groups a shape's work uses."""
         all_strides = strides(self.batch)
-        return {"tp": all_strides.tp, "ulysses": all_strides.ulysses, "ring": all_strides.ring}
+        return {
+            axis: getattr(all_strides, axis) for axis in ("tp", "ulysses", "ring", "inner_ring")
+        }
 
 
 def run_starts(columns: list[Ints]) -> Bools:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from models.framework import UNRESTRICTED
+from models.framework import UNRESTRICTED, lacking
 from models.legality import problems
 from planner.bounds import Bounds, flag
 from planner.complete import complete_layout
@@ -25,8 +25,11 @@ def why_nothing_is_legal(scenario: Scenario, bounds: Bounds, framework: str) -> 
     bounds, framework
         What the space was restricted to.
     """
-    if framework != UNRESTRICTED and any(_space(scenario, bounds).batches()):
-        mend = "runs no layout of this job within the pins; try --framework unrestricted"
+    if framework != UNRESTRICTED and (batches := list(_space(scenario, bounds).batches())):
+        words = [lacking(batch, scenario.architecture, framework) for batch in batches]
+        needed = sorted(set.intersection(*words))
+        why = f" ({', '.join(needed)})" if needed else ""
+        mend = f"runs no layout of this job within the pins{why}; try --framework unrestricted"
         return [Problem("--framework", framework, mend)]
     alone = [
         Problem(flag(axis), bound, mend)

@@ -2,7 +2,8 @@
 
 Enumerated are all tp x ulysses x ring x pp x dp that use every accelerator; micro-batches that are
 powers of two; every ZeRO stage and every power-of-two HSDP replica count; both context-parallel
-methods, both placements of a hybrid, the rank orders that differ; even stages, and balanced ones
+methods, both placements of a hybrid, the rank orders that differ; flat rings and, where the
+framework has them, double rings whose windows are powers of two; even stages, and balanced ones
 where they differ; interleaving by 2 to 8 chunks; no, selective and full recomputation, and full
 recomputation of the fewest layers that fit (found in closed form: more are never faster).
 
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.framework import rank_orders, runnable
+from models.framework import has_ability, rank_orders, runnable
 from models.layout import (
     AXES,
     CpMethod,
@@ -152,11 +153,11 @@ class Space:
         """Return all options of a mesh; meshes that differ in degrees only share them."""
         tp, ulysses, ring, pp, dp = mesh
         passes = self.job.workload.global_batch // (dp * micro_batch)
-        replicates = bool(replicates_kv(self.job.architecture, tp, ulysses))
-        flags = (tp > 1, ulysses > 1, ring > 1, pp > 1, dp > 1, replicates)
+        flags = (tp > 1, ulysses > 1, ring > 1, pp > 1, dp > 1, self._replicates(tp, ulysses))
         key = (
             *flags,
             self._halves(ulysses * ring),
+            tuple(self._inner_rings(ring)),
             pp,
             passes % pp == 0,
             tuple(self._replicas(dp, dp * ulysses * ring)),
@@ -170,20 +171,18 @@ class Space:
         return {}
 
     @cached_property
-    def _choice_cache(self) -> dict[tuple[bool, ...], LayoutBatch]:
+    def _choice_cache(self) -> dict[tuple[int, ...], LayoutBatch]:
         return {}
 
     def _expand(self, mesh: tuple[int, ...], *, interleave: bool) -> Options:
         """Return the choices of a mesh with every number of chunks and of replicas."""
         tp, ulysses, ring, pp, dp = mesh
-        replicates, halves = (
-            bool(replicates_kv(self.job.architecture, tp, ulysses)),
-            self._halves(ulysses * ring),
-        )
+        replicates, halves = self._replicates(tp, ulysses), self._halves(ulysses * ring)
         flags = (tp > 1, ulysses > 1, ring > 1, pp > 1, dp > 1, replicates, halves)
-        if flags not in self._choice_cache:
-            self._choice_cache[flags] = self._choices(mesh)
-        choices = self._choice_cache[flags]
+        key = (*flags, *self._inner_rings(ring))
+        if key not in self._choice_cache:
+            self._choice_cache[key] = self._choices(mesh)
+        choices = self._choice_cache[key]
         replicas = self._replicas(dp, dp * ulysses * ring)
         rows: list[Ints] = []
         several: list[Ints] = []
@@ -213,6 +212,7 @@ class Space:
         axes: dict[str, list[int]] = {
             "kernels": self._pick("kernels", list(Kernels)),
             "cp_method": self._pick("cp_method", list(CpMethod), CpMethod.P2P, used=ring > 1),
+            "inner_ring": self._inner_rings(ring),
             "sequence_order": self._pick("sequence_order", [order]),
             "cp_placement": self._pick("cp_placement", list(CpPlacement), 0, used=both),
             "tp_sp": self._pick("tp_sp", [0, 1], 0, used=tp > 1),
@@ -232,7 +232,9 @@ class Space:
         batch = LayoutBatch(**columns)
         meant = (batch.recompute == Recompute.FULL) | (batch.recompute_layers == 0)
         meant &= (batch.dp_replicate == 1) | (batch.zero >= 1)
-        meant &= (batch.cp_method == CpMethod.P2P) | (batch.ulysses == 1)
+        meant &= (batch.cp_method == CpMethod.P2P) | (
+            (batch.ulysses == 1) & (batch.inner_ring == 1)
+        )
         batch = batch.take(meant)
         return batch.take(runnable(batch, self.job.architecture, self.framework))
 
@@ -240,6 +242,29 @@ class Space:
         """Return the rank orders to try: those that differ on a mesh and that a framework runs."""
         wanted = self.bounds.choose("rank_order", list(RankOrder))
         return distinct_orders(wanted, rank_orders(self.framework), cp=cp, dp=dp, pp=pp)
+
+    def _inner_rings(self, ring: int) -> list[int]:
+        """Return the windows of a ring to try: single ranks (a flat ring) and powers of two."""
+        if not self._double_rings and "inner_ring" not in self.bounds:
+            return [1]
+        powers = [2**k for k in range(ring.bit_length())]
+        sizes = [size for size in powers if size == 1 or (size < ring and ring % size == 0)]
+        return self._pick("inner_ring", sizes, 1, used=ring > 1)
+
+    @cached_property
+    def _double_rings(self) -> bool:
+        return has_ability("double_ring", self.framework)
+
+    def _replicates(self, tp: int, ulysses: int) -> bool:
+        """Whether Ulysses exceeds the key/value heads a tensor-parallel rank has."""
+        if (tp, ulysses) not in self._replicating:
+            replicated = replicates_kv(self.job.architecture, tp, ulysses)
+            self._replicating[tp, ulysses] = bool(replicated)
+        return self._replicating[tp, ulysses]
+
+    @cached_property
+    def _replicating(self) -> dict[tuple[int, int], bool]:
+        return {}
 
     def _halves(self, cp: int) -> bool:
         """Whether the sequence can be cut into the two chunks a rank of a zigzag ring holds."""

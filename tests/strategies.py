@@ -92,6 +92,9 @@ def layouts(draw: st.DrawFn, job: Job, **fixed: Any) -> Layout:
             Schedule.INTERLEAVED if several["interleaved"] else draw(st.sampled_from(schedules))
         ),
         "vp": draw(st.integers(2, 4)) if several["interleaved"] else 1,
+        "inner_ring": (
+            1 if several["gathers"] else draw(st.sampled_from(_windows(degrees["ring"])))
+        ),
         "cp_method": CpMethod.ALL_GATHER if several["gathers"] else CpMethod.P2P,
         "sequence_order": draw(st.sampled_from(list(SequenceOrder))),
         "cp_placement": draw(st.sampled_from(list(CpPlacement))),
@@ -110,6 +113,11 @@ def jobs_with_layouts(draw: st.DrawFn, *, least: int = 1, most: int = 1, **fixed
     job = draw(jobs())
     drawn = draw(st.lists(layouts(job, **fixed), min_size=least, max_size=most))
     return Drawn(job, tuple(drawn))
+
+
+def _windows(ring: int) -> list[int]:
+    """Return the windows a ring can have; a flat ring's is one rank."""
+    return [size for size in range(1, max(ring, 2)) if size == 1 or ring % size == 0]
 
 
 @st.composite

@@ -12,7 +12,7 @@ LAYOUT_OPTIONS = {
     *("--tp", "--ulysses", "--ring", "--cp", "--pp", "--dp", "--vp", "--micro-batch", "--zero"),
     *("--dp-replicate", "--tp-sp", "--cp-method", "--sequence-order", "--cp-placement"),
     *("--schedule", "--recompute", "--recompute-layers", "--rank-order", "--stage-split"),
-    "--kernels",
+    *("--kernels", "--inner-ring"),
 }
 JOB_OPTIONS = {"--cluster", "--seq-len", "--global-batch", "--gpus", "--precision", "--json"}
 OWN_OPTIONS = {

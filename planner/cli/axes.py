@@ -15,6 +15,7 @@ AXIS_HELP: dict[str, str] = {
     "tp": "Tensor-parallel ranks.",
     "ulysses": "Context-parallel ranks that trade heads.",
     "ring": "Context-parallel ranks that pass keys and values on.",
+    "inner_ring": "Ranks of one window of a double ring; 1 is a flat ring.",
     "cp": "Context-parallel ranks in all: ulysses x ring.",
     "pp": "Pipeline ranks.",
     "dp": "Data-parallel ranks.",

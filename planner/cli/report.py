@@ -95,6 +95,8 @@ def details(layout: Layout) -> str:
         parts.append("balanced")
     if layout.ring > 1 and layout.cp_method == CpMethod.ALL_GATHER:
         parts.append("all-gather")
+    if layout.inner_ring > 1:
+        parts.append(f"inner-ring {layout.inner_ring}")
     if layout.ulysses > 1 < layout.ring and layout.cp_placement == CpPlacement.CONTEXT_FIRST:
         parts.append("context-first")
     if layout.recompute != Recompute.NONE:

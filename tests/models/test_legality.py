@@ -17,8 +17,11 @@ from models.framework import (
     UNRESTRICTED,
     framework_names,
     frameworks,
+    has_ability,
+    lacking,
     runnable,
     runs_in,
+    why_not,
 )
 from models.layout import (
     CpMethod,
@@ -108,6 +111,16 @@ BROKEN: list[tuple[str, Layout, Job, str, str]] = [
         job(),
         "all-gather",
         "do not combine with Ulysses",
+    ),
+    ("inner_ring", Layout(ring=8, inner_ring=3), job(), "3", "must divide ring = 8"),
+    ("inner_ring", Layout(ring=8, inner_ring=8), job(), "8", "and be smaller"),
+    ("inner_ring", Layout(dp=8, inner_ring=2), job(), "2", "or be 1 for a flat ring"),
+    (
+        "inner_ring",
+        Layout(ring=8, inner_ring=2, cp_method=CpMethod.ALL_GATHER),
+        job(),
+        "2",
+        "use --cp-method p2p",
     ),
     ("ring", Layout(ring=8), job("mistral-7b"), "8", "sliding-window layers"),
     (
@@ -226,6 +239,7 @@ LLAMA = load_architecture("llama-3.1-8b")
 ULYSSES_16 = Layout(ulysses=16)
 RING = Layout(ring=8)
 HYBRID = Layout(ulysses=2, ring=4)
+DOUBLE = Layout(ring=8, inner_ring=4)
 FSDP = Layout(dp=8, zero=3, kernels=Kernels.EAGER)
 
 
@@ -306,6 +320,30 @@ def test_any_framework_is_the_union_and_unrestricted_is_everything() -> None:
 def test_an_unknown_framework_offers_the_nearest() -> None:
     with pytest.raises(SpecError, match="did you mean megatron"):
         runnable(LayoutBatch.of([Layout()]), LLAMA, "megatrn")
+    with pytest.raises(SpecError, match="did you mean megatron"):
+        has_ability("ring", "megatrn")
+
+
+def test_no_known_framework_runs_a_double_ring() -> None:
+    assert not runnable(LayoutBatch.of([DOUBLE]), LLAMA, ANY).any()
+    assert runnable(LayoutBatch.of([DOUBLE]), LLAMA, UNRESTRICTED).all()
+    reasons = why_not(DOUBLE, LLAMA)
+    assert set(reasons) == set(frameworks())
+    assert all("no double ring" in words for words in reasons.values())
+
+
+def test_abilities_are_those_of_the_frameworks_asked() -> None:
+    assert has_ability("double_ring", UNRESTRICTED)
+    assert not has_ability("double_ring", ANY)
+    assert has_ability("hybrid", ANY)
+    assert not has_ability("hybrid", "torchtitan")
+
+
+def test_what_no_framework_of_a_choice_has_for_any_layout_is_lacking() -> None:
+    both = LayoutBatch.of([DOUBLE, replace(DOUBLE, dp=2)])
+    assert lacking(both, LLAMA, ANY) == {"no double ring"}
+    assert lacking(both, LLAMA, "deepspeed") == {"no double ring", "no ring"}
+    assert lacking(LayoutBatch.of([DOUBLE, RING]), LLAMA, ANY) == set()
 
 
 @pytest.mark.parametrize("name", framework_names()[2:])

@@ -153,7 +153,9 @@ def test_axes_of_one_rank_cost_nothing(drawn: Drawn) -> None:
     assert layout.cp > 1 or found.cp == 0
     # Waiting is what is left of the pipeline: a difference of sums.
     assert layout.pp > 1 or found.pp + found.bubble < 1e-12 * found.total
-    assert layout.dp * layout.cp > 1 or found.dp == 0
+    # A head tied to the embedding is reduced between the ends of the pipeline.
+    tied_ends = drawn.job.architecture.tied and layout.pp > 1
+    assert layout.dp * layout.cp > 1 or tied_ends or found.dp == 0
     assert layout.recompute is not Recompute.NONE or found.recompute == 0
 
 

@@ -125,6 +125,15 @@ def test_estimate_json_is_one_plan():
     assert (plan["layout"]["tp"], plan["layout"]["dp"], plan["layout"]["tp_sp"]) == (2, 4, True)
 
 
+def test_a_double_ring_is_said_to_be_one_and_why_it_runs_nowhere():
+    done = run("estimate", "llama-3.1-8b", *JOB, "--ring", "8", "--inner-ring", "4")
+    assert done.returncode == 0, done.stderr
+    assert "inner-ring 4" in done.stdout
+    assert "megatron: no double ring" in done.stdout
+    flat = run("estimate", "llama-3.1-8b", *JOB, "--ring", "8")
+    assert "inner-ring" not in flat.stdout
+
+
 def test_estimate_shows_time_memory_and_what_is_assumed():
     done = run("estimate", "llama-3.1-8b", *JOB, "--tp", "2", "--cp", "2")
     assert done.returncode == 0, done.stderr
@@ -201,6 +210,8 @@ def test_all_problems_of_a_request_come_at_once():
         (["--seq-len", "4095", "--cp", "2..8"], "--cp = 2..8", "pad to 4096 tokens"),
         (["--seq-len", "4095", "--ring", "8"], "--ring = 8", "pad to 4096 tokens"),
         (["--tp", "1", "--tp-sp", "on"], "--tp-sp", "--tp 2 or more"),
+        (["--inner-ring", "2"], "--framework = any", "no double ring"),
+        (["--ring", "8", "--inner-ring", "3"], "--inner-ring = 3", "must divide ring"),
         (["--beside", "tp=2,tp=4"], "--beside", "give tp once"),
         (["--json", ""], "file = ''", "the name of a file"),
         (["--json", "/"], "file = /", "Is a directory"),

@@ -85,6 +85,7 @@ def every_combination(work: Job) -> Iterator[LayoutBatch]:
             "pp": [pp],
             "ulysses": [ulysses],
             "ring": [ring],
+            "inner_ring": [2**k for k in range(ring.bit_length())],
             "vp": range(1, 9),
             "micro_batch": [1, 2, 4, 8, 16, 32, 64],
             "zero": range(4),
@@ -133,6 +134,7 @@ def says_no_more_than_it_means(batch: LayoutBatch, work: Job) -> Mask:
         (job("llama-3.1-8b", 8, global_batch=16), "megatron"),
         (job("llama-3.2-1b", 8), "torchtitan"),
         (job("llama-3.2-1b", 8), "deepspeed"),
+        (job("llama-3.2-1b", 8, global_batch=4), "unrestricted"),  # double rings of 4 and 8
         (job("gemma-3-1b", 4), "unrestricted"),  # windows, one key/value head, 26 layers
         (job("qwen2.5-7b", 6, seq_len=4104, global_batch=12), "unrestricted"),  # 28 heads over 4
         (job("gpt2-xl", 5, seq_len=1000, global_batch=5), "unrestricted"),  # 25 heads
@@ -194,6 +196,9 @@ FREE = job("llama-3.2-1b", 8)
         ({"kernels": "fused"}, {"kernels": {1}}),
         ({"tp_sp": True}, {"tp_sp": {1}, "tp": {2, 4, 8}}),
         ({"cp_method": "all-gather", "ring": "2..8"}, {"cp_method": {1}, "ulysses": {1}}),
+        ({"inner_ring": 2}, {"inner_ring": {2}, "ring": {4, 8}, "cp_method": {0}}),
+        ({"inner_ring": "2..8"}, {"inner_ring": {2, 4}, "ring": {4, 8}}),
+        ({"inner_ring": "1,4"}, {"inner_ring": {1, 4}}),
         ({"dp_replicate": 2}, {"dp_replicate": {2}, "zero": {1, 2, 3}}),
         ({"stage_split": "balanced", "pp": 2}, {"stage_split": {1}, "pp": {2}}),
         ({"rank_order": 1, "pp": 2, "dp": 2}, {"rank_order": {1}}),
@@ -253,6 +258,20 @@ def test_what_is_left_out_can_be_pinned() -> None:
     assert {row[AXES.index("micro_batch")] for row in enumerated(work, micro_batch=3)} == {3}
     some = enumerated(work, recompute="full", recompute_layers=5)
     assert {row[AXES.index("recompute_layers")] for row in some} == {5}
+
+
+def test_windows_that_are_no_power_of_two_can_be_pinned() -> None:
+    work = job("llama-3.2-1b", 12, seq_len=6144, global_batch=12)
+    place = AXES.index("inner_ring")
+    assert {row[place] for row in enumerated(work)} == {1, 2, 4}
+    assert {row[place] for row in enumerated(work, inner_ring="3,6", cp="6..12")} == {3, 6}
+
+
+@pytest.mark.parametrize("framework", ["any", *sorted(frameworks())])
+def test_windows_are_tried_only_where_a_framework_has_them(framework: str) -> None:
+    flat = {row[AXES.index("inner_ring")] for row in enumerated(FREE, framework)}
+    assert flat == {1}
+    assert enumerated(FREE, framework, inner_ring=2) == []
 
 
 def test_pins_that_nothing_satisfies_leave_an_empty_space() -> None:
