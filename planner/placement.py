@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from models.layout import Ints, Layout, RankOrder
     from topologies.cluster import Cluster
 
-#: Axes that place ranks.
-PLACED_AXES = ("tp", "ulysses", "ring", "dp", "pp")
+#: Axes that place ranks; a double ring has its windows as `ring`, their members as `inner_ring`.
+PLACED_AXES = ("tp", "ulysses", "ring", "inner_ring", "dp", "pp")
 MAP = "accelerator = sum of coordinate * stride"
 
 
@@ -67,10 +67,12 @@ class Placement:
     def of(cls, layout: Layout, cluster: Cluster) -> Placement:
         """Return the placement of a layout that takes all of a cluster's accelerators."""
         found = strides(LayoutBatch.of([layout]))
+        sizes = {name: getattr(layout, name) for name in PLACED_AXES}
+        sizes["ring"] //= layout.inner_ring
         axes = [
-            _placed(name, getattr(layout, name), int(getattr(found, name)[0]), cluster)
-            for name in PLACED_AXES
-            if getattr(layout, name) > 1
+            _placed(name, size, int(getattr(found, name)[0]), cluster)
+            for name, size in sizes.items()
+            if size > 1
         ]
         return cls(
             rank_order=layout.rank_order,

@@ -71,8 +71,9 @@ def slowdown(flows: Array, links: int, mode: Ecmp, seed: int = 0) -> Array:
 def _expected(flows: int, links: int) -> float:
     """Return the expected flows on the fullest link: ``sum over k of P(fullest > k)``.
 
-    Links are taken as independent, which they nearly are: each holds Binomial(flows, 1 / links).
-    Two links are not (one has what the other has not) and are counted exactly.
+    Each link holds Binomial(flows, 1 / links). Taken as independent they miss that one has what
+    the others have not, which widens the excess over the mean by ``sqrt(u / (u - 1))`` (normal
+    variables with a fixed sum). Two links are counted exactly.
     """
     from scipy.stats import binom
 
@@ -80,8 +81,9 @@ def _expected(flows: int, links: int) -> float:
     if links == 2:
         fuller = np.maximum(loads, flows - loads)
         return float((binom.pmf(loads, flows, 0.5) * fuller).sum())
-    below = binom.cdf(loads, flows, 1.0 / links) ** links
-    return max(float((1.0 - below).sum()), flows / links, 1.0)
+    mean = flows / links
+    apart = float((1.0 - binom.cdf(loads, flows, 1.0 / links) ** links).sum())
+    return max(mean + (apart - mean) * float(np.sqrt(links / (links - 1.0))), 1.0)
 
 
 def _drawn(flows: int, links: int, seed: int) -> float:

@@ -194,7 +194,7 @@ def test_axes_come_innermost_first_with_their_strides() -> None:
         ({"tp": 4}, "tp = 4: from 0 to 3"),
         ({"dp": -1}, "dp = -1: from 0 to 3"),
         ({"pp": 1}, "pp = 1: from 0 to 0"),
-        ({"cp": 0}, "cp = 0: no such axis; axes are tp, ulysses, ring, dp, pp"),
+        ({"cp": 0}, "cp = 0: no such axis; axes are tp, ulysses, ring, inner_ring, dp, pp"),
     ],
 )
 def test_coordinates_that_are_not_there_are_refused(wrong: dict[str, int], message: str) -> None:
@@ -239,3 +239,15 @@ def test_all_ranks_come_as_arrays() -> None:
     assert list(columns) == ["tp", "ring", "dp", "pp"]
     assert {column.shape for column in columns.values()} == {(24_576,)}
     assert len(np.unique(np.stack(list(columns.values())), axis=1).T) == 24_576
+
+
+def test_windows_of_a_double_ring_are_neighbours() -> None:
+    layout = Layout(tp=2, ring=8, inner_ring=4, dp=2)
+    placement = Placement.of(layout, load_cluster("h100-dgx:4"))
+    found = {axis.name: (axis.size, axis.stride, axis.reach) for axis in placement.axes}
+    assert found == {
+        "tp": (2, 1, "nvlink"),
+        "inner_ring": (4, 2, "nvlink"),
+        "ring": (2, 8, "infiniband"),
+        "dp": (2, 16, "infiniband"),
+    }

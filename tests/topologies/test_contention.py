@@ -1,0 +1,135 @@
+"""Collectives of several axes at once on the links they share, and flows hashed onto equal links."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from topologies import load_cluster
+from topologies.algorithms import ALGORITHMS, way
+from topologies.collective import Collective
+from topologies.contention import Flow, shares
+from topologies.ecmp import Ecmp, slowdown
+from topologies.fabric import Fabric
+from topologies.library import Algorithm
+from topologies.max_min import certificate
+
+DGX = Fabric(load_cluster("h100-dgx:32"))
+TPU = Fabric(load_cluster("tpu-v4", gpus=64))
+AXES = st.sampled_from([(2, 1), (8, 1), (16, 1), (4, 8), (8, 8), (2, 64), (32, 8)])
+KINDS = st.sampled_from([(c, a) for c in Collective for a in ALGORITHMS[c]])
+
+
+def flow(
+    collective: Collective, algorithm: Algorithm, *axes: tuple[float, float], fabric: Fabric = DGX
+) -> Flow:
+    pairs = ((np.array([float(n)]), np.array([float(s)])) for n, s in axes)
+    return Flow(collective=collective, algorithm=algorithm, links=fabric.links(*pairs))
+
+
+HOP = flow(Collective.SHIFT, Algorithm.DIRECT, (4, 8))
+SEND = flow(Collective.SHIFT, Algorithm.DIRECT, (8, 32))
+GRADIENTS = flow(Collective.REDUCE_SCATTER, Algorithm.RING, (32, 8))
+TENSOR = flow(Collective.ALL_GATHER, Algorithm.RING, (8, 1))
+
+
+def test_a_collective_alone_has_its_own_speed():
+    for one in (HOP, GRADIENTS, TENSOR):
+        assert shares([one]) == [1.0]
+
+
+def test_those_on_other_links_do_not_meet():
+    assert shares([TENSOR, HOP]).tolist() == [1.0, 1.0]
+
+
+def test_three_axes_on_one_card_get_a_third_each():
+    """Ring attention hops while gradients reduce while the pipeline sends, all over the NIC."""
+    assert shares([HOP, GRADIENTS, SEND]) == pytest.approx([1 / 3] * 3)
+    assert shares([HOP, GRADIENTS, SEND, TENSOR])[3] == 1.0
+
+
+def test_what_one_cannot_use_the_others_get():
+    """A ring over whole nodes keeps NVLink busy 92% of its time, so tensor parallelism has 1/2."""
+    whole = flow(Collective.ALL_GATHER, Algorithm.RING, (16, 1))
+    occupied = whole.occupancy()
+    assert occupied[1] == 1.0  # eight cards
+    assert occupied[0] == pytest.approx(8 * 48.5 * 7 / 8 / (450 * 0.824))
+    beside = shares([whole, TENSOR])
+    assert beside @ [occupied[0], 1.0] == pytest.approx(1.0)
+    with_hops = shares([whole, TENSOR, HOP])
+    assert with_hops[0] == with_hops[2] == pytest.approx(0.5)
+    assert with_hops[1] == pytest.approx(1.0 - 0.5 * occupied[0])
+
+
+def test_axes_along_different_dimensions_of_a_torus_do_not_meet():
+    across, along, both = (
+        flow(Collective.ALL_GATHER, Algorithm.TORUS, axis, fabric=TPU)
+        for axis in ((4, 16), (4, 1), (16, 1))
+    )
+    assert shares([across, along]).tolist() == [1.0, 1.0]
+    assert shares([both, along]) == pytest.approx([0.5, 0.5])
+
+
+@given(st.lists(st.tuples(KINDS, AXES), min_size=1, max_size=6))
+def test_shares_carry_a_certificate(chosen):
+    """No class of links over its capacity, and every flow at full speed or through a full class."""
+    flows = [flow(*kind, axis) for kind, axis in chosen]
+    found = shares(flows)
+    occupied = np.stack([one.occupancy() for one in flows])
+    limited = np.concatenate([occupied, np.eye(len(flows))], axis=1)  # nobody faster than alone
+    assert certificate(limited, np.ones(limited.shape[1]), found)
+    assert ((found > 0) & (found <= 1)).all()
+    assert shares([*flows, HOP])[: len(flows)].min() <= found.min() + 1e-12
+
+
+@given(KINDS, AXES)
+def test_the_busiest_level_sets_the_time_of_those_that_work_at_once(kind, axis):
+    one = flow(*kind, axis)
+    found = way(*kind, one.links)
+    in_turn = kind[1] in (Algorithm.HIERARCHICAL, Algorithm.HALVING_DOUBLING)
+    levels = found.levels_s[:, 0]
+    assert found.per_byte_s[0] == pytest.approx(levels.sum() if in_turn else levels.max())
+
+
+# ------------------------------------------------------------------------------------ equal links
+
+
+@pytest.mark.parametrize(("flows", "links"), [(2, 2), (8, 4), (32, 8), (64, 64), (1024, 16)])
+def test_the_expected_fullest_link_is_the_mean_of_many_draws(flows, links):
+    many = np.array([float(flows)])
+    draws = [slowdown(many, links, Ecmp.SEEDED, seed)[0] for seed in range(1500)]
+    assert slowdown(many, links, Ecmp.EXPECTED)[0] == pytest.approx(np.mean(draws), rel=0.03)
+    assert min(draws) >= 1.0
+
+
+def test_perfect_routing_and_a_single_link_lose_nothing():
+    flows = np.array([1.0, 8.0, 1000.0])
+    assert slowdown(flows, 16, Ecmp.PERFECT).tolist() == [1.0] * 3
+    assert slowdown(flows, 1, Ecmp.EXPECTED).tolist() == [1.0] * 3
+
+
+def test_many_flows_even_out_and_a_lone_one_has_one_link():
+    found = slowdown(np.array([1.0, 16.0, 1e5]), 16, Ecmp.EXPECTED)
+    assert found[0] == pytest.approx(16.0)
+    assert found[0] > found[1] > found[2] > 1.0
+    assert found[2] < 1.05
+
+
+def test_hashed_uplinks_slow_those_who_cross_them_only():
+    """Pods of 256 GPUs with 64 uplinks each: hashing costs rings between pods, none inside."""
+    from dataclasses import replace
+
+    pods = load_cluster("meta-24k:1024")
+    spine = replace(pods.tiers[2], paths=64)
+    pods = replace(pods, tiers=(*pods.tiers[:2], spine))
+    across, inside = ((np.array([2.0]), np.array([float(stride)])) for stride in (3072, 8))
+    perfect, hashed, drawn = (Fabric(pods, mode, seed=7) for mode in Ecmp)
+    assert hashed.links(inside).ring_Bps == perfect.links(inside).ring_Bps
+    lost = perfect.links(across).ring_Bps / hashed.links(across).ring_Bps
+    assert lost[0] == pytest.approx(slowdown(np.array([3072.0]), 64, Ecmp.EXPECTED)[0])
+    assert 1.2 < lost[0] < 1.6
+    assert drawn.links(across).ring_Bps[0] == Fabric(pods, Ecmp.SEEDED, 7).links(across).ring_Bps[0]
+    seeds = [Fabric(pods, Ecmp.SEEDED, seed).links(across).ring_Bps[0] for seed in range(8)]
+    assert len(set(seeds)) > 1

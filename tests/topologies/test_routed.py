@@ -1,0 +1,186 @@
+"""Flows routed over single links, against the closed forms of tiers and rates worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.topologies.test_fabric import CARD, GB, NVLINK
+from tests.topologies.test_graph import of_several_blocks
+from topologies import cluster_names, load_cluster
+from topologies.algorithms import way
+from topologies.builders import build_graph
+from topologies.collective import Collective
+from topologies.ecmp import Ecmp
+from topologies.fabric import Fabric
+from topologies.graph import ClusterGraph, Link, NodeKind
+from topologies.group_links import GroupLinks
+from topologies.library import Algorithm
+from topologies.routed import RoutedGraph, group_members
+from topologies.routes import Flows, Routes
+
+PATTERNS = (
+    (Collective.ALL_GATHER, Algorithm.RING),
+    (Collective.ALL_TO_ALL, Algorithm.PAIRWISE),
+    (Collective.SHIFT, Algorithm.DIRECT),
+)
+#: Bytes through host memory take their share wherever they go, which no link shows.
+STAGED = {"l40s-pcie"}
+TORI = {name for name in cluster_names() if load_cluster(name).tiers[0].fabric == "torus"}
+SWITCHED = sorted(set(cluster_names()) - STAGED - TORI)
+
+
+def both(name: str) -> tuple[list[tuple[int, int]], GroupLinks, GroupLinks]:
+    """Return groups of a cluster of two blocks, and what tiers and routed links give them."""
+    cluster = of_several_blocks(name)
+    if cluster.accelerators < 16 and cluster.tiers[0].fabric != "torus":
+        cluster = cluster.take(16)
+    many = cluster.accelerators
+    pairs = [
+        (size, stride)
+        for size in (2, 4, 8, 16, many)
+        for stride in (1, 2, 4, 8, 16)
+        if many % (size * stride) == 0 and size * stride <= many
+    ]
+    sizes, steps = (np.array([float(pair[at]) for pair in pairs]) for at in (0, 1))
+    closed = Fabric(cluster).links((sizes, steps))
+    routed = RoutedGraph(build_graph(cluster), cluster.tiers).crossings([(sizes, steps)])
+    return pairs, closed, GroupLinks(size=sizes, crossings=routed, library=closed.library)
+
+
+@pytest.mark.parametrize("name", SWITCHED)
+def test_tiers_in_closed_form_are_what_routing_every_link_gives(name):
+    """All patterns, every group that divides the cluster: rates, and members of each block."""
+    pairs, closed, routed = both(name)
+    for ours, theirs in zip(closed.crossings, routed.crossings, strict=True):
+        assert ours.below.tolist() == theirs.below.tolist()
+        assert ours.inside.tolist() == theirs.inside.tolist()
+    regular = [72 % (size * stride) == 0 or (size * stride) % 72 == 0 for size, stride in pairs]
+    compared = np.array(regular) | (not name.endswith("nvl72"))  # groups across racks: see below
+    for collective, algorithm in PATTERNS:
+        found, wanted = (way(collective, algorithm, one).per_byte_s for one in (closed, routed))
+        assert found[compared] == pytest.approx(wanted[compared], rel=1e-3), (algorithm, pairs)
+
+
+@pytest.mark.parametrize("name", ["gb200-nvl72", "gb300-nvl72"])
+def test_groups_across_a_border_of_racks_are_within_a_tenth(name):
+    _, closed, routed = both(name)
+    for collective, algorithm in PATTERNS:
+        found, wanted = (way(collective, algorithm, one).per_byte_s for one in (closed, routed))
+        assert found == pytest.approx(wanted, rel=0.1)
+
+
+@pytest.mark.parametrize("name", sorted(TORI))
+def test_no_routing_of_an_all_to_all_beats_the_bisection_of_a_torus(name):
+    _, closed, routed = both(name)
+    found, wanted = (way(*PATTERNS[1], one).per_byte_s for one in (closed, routed))
+    assert (found <= wanted * 1.001).all()
+    cube = name in ("tpu-v4", "tpu-v5p")  # every side of four chips and closed: no edge effects
+    assert found == pytest.approx(wanted, rel=1e-3 if cube else 0.5)
+
+
+def test_flows_of_one_group_are_the_ranks_a_stride_apart():
+    assert group_members([(2, 1), (2, 4)], 8).tolist() == [[0, 1, 4, 5], [2, 3, 6, 7]]
+    assert group_members([(4, 2)], 16).shape == (4, 4)
+
+
+@given(
+    st.integers(1, 4),
+    st.lists(st.tuples(st.integers(0, 15), st.integers(0, 15)), min_size=1, max_size=40),
+)
+def test_what_leaves_arrives(seed, pairs):
+    """Links into an accelerator carry what is for it, whatever routing; nothing is lost or made."""
+    graph = build_graph(load_cluster("h100-dgx:2"))
+    routes = Routes.of(graph)
+    source, target = np.array(pairs).T
+    flows = Flows(source, target, np.ones(len(pairs)))
+    wanted = np.bincount(target[source != target], minlength=16)
+    for loads in (routes.loads(flows), routes.loads(flows, seed)):
+        into = np.bincount(routes.heads, weights=loads, minlength=16)[:16]
+        assert into == pytest.approx(wanted)
+
+
+def two_spines() -> ClusterGraph:
+    """Return four nodes of one accelerator on two leaves, joined by two spines."""
+    graph = ClusterGraph("small", 4, 1)
+    card = Link(
+        name="eth",
+        level=0,
+        scale_out=True,
+        Bps=10.0,
+        latency_s=1e-6,
+        start_s=0.0,
+        chunk_s=0.0,
+        usable_fraction=1.0,
+        source="by hand",
+    )
+    cards, leaves, spines = (
+        graph.add(kind, many)
+        for kind, many in ((NodeKind.NIC, 4), (NodeKind.LEAF, 2), (NodeKind.SPINE, 2))
+    )
+    graph.join(zip(range(4), cards, strict=True), card)
+    graph.join(((cards[i], leaves[i // 2]) for i in range(4)), card)
+    graph.join(((leaf, spine) for leaf in leaves for spine in spines), card)
+    return graph
+
+
+def test_perfect_routing_splits_and_hashed_flows_collide():
+    routes = Routes.of(two_spines())
+    flows = Flows(np.array([0, 1]), np.array([2, 3]), np.ones(2))
+    assert routes.loads(flows).max() == 1.0
+    assert sorted(routes.loads(flows)[routes.loads(flows) > 0])[0] == 0.5
+    fullest = [routes.loads(flows, seed).max() for seed in range(64)]
+    assert set(fullest) == {1.0, 2.0}  # apart, or both over one spine
+    assert 0.25 < np.mean(np.array(fullest) == 2.0) < 0.75
+    assert fullest == [routes.loads(flows, seed).max() for seed in range(64)]
+
+
+def test_accelerators_pass_nothing_on_for_others_where_a_switch_does():
+    """Bridged pairs in a PCIe box: from 0 to 3 over the switch, not over 0's or 3's partner."""
+    graph = build_graph(load_cluster("h100-pcie"))
+    routes = Routes.of(graph)
+    loads = routes.loads(Flows(np.array([0]), np.array([3]), np.ones(1)))
+    used = {routes.links[at].name for at in np.flatnonzero(loads)}
+    assert used == {"pcie"}
+    loads = routes.loads(Flows(np.array([0]), np.array([1]), np.ones(1)))
+    assert {routes.links[at].name for at in np.flatnonzero(loads)} == {"nvlink"}
+
+
+def test_hashing_makes_groups_slower_and_a_seed_makes_it_repeatable():
+    cluster = load_cluster("h100-dgx:8")
+    graph = build_graph(cluster)
+    axes = [(np.array([16.0]), np.array([1.0]))]
+
+    def shift(ecmp: Ecmp, seed: int = 0) -> float:
+        routed = RoutedGraph(graph, cluster.tiers, ecmp, seed)
+        return float(routed.crossings(axes)[-1].shift_Bps[0])
+
+    assert shift(Ecmp.PERFECT) / GB == pytest.approx(CARD)
+    assert shift(Ecmp.SEEDED, 3) == shift(Ecmp.SEEDED, 3) <= shift(Ecmp.PERFECT)
+    assert shift(Ecmp.EXPECTED) <= shift(Ecmp.PERFECT)
+
+
+def test_one_group_alone_has_what_the_others_leave():
+    """PCIe box: four pairs across the sockets share 24 GB/s of QPI; one alone has its own wire."""
+    box = load_cluster("a100-pcie")
+    axes = [(np.array([2.0]), np.array([4.0]))]
+    graph = build_graph(box)
+    usual, alone = (
+        RoutedGraph(graph, box.tiers, alone=rest).crossings(axes)[2].shift_Bps[0] / GB
+        for rest in (False, True)
+    )
+    assert usual == pytest.approx(6)
+    assert alone == pytest.approx(24)
+    closed = Fabric(box, alone=True).links(*axes)
+    assert closed.crossings[2].ring_Bps[0] / GB == pytest.approx(24)
+    assert closed.shift_Bps[0] / GB == pytest.approx(31 * 0.762)
+
+
+def test_a_node_that_rings_through_its_nvlink_is_bound_by_its_cards():
+    _, _, routed = both("h100-dgx")
+    whole = way(Collective.ALL_GATHER, Algorithm.RING, routed)
+    assert 1e-9 / whole.per_byte_s[-1] == pytest.approx(8 * CARD * 16 / 15)
+    inside = way(Collective.ALL_GATHER, Algorithm.RING, routed).levels_s[0, -1]
+    assert 1e-9 / inside == pytest.approx(NVLINK * 8 / 7 * 16 / 15)
