@@ -10,14 +10,21 @@
     links to both neighbours along every dimension, round the ends where it wraps;
 ``nic``
     a network card per accelerator, joined to the leaf switch of its rail (rail-optimised) or of its
-    nodes, and the leaves of a block to its spine without oversubscription;
+    nodes, and the leaves of a block to its spine without oversubscription; of every plane a leaf
+    and a spine of its own, and as many spines as there are paths;
 ``spine``
-    the spines of blocks joined to a core, at the rate their uplinks have.
+    the spines of blocks joined to a core, at the rate their uplinks have; as many cores in every
+    plane as there are paths;
+``dragonfly``
+    the spines of every two blocks joined directly.
+
+Links that a file gives one by one are a graph already; the parts of a mix are built by themselves,
+and what is outermost in each is joined by the tiers of the mix.
 """
 
 from __future__ import annotations
 
-from itertools import combinations, product
+from itertools import combinations, groupby, product
 from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,7 +33,7 @@ from topologies.graph import ClusterGraph, Link, NodeKind
 from topologies.torus import Slice
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from topologies.cluster import Cluster, Tier
 
@@ -48,31 +55,57 @@ def build_graph(cluster: Cluster) -> ClusterGraph:
     >>> {str(k): n for k, n in build_graph(load_cluster("h100-dgx:2")).kinds().items()}
     {'accelerator': 16, 'switch': 2, 'nic': 16, 'leaf': 8, 'spine': 1}
     """
-    graph = ClusterGraph(cluster.name, cluster.accelerators, cluster.accelerators_per_node)
-    gates = Gates(list(range(cluster.accelerators)), 1)
-    for level, tier in enumerate(cluster.tiers):
-        span = min(tier.spans or cluster.accelerators, cluster.accelerators)
-        gates = _BUILDERS[tier.fabric](graph, level, tier, gates, span)
-    return graph
+    return _built(cluster)[0]
 
 
-class Gates(NamedTuple):
-    """Through which nodes the tiers built so far reach up.
+class Gate(NamedTuple):
+    """Through which nodes some accelerators reach up, by the tiers built so far.
 
     Parameters
     ----------
-    nodes
-        One for each `share` accelerators, in order.
-    share
-        Accelerators behind one of them: 1 until a switch joins them.
+    planes
+        Nodes of every plane, all of which share what the accelerators send up.
+    first, size
+        Accelerators behind it: a single one until a switch joins them.
     """
 
-    nodes: list[int]
-    share: int
+    planes: tuple[tuple[int, ...], ...]
+    first: int
+    size: int
 
-    def of(self, block: range) -> Iterator[int]:
-        """Yield the gates of the accelerators of a block."""
-        return (self.nodes[i // self.share] for i in block[:: self.share])
+
+def _built(cluster: Cluster) -> tuple[ClusterGraph, list[Gate]]:
+    """Return the graph of a cluster, and through which nodes it may be joined to others."""
+    if cluster.graph is not None:
+        top = _outermost(cluster.graph)
+        return cluster.graph, [Gate((top,), 0, cluster.accelerators)]
+    graph = ClusterGraph(cluster.name, cluster.accelerators, cluster.accelerators_per_node)
+    gates = [Gate(((i,),), i, 1) for i in range(cluster.accelerators)]
+    built = 0
+    if cluster.parts:
+        gates = list(_side_by_side(graph, cluster.parts))
+        built = len(cluster.parts[0].tiers)
+    for level, tier in enumerate(cluster.tiers[built:], start=built):
+        span = min(tier.spans or cluster.accelerators, cluster.accelerators)
+        gates = _BUILDERS[tier.fabric](graph, level, tier, gates, span)
+    return graph, gates
+
+
+def _outermost(graph: ClusterGraph) -> tuple[int, ...]:
+    top = list(graph.kinds())[-1]
+    return tuple(node for node, kind in graph.graph.nodes.data("kind") if kind is top)
+
+
+def _side_by_side(graph: ClusterGraph, parts: Iterable[Cluster]) -> Iterator[Gate]:
+    """Take in every part's own graph and yield its gates."""
+    first = 0
+    for part in parts:
+        inner, gates = _built(part)
+        numbers = graph.include(inner, first, part.accelerator.title)
+        for gate in gates:
+            planes = tuple(tuple(numbers[node] for node in plane) for plane in gate.planes)
+            yield Gate(planes, first + gate.first, gate.size)
+        first += part.accelerators
 
 
 def _link(tier: Tier, level: int, Bps: float) -> Link:
@@ -84,6 +117,8 @@ def _link(tier: Tier, level: int, Bps: float) -> Link:
         latency_s=tier.latency_s.value,
         usable_fraction=tier.usable_fraction.value,
         source=tier.Bps.source,
+        start_s=tier.start_s.value,
+        chunk_s=tier.chunk_s.value,
     )
 
 
@@ -92,28 +127,51 @@ def _blocks(total: int, span: int) -> Iterator[range]:
         yield range(first, min(first + span, total))
 
 
-def _switched(graph: ClusterGraph, level: int, tier: Tier, gates: Gates, span: int) -> Gates:
+def _gathered(gates: Sequence[Gate], span: int) -> Iterator[list[Gate]]:
+    """Yield the gates of every block of `span` accelerators."""
+    for _, group in groupby(gates, lambda gate: gate.first // span):
+        yield list(group)
+
+
+class _Cables:
+    """Pairs of nodes by the rate of their link, joined at the end: a class of links per rate."""
+
+    def __init__(self, graph: ClusterGraph, level: int, tier: Tier) -> None:
+        self.graph, self.level, self.tier = graph, level, tier
+        self.pairs: dict[float, list[tuple[int, int]]] = {}
+
+    def lay(self, pairs: Iterable[tuple[int, int]], Bps: float) -> None:
+        self.pairs.setdefault(Bps, []).extend(pairs)
+
+    def join(self) -> None:
+        for Bps, pairs in self.pairs.items():
+            self.graph.join(pairs, _link(self.tier, self.level, Bps))
+
+
+def _switched(
+    graph: ClusterGraph, level: int, tier: Tier, gates: Sequence[Gate], span: int
+) -> list[Gate]:
     """Join the blocks below through one switch per block; its port is as wide as they need."""
-    link = _link(tier, level, tier.Bps.value * gates.share)
-    found = []
-    for block in _blocks(graph.accelerators, span):
-        (switch,) = graph.add(NodeKind.SWITCH)
-        graph.join(((gate, switch) for gate in gates.of(block)), link)
-        found.append(switch)
-    return Gates(found, span)
+    return _joined(graph, level, tier, gates, span, NodeKind.SWITCH)
 
 
-def _meshed(graph: ClusterGraph, level: int, tier: Tier, gates: Gates, span: int) -> Gates:
-    if span > LARGEST_MESH:
-        mend = f"a full mesh of more than {LARGEST_MESH} accelerators is not built; use a switch"
-        raise SpecError([Problem(f"{graph.name}: {tier.name}.spans", span, mend)])
+def _meshed(
+    graph: ClusterGraph, level: int, tier: Tier, gates: list[Gate], span: int
+) -> list[Gate]:
+    _check_mesh(graph, tier, span, "accelerators", "spans")
     link = _link(tier, level, tier.peer_Bps.value)
     for block in _blocks(graph.accelerators, span):
         graph.join(combinations(block, 2), link)
     return gates
 
 
-def _torus(graph: ClusterGraph, level: int, tier: Tier, gates: Gates, span: int) -> Gates:
+def _check_mesh(graph: ClusterGraph, tier: Tier, size: int, of: str, key: str) -> None:
+    if size > LARGEST_MESH:
+        mend = f"a full mesh of more than {LARGEST_MESH} {of} is not built; use a switch"
+        raise SpecError([Problem(f"{graph.name}: {tier.name}.{key}", size, mend)])
+
+
+def _torus(graph: ClusterGraph, level: int, tier: Tier, gates: list[Gate], span: int) -> list[Gate]:
     link = _link(tier, level, tier.peer_Bps.value)
     for block in _blocks(graph.accelerators, span):
         box = Slice.of(tier.dims or (span,), len(block), tier.wrap_multiple)
@@ -133,32 +191,87 @@ def _neighbours(box: Slice) -> Iterator[tuple[int, int]]:
                 yield here, here - at * step
 
 
-def _carded(graph: ClusterGraph, level: int, tier: Tier, gates: Gates, span: int) -> Gates:
-    """Give every accelerator a card, every block leaves, and join its leaves to one spine."""
+def _carded(
+    graph: ClusterGraph, level: int, tier: Tier, _gates: Sequence[Gate], span: int
+) -> list[Gate]:
+    """Give every accelerator a card, every block leaves, and join its leaves to its spines."""
     total, node = graph.accelerators, graph.accelerators_per_node
-    card = _link(tier, level, tier.Bps.value)
+    cables = _Cables(graph, level, tier)
     cards = graph.add(NodeKind.NIC, total)
-    graph.join(zip(range(total), cards, strict=True), card)
+    cables.lay(zip(range(total), cards, strict=True), tier.Bps.value)
+    port_Bps = tier.Bps.value / tier.planes
     found = []
     for block in _blocks(total, span):
         rails = min(node, len(block)) if tier.rails else 1
-        leaves = graph.add(NodeKind.LEAF, rails)
-        graph.join(((cards[i], leaves[i % node % rails]) for i in block), card)
-        (spine,) = graph.add(NodeKind.SPINE)
-        uplink = _link(tier, level, tier.Bps.value * (len(block) / rails))
-        graph.join(((leaf, spine) for leaf in leaves), uplink)
-        found.append(spine)
-    return Gates(found, span)
+        planes = []
+        for _ in range(tier.planes):
+            leaves = graph.add(NodeKind.LEAF, rails)
+            cables.lay(((cards[i], leaves[i % node % rails]) for i in block), port_Bps)
+            spines = graph.add(NodeKind.SPINE, tier.paths)
+            cables.lay(product(leaves, spines), port_Bps * len(block) / rails / tier.paths)
+            planes.append(tuple(spines))
+        found.append(Gate(tuple(planes), block.start, len(block)))
+    cables.join()
+    return found
 
 
-def _cored(graph: ClusterGraph, level: int, tier: Tier, gates: Gates, span: int) -> Gates:
+def _cored(
+    graph: ClusterGraph, level: int, tier: Tier, gates: Sequence[Gate], span: int
+) -> list[Gate]:
+    return _joined(graph, level, tier, gates, span, NodeKind.CORE)
+
+
+def _joined(
+    graph: ClusterGraph, level: int, tier: Tier, gates: Sequence[Gate], span: int, kind: NodeKind
+) -> list[Gate]:
+    """Join what lies in a block through new nodes of its own, in every plane one for each path."""
+    cables = _Cables(graph, level, tier)
     found = []
-    for block in _blocks(graph.accelerators, span):
-        (core,) = graph.add(NodeKind.CORE)
-        link = _link(tier, level, tier.Bps.value * gates.share)
-        graph.join(((gate, core) for gate in gates.of(block)), link)
-        found.append(core)
-    return Gates(found, span)
+    for block in _gathered(gates, span):
+        planes = []
+        for below in _by_plane(block):
+            nodes = tuple(graph.add(kind, tier.paths))
+            planes.append(nodes)
+            for ends, Bps in below:
+                cables.lay(product(ends, nodes), tier.Bps.value * Bps / tier.paths)
+        found.append(_around(block, planes))
+    cables.join()
+    return found
+
+
+def _grouped(
+    graph: ClusterGraph, level: int, tier: Tier, gates: Sequence[Gate], span: int
+) -> list[Gate]:
+    """Join every two groups of a dragonfly directly."""
+    cables = _Cables(graph, level, tier)
+    found = []
+    for block in _gathered(gates, span):
+        _check_mesh(graph, tier, len(block), "groups", "groups")
+        planes = []
+        for below in _by_plane(block):
+            for (ends, one), (others, other) in combinations(below, 2):
+                # As many links as pairs of spines; each takes its share of what two groups have.
+                share = min(one * len(ends), other * len(others)) / (len(ends) * len(others))
+                cables.lay(product(ends, others), tier.peer_Bps.value * share)
+            planes.append(tuple(node for ends, _ in below for node in ends))
+        found.append(_around(block, planes))
+    cables.join()
+    return found
+
+
+def _by_plane(block: Sequence[Gate]) -> Iterator[list[tuple[tuple[int, ...], float]]]:
+    """Yield for every plane each gate's nodes, and accelerators that one of them serves there."""
+    planes = max(len(gate.planes) for gate in block)
+    for plane in range(planes):
+        below = []
+        for gate in block:
+            nodes = gate.planes[plane % len(gate.planes)]
+            below.append((nodes, gate.size / planes / len(nodes)))
+        yield below
+
+
+def _around(block: Sequence[Gate], planes: Sequence[tuple[int, ...]]) -> Gate:
+    return Gate(tuple(planes), block[0].first, sum(gate.size for gate in block))
 
 
 _BUILDERS = {
@@ -168,4 +281,5 @@ _BUILDERS = {
     "torus": _torus,
     "nic": _carded,
     "spine": _cored,
+    "dragonfly": _grouped,
 }

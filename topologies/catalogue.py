@@ -1,57 +1,44 @@
-"""Reading accelerators and clusters from YAML: the only place where human units become SI."""
+"""The catalogue: accelerators and clusters by name, and users' own files, read from YAML.
+
+A cluster file is of one of three kinds: ``tiers`` that nest, ``nodes`` and ``links`` one by one,
+or ``parts`` that other files describe. Human units become SI here and nowhere else.
+"""
 
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing import TYPE_CHECKING, Any
 
 from topologies.accelerator import Accelerator
-from topologies.cluster import Cluster, Tier, TierFabric
-from topologies.errors import Problem, SpecError, raise_if_any, unknown_name
-from topologies.figure import Figure, Provenance
-from topologies.units import GB, GIB, MICRO, TERA
+from topologies.errors import Collected, Problem, SpecError, raise_if_any, unknown_name
+from topologies.mix import MixSchema, PartSchema
+from topologies.schema import FigureSchema, Strict, checked, optional
+from topologies.tier_file import ClusterSchema
+from topologies.units import GB, GIB, TERA
 from topologies.yaml_file import read_yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    from pydantic_core import ErrorDetails
+    from topologies.cluster import Cluster
+
+__all__ = [
+    "DATA",
+    "FigureSchema",
+    "accelerator_names",
+    "cluster_names",
+    "load_accelerator",
+    "load_cluster",
+]
 
 DATA = Path(__file__).parent / "data"
-
-#: Fabrics above a block that share its uplink, and those that join accelerators in a switch.
-_ABOVE, _SWITCHED = ("spine", "dragonfly"), ("pcie", "nvswitch")
-
-_Schema = TypeVar("_Schema", bound=BaseModel)
+#: Files of parts within files of parts.
+DEEPEST_MIX = 3
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
-
-
-class FigureSchema(_Strict):
-    """``{value, kind, source}``: a number and where it comes from."""
-
-    #: Beyond these no quantity of a cluster lies in any unit of these files.
-    value: float = Field(ge=1e-6, le=1e9)
-    kind: Literal["spec", "measured", "fitted", "assumed"]
-    source: str = Field(min_length=1)
-    note: str = ""
-
-    def si(self, unit: float = 1.0) -> Figure:
-        """Return the figure in SI units, `unit` being the size of the human unit."""
-        return Figure(value=self.value * unit, kind=Provenance(self.kind), source=self.source)
-
-
-def _optional(figure: FigureSchema | None, unit: float = 1.0) -> Figure | None:
-    return None if figure is None else figure.si(unit)
-
-
-class AcceleratorSchema(_Strict):
+class AcceleratorSchema(Strict):
     """One file of ``data/accelerators``."""
 
     name: str
@@ -76,116 +63,11 @@ class AcceleratorSchema(_Strict):
             bf16_flops=self.bf16_TFLOPs.si(TERA),
             hbm_bytes=self.hbm_GiB.si(GIB),
             hbm_Bps=self.hbm_GBps.si(GB),
-            fp8_flops=_optional(self.fp8_TFLOPs, TERA),
-            matmul_flops=_optional(self.matmul_TFLOPs, TERA),
-            power_W=_optional(self.power_W),
-            price_usd_per_hour=_optional(self.price_usd_per_hour),
+            fp8_flops=optional(self.fp8_TFLOPs, TERA),
+            matmul_flops=optional(self.matmul_TFLOPs, TERA),
+            power_W=optional(self.power_W),
+            price_usd_per_hour=optional(self.price_usd_per_hour),
         )
-
-
-class TierSchema(_Strict):
-    """One tier of a cluster file."""
-
-    name: str
-    fabric: TierFabric
-    spans: int | Literal["all"]
-    GBps: FigureSchema
-    peer_GBps: FigureSchema | None = None
-    usable_fraction: FigureSchema
-    latency_us: FigureSchema
-    start_us: FigureSchema | None = None
-    chunk_us: FigureSchema | None = None
-    nvls_fraction: FigureSchema | None = None
-    nvls_start_us: FigureSchema | None = None
-    peer_issue_us: FigureSchema | None = None
-    staged: bool = False
-    rails: bool = False
-    dims: list[int] = Field(default_factory=list, max_length=6)
-    wrap_multiple: int = Field(default=0, ge=0)
-
-    def build(self, inner: Tier | None = None) -> Tier:
-        """Return the tier in SI units; a flow over a shared uplink is as fast as inside."""
-        pooled = self.fabric in _ABOVE or (
-            self.fabric == "pcie" and inner is not None and inner.fabric in _SWITCHED
-        )
-        through = inner.peer_Bps if inner and pooled else self.GBps.si(GB)
-        return Tier(
-            name=self.name,
-            fabric=self.fabric,
-            spans=None if self.spans == "all" else self.spans,
-            Bps=self.GBps.si(GB),
-            peer_Bps=self.peer_GBps.si(GB) if self.peer_GBps else through,
-            usable_fraction=self.usable_fraction.si(),
-            latency_s=self.latency_us.si(MICRO),
-            start_s=(self.start_us or _unstated().start_us).si(MICRO),
-            chunk_s=(self.chunk_us or _unstated().chunk_us).si(MICRO),
-            nvls_fraction=_optional(self.nvls_fraction),
-            nvls_start_s=_optional(self.nvls_start_us, MICRO),
-            peer_issue_s=_optional(self.peer_issue_us, MICRO),
-            staged=self.staged,
-            rails=self.rails,
-            dims=tuple(self.dims),
-            wrap_multiple=self.wrap_multiple,
-            pooled=pooled,
-        )
-
-
-class UnstatedSchema(_Strict):
-    """``data/unstated_tier.yaml``: figures of tiers whose file does not give them."""
-
-    start_us: FigureSchema
-    chunk_us: FigureSchema
-
-
-@cache
-def _unstated() -> UnstatedSchema:
-    path = DATA / "unstated_tier.yaml"
-    return _checked(UnstatedSchema, read_yaml(path), path.name)
-
-
-class ClusterSchema(_Strict):
-    """One file of ``data/clusters``, or a user's own."""
-
-    name: str
-    title: str
-    accelerator: str
-    accelerators_per_node: int = Field(ge=1, le=1024)
-    nodes: int | None = Field(default=None, ge=1, le=1_000_000)
-    max_nodes: FigureSchema | None = None
-    tiers: list[TierSchema] = Field(min_length=1)
-
-    def problems(self) -> list[Problem]:
-        """Return what is wrong with the tiers taken together."""
-        found: list[Problem] = []
-        if self.max_nodes is not None and self.max_nodes.value < 1:
-            found.append(Problem("max_nodes", self.max_nodes.value, "at least 1"))
-        inner = 0
-        for position, tier in enumerate(self.tiers):
-            where = f"tiers.{position}"
-            last = position == len(self.tiers) - 1
-            if (tier.spans == "all") != last:
-                mend = "the last tier, and only the last, spans all"
-                found.append(Problem(f"{where}.spans", tier.spans, mend))
-            if isinstance(tier.spans, int):
-                found += self._span_problems(f"{where}.spans", tier.spans, inner)
-                inner = tier.spans
-            if tier.usable_fraction.value > 1:
-                mend = "a share of the wire rate, at most 1"
-                found.append(Problem(f"{where}.usable_fraction", tier.usable_fraction.value, mend))
-            if (tier.nvls_fraction is None) != (tier.nvls_start_us is None):
-                mend = "give nvls_fraction and nvls_start_us, or neither"
-                found.append(Problem(f"{where}.nvls_fraction", tier.nvls_fraction, mend))
-        return found
-
-    def _span_problems(self, where: str, spans: int, inner: int) -> list[Problem]:
-        node = self.accelerators_per_node
-        if spans < 1:
-            return [Problem(where, spans, "at least 1 accelerator, or all")]
-        if inner and (spans <= inner or spans % inner):
-            return [Problem(where, spans, f"a whole multiple of the tier inside it ({inner})")]
-        if spans % node and node % spans:
-            return [Problem(where, spans, f"a divisor or a multiple of the {node} of a node")]
-        return []
 
 
 def accelerator_names() -> tuple[str, ...]:
@@ -210,7 +92,7 @@ def load_accelerator(name: str, field: str = "accelerator") -> Accelerator:
     if name not in accelerator_names():
         raise SpecError([unknown_name(field, name, accelerator_names())])
     path = DATA / "accelerators" / f"{name}.yaml"
-    return _checked(AcceleratorSchema, read_yaml(path), path.name).build()
+    return checked(AcceleratorSchema, read_yaml(path), path.name).build()
 
 
 def load_cluster(spec: str, gpus: int | None = None) -> Cluster:
@@ -234,82 +116,109 @@ def load_cluster(spec: str, gpus: int | None = None) -> Cluster:
     >>> load_cluster("h100-dgx:32").accelerators
     256
     """
-    name, nodes = _split_nodes(spec)
+    cluster = _load(spec, "--cluster", ())
+    return cluster if gpus is None else cluster.take(gpus)
+
+
+def _load(spec: str, field: str, within: tuple[Path, ...]) -> Cluster:
+    """Return a cluster that a user names, or a file that lies `within` others does."""
+    name, nodes = _split_nodes(spec, field)
     is_file = name.endswith((".yaml", ".yml"))
     if not is_file and name not in cluster_names():
-        raise SpecError([unknown_name("--cluster", name, cluster_names())])
+        raise SpecError([unknown_name(field, name, cluster_names())])
     path = Path(name) if is_file else DATA / "clusters" / f"{name}.yaml"
-    schema = _checked(ClusterSchema, read_yaml(path), path.name)
-    raise_if_any([Problem(f"{path.name}: {p.field}", p.value, p.mend) for p in schema.problems()])
+    path = within[-1].parent / path if within else path
+    content = read_yaml(path)
+    if "parts" in content:
+        cluster = _mixed(content, path, within)
+    elif "links" in content or isinstance(content.get("nodes"), dict):
+        cluster = _wired(content, path)
+    else:
+        return _tiered(content, path.name, nodes, f"{field} {spec}")
+    if nodes is not None and nodes != cluster.nodes:
+        raise SpecError([Problem(f"{field} {spec}", nodes, cluster.all_or_nothing())])
+    return cluster
+
+
+def _tiered(content: Mapping[str, Any], where: str, nodes: int | None, field: str) -> Cluster:
+    schema = checked(ClusterSchema, content, where)
+    found = Collected()
+    found.attempt(lambda: _raise_in(where, schema.problems()))
+    accelerator = found.attempt(lambda: _accelerator_of(schema.accelerator, where))
+    found.raise_if_any()
+    cluster = schema.build(accelerator)
     nodes = nodes if nodes is not None else schema.nodes or 1
-    cluster = _build_cluster(schema, path.name)
-    if gpus is not None:
-        return cluster.take(gpus)
-    return cluster.take(nodes * cluster.accelerators_per_node, f"--cluster {spec}")
+    return cluster.take(nodes * cluster.accelerators_per_node, field)
+
+
+def _wired(content: Mapping[str, Any], path: Path) -> Cluster:
+    from topologies.graph_file import GraphSchema  # loads networkx and scipy
+
+    found = Collected()
+    found.attempt(lambda: _raise_in(path.name, _strangers(content, "nodes and links")))
+    wanted = {key: value for key, value in content.items() if key not in ("tiers", "parts")}
+    schema = found.attempt(lambda: checked(GraphSchema, wanted, path.name))
+    found.raise_if_any()
+    accelerator = found.attempt(lambda: _accelerator_of(schema.accelerator, path.name))
+    cluster = found.attempt(lambda: schema.build(accelerator, path.name))
+    found.raise_if_any()
+    return cluster
+
+
+def _mixed(content: Mapping[str, Any], path: Path, within: tuple[Path, ...]) -> Cluster:
+    """Return the mix of the clusters that a file names; their paths start at its own folder."""
+    here = path.resolve()
+    if here in within:
+        chain = " -> ".join(step.name for step in (*within[within.index(here) :], here))
+        mend = f"this file is a part of itself ({chain})"
+        raise SpecError([Problem(f"{within[-1].name}: parts", path.name, mend)])
+    if len(within) == DEEPEST_MIX:
+        mend = f"parts within parts go {DEEPEST_MIX} files deep at most"
+        raise SpecError([Problem(f"{within[-1].name}: parts", path.name, mend)])
+    found = Collected()
+    found.attempt(lambda: _raise_in(path.name, _strangers(content, "parts and tiers")))
+    wanted = {key: value for key, value in content.items() if key not in ("nodes", "links")}
+    schema = found.attempt(lambda: checked(MixSchema, wanted, path.name))
+    found.raise_if_any()
+    parts = [
+        found.attempt(partial(_part, part, f"{path.name}: parts.{at}", (*within, here)))
+        for at, part in enumerate(schema.parts)
+    ]
+    found.attempt(lambda: _raise_in(path.name, schema.problems()))
+    found.raise_if_any()
+    return schema.build(parts, path.name)
+
+
+def _part(part: PartSchema, field: str, within: tuple[Path, ...]) -> Cluster:
+    spec = part.cluster if part.nodes is None else f"{part.cluster}:{part.nodes}"
+    return _load(spec, f"{field}.cluster", within)
+
+
+def _strangers(content: Mapping[str, Any], kind: str) -> list[Problem]:
+    """Return the keys of a file that belong to another kind of file."""
+    mend = f"a file of {kind} has none: a cluster is tiers, or nodes and links, or parts"
+    own = kind.split(" and ")
+    strange = [key for key in ("tiers", "nodes", "links", "parts") if key not in own]
+    return [Problem(key, "given", mend) for key in strange if key in content]
+
+
+def _raise_in(where: str, problems: list[Problem]) -> None:
+    raise_if_any([Problem(f"{where}: {p.field}", p.value, p.mend) for p in problems])
+
+
+def _accelerator_of(name: str, where: str) -> Accelerator:
+    return load_accelerator(name, f"{where}: accelerator")
 
 
 def _names(folder: str) -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in (DATA / folder).glob("*.yaml")))
 
 
-def _split_nodes(spec: str) -> tuple[str, int | None]:
+def _split_nodes(spec: str, field: str) -> tuple[str, int | None]:
     name, colon, nodes = spec.rpartition(":")
     if not colon:
         return spec, None
     if not re.fullmatch(r"[0-9]{1,9}", nodes) or int(nodes) < 1:
         mend = "after the colon comes a whole number of nodes, as in h100-dgx:32"
-        raise SpecError([Problem("--cluster", spec, mend)])
+        raise SpecError([Problem(field, spec, mend)])
     return name, int(nodes)
-
-
-def _tiers(schema: ClusterSchema) -> tuple[Tier, ...]:
-    tiers: list[Tier] = []
-    for tier in schema.tiers:
-        tiers.append(tier.build(tiers[-1] if tiers else None))
-    return tuple(tiers)
-
-
-def _build_cluster(schema: ClusterSchema, where: str) -> Cluster:
-    return Cluster(
-        name=schema.name,
-        title=schema.title,
-        accelerator=load_accelerator(schema.accelerator, f"{where}: accelerator"),
-        accelerators_per_node=schema.accelerators_per_node,
-        accelerators=schema.accelerators_per_node,
-        tiers=_tiers(schema),
-        max_nodes=int(schema.max_nodes.value) if schema.max_nodes else None,
-    )
-
-
-def _checked(schema: type[_Schema], content: Mapping[str, Any], where: str) -> _Schema:
-    try:
-        return schema.model_validate(content)
-    except ValidationError as error:
-        raise SpecError([_problem(schema, entry, where) for entry in error.errors()]) from error
-
-
-def _problem(schema: type[BaseModel], entry: ErrorDetails, where: str) -> Problem:
-    path = ".".join(str(part) for part in entry["loc"])
-    field = f"{where}: {path}"
-    if entry["type"] == "extra_forbidden":
-        known = sorted(_schema_at(schema, entry["loc"][:-1]).model_fields)
-        return unknown_name(field, str(entry["loc"][-1]), known, "no such key")
-    if entry["type"] == "missing":
-        return Problem(field, "missing", "this key is required")
-    return Problem(field, entry["input"], str(entry["msg"]).lower())
-
-
-def _schema_at(schema: type[BaseModel], path: Sequence[int | str]) -> type[BaseModel]:
-    """Return the schema of the mapping at a path of keys and positions."""
-    for key in path:
-        entry = schema.model_fields.get(str(key))
-        inner = [] if entry is None else _schemas_in(entry.annotation)
-        schema = inner[0] if inner else schema
-    return schema
-
-
-def _schemas_in(annotation: object) -> list[type[BaseModel]]:
-    """Return the schemas an annotation such as ``list[TierSchema]`` speaks of."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [schema for part in get_args(annotation) for schema in _schemas_in(part)]

@@ -1,4 +1,4 @@
-"""A cluster: accelerators in nested tiers of links."""
+"""A cluster: accelerators, and the tiers, single links or parts that join them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Tier:
         Bytes/s per accelerator and direction, towards all peers of the block together.
     peer_Bps
         Bytes/s per accelerator and direction towards a single peer. Below `Bps` where links are
-        point to point (xGMI mesh, torus).
+        point to point (xGMI mesh, torus); of a dragonfly towards a single other group.
     usable_fraction
         Share of the wire rate that a collective library reaches at best.
     latency_s
@@ -53,12 +53,12 @@ class Tier:
         Whether bytes go through host memory, where each takes its share wherever it goes.
     rails
         Whether accelerators of one position in their nodes share leaf switches (rail-optimised).
+    planes
+        Ports of a network card, each to switches of a plane of its own, at its share of the rate.
+    paths
+        Equal uplinks that flows are hashed onto.
     dims, wrap_multiple
         Sides of a torus, and of what a side must be a multiple for its ends to meet (0: never).
-    paths
-        Equal links out of a block onto which flows are hashed.
-    planes
-        Ports of a network card, each into a network of its own.
     pooled
         Whether accelerators of a block below share one uplink, rather than each having its own:
         what an idle neighbour leaves, others can use.
@@ -78,10 +78,10 @@ class Tier:
     peer_issue_s: Figure | None = None
     staged: bool = False
     rails: bool = False
+    planes: int = 1
+    paths: int = 1
     dims: tuple[int, ...] = ()
     wrap_multiple: int = 0
-    paths: int = 1
-    planes: int = 1
     pooled: bool = False
 
     def figures(self) -> Iterator[tuple[str, Figure]]:
@@ -99,14 +99,14 @@ class Tier:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
-    """Accelerators of one kind, and the tiers of links that join them, inside out.
+    """Accelerators that get equal work, and the tiers of links that join them, inside out.
 
     Parameters
     ----------
     name, title
         Catalogue name and the name people read.
     accelerator
-        What it is made of.
+        What it is made of; of a mix, the slowest of each figure.
     accelerators_per_node
         Accelerators that share a host.
     accelerators
@@ -114,9 +114,11 @@ class Cluster:
     tiers
         Links from the inside out; the last tier spans the cluster.
     max_nodes
-        Where it ends.
+        Where it ends; ``None`` for nowhere.
     graph
-        Its single links, where it is more than its tiers.
+        Every single link, where a file says them; `tiers` are then what is left of it.
+    parts
+        What a mix is made of; empty for any other cluster.
     """
 
     name: str
@@ -127,6 +129,7 @@ class Cluster:
     tiers: tuple[Tier, ...]
     max_nodes: int | None = None
     graph: ClusterGraph | None = None
+    parts: tuple[Cluster, ...] = ()
 
     def torus(self, tier: Tier) -> Slice:
         """Return the slice of a torus tier that the job's accelerators fill."""
@@ -136,6 +139,8 @@ class Cluster:
     @property
     def nodes(self) -> int:
         """Hosts that the job touches."""
+        if self.parts:
+            return sum(part.nodes for part in self.parts)
         return -(-self.accelerators // self.accelerators_per_node)
 
     def take(self, accelerators: int, field: str = "--gpus") -> Cluster:
@@ -144,7 +149,8 @@ class Cluster:
         Raises
         ------
         SpecError
-            If it is not a divisor of a node or a whole number of nodes, or more than exists.
+            If it is not a divisor of a node or a whole number of nodes, or more than exists; of
+            links one by one and of a mix, if it is not all there is.
         """
         raise_if_any(self._size_problems(accelerators, field))
         return replace(self, accelerators=accelerators)
@@ -152,12 +158,26 @@ class Cluster:
     def scale_network(self, factor: float) -> Cluster:
         """Return the cluster with every scale-out link `factor` times as fast."""
         tiers = tuple(_scaled(tier, factor) if tier.scale_out else tier for tier in self.tiers)
-        return replace(self, tiers=tiers)
+        graph = self.graph and self.graph.relinked(
+            lambda link: replace(link, Bps=link.Bps * factor) if link.scale_out else link
+        )
+        parts = tuple(part.scale_network(factor) for part in self.parts)
+        return replace(self, tiers=tiers, graph=graph, parts=parts)
+
+    def all_or_nothing(self) -> str:
+        """Return why only the whole of a mix or a graph can be taken, and what else to do."""
+        whole = f"the file describes all {self.accelerators} accelerators ({self.nodes} nodes)"
+        if self.parts:
+            return f"{whole} of the mix: take all, or change the nodes of its parts"
+        return f"{whole} one by one: take all, or describe the cluster by tiers"
 
     def _size_problems(self, accelerators: int, field: str) -> list[Problem]:
         node = self.accelerators_per_node
         if accelerators < 1:
             return [Problem(field, accelerators, "give at least 1 accelerator")]
+        if self.graph is not None or self.parts:
+            whole = accelerators == self.accelerators
+            return [] if whole else [Problem(field, accelerators, self.all_or_nothing())]
         if node % accelerators and accelerators % node:
             below = max(accelerators // node * node, 1)
             above = -(-accelerators // node) * node

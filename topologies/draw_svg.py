@@ -32,7 +32,8 @@ FILLS = {
 LEGEND_STEP, LEGEND_ROWS = 21.0, 5
 #: A frame that is lower has its name below it.
 SMALL_FRAME = 80.0
-SMALLEST_LETTERS = 7.0
+#: Where letters would be smaller than easy, a name loses what stands before its last dot.
+SMALLEST_LETTERS, EASY_LETTERS = 7.0, 9.0
 #: Longest title, and name in the legend.
 LONGEST_TITLE, LONGEST_NAME = 110, 22
 
@@ -137,7 +138,9 @@ def _mark(mark: Mark, spot: Spot) -> str:
     shape = _rect(spot, f'rx="5" fill="{fill}" stroke="{INK}"{dashed}')
     label = mark.label
     if mark.kind in (NodeKind.ACCELERATOR, NodeKind.NIC) and not mark.hidden:
-        label = label.rsplit(" ", 1)[1]
+        label = label.rsplit(" ", 1)[-1]
+    if 1.6 * spot.w < EASY_LETTERS * len(label) and not mark.hidden:
+        label = label.rsplit(".", 1)[-1]
     size = min(12.0, 1.6 * spot.w / max(len(label), 1))
     if size < SMALLEST_LETTERS:
         label = ""

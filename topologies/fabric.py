@@ -186,6 +186,12 @@ class _Meeting:
         return self.below * to_one, to_all, self.below * to_one
 
     def _collisions(self, flows: Array) -> Array:
+        """Return how much the fullest uplink slows flows that leave a block.
+
+        Flows between network cards of one rail or leaf meet no spine.
+        """
+        if self.tier.fabric == "nic":
+            return np.ones_like(flows)
         return slowdown(flows, self.tier.paths, self.fabric.ecmp, self.fabric.seed)
 
     def _issue_s(self) -> Array:

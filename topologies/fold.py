@@ -8,7 +8,7 @@ and keeps its links, so a folded picture shows every class of links that the clu
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from math import isqrt
 from typing import TYPE_CHECKING, TypeVar
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Drawn of a kind, each with one ellipsis among them.
 MOST_BOXES, MOST_SWITCHES, MOST_HOSTS, MOST_ON_RING = 4, 8, 4, 16
+#: Switches drawn inside a box.
+MOST_INNER = 12
 #: Accelerators drawn in all boxes together, nearly.
 MOST_ACCELERATORS = 64
 #: Kinds above the boxes, top down.
@@ -143,7 +145,7 @@ class _Folder:
 
     def picture(self) -> Picture:
         """Return the folded picture."""
-        shown = first_and_last(range(len(self.domains)), MOST_BOXES)
+        shown = self._shown_boxes()
         boxes: list[Box | Mark] = [self._box(number, len(shown)) for number in shown]
         if len(shown) < len(self.domains):
             boxes.insert(-1, self._other_boxes(shown))
@@ -154,6 +156,22 @@ class _Folder:
         }
         return Picture(boxes=tuple(boxes), layers=layers, wires=tuple(self._wires()))
 
+    def _shown_boxes(self) -> list[int]:
+        """Return the boxes that are drawn: the first few and the last, one at least of a part."""
+        shown = first_and_last(range(len(self.domains)), MOST_BOXES)
+        parts: dict[str, int] = {}
+        for number, domain in enumerate(self.domains):
+            parts.setdefault(self._part(domain[0]), number)
+        if len(shown) == len(self.domains) or len(parts) == 1:
+            return shown
+        wanted = dict.fromkeys((*list(parts.values())[: MOST_BOXES - 1], shown[-1], *shown))
+        return sorted(list(wanted)[: MOST_BOXES - 1])
+
+    def _part(self, node: int) -> str:
+        """Return what the accelerators of a mix's part are called; nothing elsewhere."""
+        name: str = self.graph.graph.nodes[node].get("part", "")
+        return name
+
     def _box(self, number: int, boxes: int) -> Box:
         domain = self.domains[number]
         members = [node for node in domain if node < self.graph.accelerators]
@@ -161,26 +179,29 @@ class _Folder:
         form = find_form(self.graph.graph, members, inner)
         shown, columns = self._shown(members, form, MOST_ACCELERATORS // boxes)
         front = shown[:columns] if form.is_grid else shown
-        behind = [card for node in members for card in self.cards.get(node, ())]
-        before = {card for node in front for card in self.cards.get(node, ())}
+        switches = self._reached(inner, set(shown))
+        behind = [card for node in domain for card in self.cards.get(node, ())]
+        before = {card for node in (*front, *switches) for card in self.cards.get(node, ())}
         hosts = len({self._host(node) for node in members})
         return Box(
             label=self._box_label(number, members, hosts),
             form=form,
             accelerators=self._row(members, shown, NodeKind.ACCELERATOR, apart=not form.is_grid),
             cards=self._row(behind, before, NodeKind.NIC, apart=not form.is_grid),
-            switches=self._row(inner, self._reached(inner, set(shown)), NodeKind.SWITCH),
+            switches=self._row(inner, switches, NodeKind.SWITCH),
             columns=columns,
             hosts=hosts > 1,
         )
 
     def _box_label(self, number: int, members: Sequence[int], hosts: int) -> str:
+        part = self._part(members[0])
         if hosts == 1:
-            return f"host {self._host(members[0])}"
-        return f"domain {number}: {hosts:,} hosts, {len(members):,} accelerators"
+            return f"host {self._host(members[0])}" + (f": {part}" if part else "")
+        size = f"{hosts:,} hosts, {len(members):,} accelerators"
+        return f"domain {number}: {size}" + (f", {part}" if part else "")
 
     def _host(self, node: int) -> int:
-        return node // self.graph.accelerators_per_node
+        return self.graph.host(node)
 
     def _shown(self, members: Sequence[int], form: Form, most: int) -> tuple[list[int], int]:
         """Return the accelerators of a box that are drawn, and how many of them make a row."""
@@ -204,11 +225,16 @@ class _Folder:
         return shown, len(shown)
 
     def _reached(self, switches: Sequence[int], reached: set[int]) -> set[int]:
-        """Return the switches with a drawn accelerator behind them; inner ones come first."""
-        for switch in switches:
-            if any(node in reached for node in self.graph.graph.predecessors(switch)):
-                reached.add(switch)
-        return reached & set(switches)
+        """Return switches with a drawn accelerator behind them, directly or through others."""
+        waiting, grown = set(switches), True
+        while grown:
+            found = {
+                switch
+                for switch in waiting
+                if any(node in reached for node in self.graph.graph.predecessors(switch))
+            }
+            reached, waiting, grown = reached | found, waiting - found, bool(found)
+        return set(first_and_last([node for node in switches if node in reached], MOST_INNER))
 
     def _row(
         self, nodes: Sequence[int], shown: Collection[int], kind: NodeKind, *, apart: bool = True
@@ -225,7 +251,8 @@ class _Folder:
 
     def _mark(self, node: int, kind: NodeKind) -> Mark:
         host = self._host(node) if kind is NodeKind.ACCELERATOR else None
-        label = f"{kind} {self.places[node]}"
+        own = self.graph.graph.nodes[node].get("name")
+        label = own or f"{kind} {self.places[node]}"
         self.marks[node] = Mark(key=f"n{node}", kind=kind, label=label, host=host)
         return self.marks[node]
 
@@ -266,16 +293,20 @@ def _domains(graph: ClusterGraph) -> list[list[int]]:
     inner: nx.Graph[int] = nx.Graph()
     inner.add_nodes_from(range(graph.accelerators))
     inner.add_edges_from((a, b) for a, b, link in graph.edges() if a < b and not link.scale_out)
-    size = graph.accelerators_per_node
-    inner.add_edges_from((i, i - 1) for i in range(1, graph.accelerators) if i % size)
+    hosts = [graph.host(i) for i in range(graph.accelerators)]
+    pairs = enumerate(pairwise(hosts), start=1)
+    inner.add_edges_from((i, i - 1) for i, (before, here) in pairs if here == before)
     return sorted(sorted(part) for part in nx.connected_components(inner))
 
 
 def _cards(graph: ClusterGraph) -> dict[int, list[int]]:
-    """Return the network cards of every accelerator."""
+    """Return the network cards of every accelerator, and of every switch that has some."""
     found: dict[int, list[int]] = {}
-    for node, data in graph.graph.nodes.data():
-        if data["kind"] is NodeKind.NIC:
-            owner = min(graph.graph.predecessors(node), default=node)
+    kinds = dict(graph.graph.nodes.data("kind"))
+    for node, kind in kinds.items():
+        if kind is NodeKind.NIC:
+            near = graph.graph.predecessors(node)
+            inside = (n for n in near if kinds[n] in (NodeKind.ACCELERATOR, NodeKind.SWITCH))
+            owner = min(inside, default=node)
             found.setdefault(owner, []).append(node)
     return found

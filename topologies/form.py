@@ -43,12 +43,31 @@ def find_form(graph: nx.DiGraph[int], accelerators: Sequence[int], switches: Seq
     accelerators, switches
         Nodes of the box.
     """
-    if switches or len(accelerators) < 3 or not graph.has_edge(*accelerators[:2]):
+    places = {node: place for place, node in enumerate(accelerators)}
+    joined = any(head in places for node in accelerators for head in graph[node])
+    if switches or len(accelerators) < 3 or not joined:
         return Form()
     if all(graph.has_edge(accelerators[0], other) for other in accelerators[1:]):
         return Form(is_ring=True)
     dims = _sides(graph, accelerators)
-    return Form(dims=dims) if len(dims) > 1 else Form(is_ring=True)
+    if len(dims) > 1 and prod(dims) == len(accelerators) and _is_torus(graph, places, dims):
+        return Form(dims=dims)
+    return Form(is_ring=True)
+
+
+def _is_torus(graph: nx.DiGraph[int], places: dict[int, int], dims: Sequence[int]) -> bool:
+    """Return whether all links of a box join neighbours along one side, or its two ends."""
+    steps = [prod(dims[axis + 1 :]) for axis in range(len(dims))]
+    for node, place in places.items():
+        for other in (places[head] for head in graph[node] if head in places):
+            apart = [
+                (abs(place // step % side - other // step % side), side)
+                for step, side in zip(steps, dims, strict=True)
+            ]
+            moved = [(far, side) for far, side in apart if far]
+            if len(moved) != 1 or moved[0][0] not in (1, moved[0][1] - 1):
+                return False
+    return True
 
 
 def _sides(graph: nx.DiGraph[int], nodes: Sequence[int]) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import networkx as nx
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 
 class NodeKind(StrEnum):
@@ -42,6 +42,8 @@ class Link:
         Share of the rate that a collective library reaches.
     source
         Where the rate was read.
+    start_s, chunk_s
+        Start of a collective over it, and what a chunk waits for its neighbours.
     """
 
     name: str
@@ -51,6 +53,8 @@ class Link:
     latency_s: float
     usable_fraction: float
     source: str
+    start_s: float = 0.0
+    chunk_s: float = 0.0
 
 
 class ClusterGraph:
@@ -58,7 +62,8 @@ class ClusterGraph:
 
     Nodes are whole numbers, accelerators first: accelerator ``i`` is node ``i``. Node attribute
     ``kind`` is a :class:`NodeKind`; edge attribute ``link`` a :class:`Link`. Both directions of a
-    cable are edges of their own.
+    cable are edges of their own. Where nodes have names of their own, attribute ``name`` holds
+    them; in a mix, accelerators know their ``host`` and their ``part``.
 
     Parameters
     ----------
@@ -84,12 +89,73 @@ class ClusterGraph:
         self.graph.add_nodes_from(added, kind=kind)
         return added
 
-    def join(self, pairs: Iterable[tuple[int, int]], link: Link) -> None:
-        """Join pairs of nodes by one link in each direction."""
+    def call(self, names: Sequence[str]) -> None:
+        """Give all nodes names of their own, in the order of their numbers."""
+        nx.set_node_attributes(self.graph, dict(enumerate(names)), "name")
+
+    def join(self, pairs: Iterable[tuple[int, int]], link: Link, back: Link | None = None) -> None:
+        """Join pairs of nodes by one link in each direction.
+
+        Parameters
+        ----------
+        pairs
+            Tails and heads of the way out.
+        link
+            In both directions.
+        back
+            On the way back, where that is another one.
+        """
         forward = list(pairs)
-        shared = {"link": link}
-        self.graph.add_edges_from(((a, b, shared) for a, b in forward))
-        self.graph.add_edges_from(((b, a, shared) for a, b in forward))
+        there, home = {"link": link}, {"link": back or link}
+        self.graph.add_edges_from(((a, b, there) for a, b in forward))
+        self.graph.add_edges_from(((b, a, home) for a, b in forward))
+
+    def host(self, accelerator: int) -> int:
+        """Return the number of an accelerator's host."""
+        own = accelerator // self.accelerators_per_node
+        number: int = self.graph.nodes[accelerator].get("host", own)
+        return number
+
+    def include(self, other: ClusterGraph, first: int, part: str) -> list[int]:
+        """Take in another graph, its accelerators as those of this one from `first` on.
+
+        Parameters
+        ----------
+        other
+            Its hosts follow those of the accelerators before `first`.
+        first
+            Number here of its first accelerator.
+        part
+            What its accelerators are called together.
+
+        Returns
+        -------
+        list
+            For every node of `other` its number here.
+        """
+        hosts = self.host(first - 1) + 1 if first else 0
+        numbers = list(range(first, first + other.accelerators))
+        for node in range(other.accelerators, other.graph.number_of_nodes()):
+            numbers += self.add(other.graph.nodes[node]["kind"])
+        for i in range(other.accelerators):
+            inner = other.graph.nodes[i].get("part", part)
+            self.graph.nodes[first + i].update(host=hosts + other.host(i), part=inner)
+        for node, name in other.graph.nodes.data("name"):
+            if name is not None:
+                self.graph.nodes[numbers[node]]["name"] = name
+        self.graph.add_edges_from(
+            (numbers[tail], numbers[head], {"link": link}) for tail, head, link in other.edges()
+        )
+        return numbers
+
+    def relinked(self, change: Callable[[Link], Link]) -> ClusterGraph:
+        """Return the same graph with every class of links changed."""
+        found = ClusterGraph(self.name, self.accelerators, self.accelerators_per_node)
+        found.graph = self.graph.copy()
+        changed = {link: change(link) for link in self.links()}
+        for _, _, data in found.graph.edges.data():
+            data["link"] = changed[data["link"]]
+        return found
 
     def edges(self) -> Iterator[tuple[int, int, Link]]:
         """Yield every directed link: tail, head, class."""
@@ -100,6 +166,18 @@ class ClusterGraph:
         """Return every class of links with the number of its edges, inside out."""
         counts = Counter(link for _, _, link in self.edges())
         return dict(sorted(counts.items(), key=lambda item: (item[0].level, item[0].name)))
+
+    def joins(self) -> dict[tuple[Link, tuple[NodeKind, NodeKind]], int]:
+        """Return every class of links and the kinds of its ends, inner first, with the edges."""
+        kinds = dict(self.graph.nodes.data("kind"))
+        order = {kind: place for place, kind in enumerate(NodeKind)}
+        counts: Counter[tuple[Link, tuple[NodeKind, NodeKind]]] = Counter()
+        for tail, head, link in self.edges():
+            inner, outer = sorted((kinds[tail], kinds[head]), key=order.__getitem__)
+            counts[link, (inner, outer)] += 1
+        return dict(
+            sorted(counts.items(), key=lambda item: (item[0][0].level, item[0][0].name, item[0][1]))
+        )
 
     def kinds(self) -> dict[NodeKind, int]:
         """Return how many nodes of each kind there are."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from itertools import groupby
 from math import cos, pi, sin
 from typing import TYPE_CHECKING, NamedTuple
 
 from topologies.fold import Box, Mark
+from topologies.graph import NodeKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,6 +24,7 @@ REST_WIDTH, WIDEST_BOX = 118.0, 760.0
 CARDS_DOWN, ACCELERATORS_DOWN = 30.0, 84.0
 #: Heights of the part of a box that holds a ring or a grid.
 FIELD_HEIGHT = 290.0
+_INSIDE = (NodeKind.ACCELERATOR, NodeKind.SWITCH)
 
 
 class Spot(NamedTuple):
@@ -69,8 +72,9 @@ class Page:
         #: Rounded rectangles with their labels: boxes, then hosts inside of them.
         self.frames: list[tuple[Spot, str]] = []
         self.layers: list[tuple[str, float]] = []
-        self.below = _children(picture)
-        deepest = max(_box_height(box, self.below) for box in picture.boxes)
+        self.heights = _heights(picture)
+        self.below = _children(picture, self.heights)
+        deepest = max(_box_height(box, self.heights) for box in picture.boxes)
         self._layers(picture, floor - deepest)
         self._boxes(picture.boxes, floor - deepest, deepest)
 
@@ -158,7 +162,9 @@ class Page:
         if box.form.is_ring:
             self._line(sorted(box.cards, key=self._over), frame, y, (34, 20))
             return
-        for card in box.cards:
+        hung = [card for card in box.cards if self._hangs(card)]
+        self._hang(hung, box, frame)
+        for card in (card for card in box.cards if card not in hung):
             if card.hidden and box.form.is_grid:
                 self.spots[card.key] = Spot(frame.right - 48, y, 80, 20)
             else:
@@ -173,16 +179,46 @@ class Page:
     def _served(self, card: Mark) -> list[Spot]:
         return [self.spots[key] for key in self.below.get(card.key, ()) if key in self.spots]
 
+    def _hangs(self, card: Mark) -> bool:
+        """Return whether a card serves switches, and no accelerator, of a row."""
+        heights = [self.heights[key] for key in self.below.get(card.key, ())]
+        return bool(heights) and min(heights) > 0
+
+    def _hang(self, cards: Sequence[Mark], box: Box, frame: Spot) -> None:
+        """Put cards of switches above the gaps of the row, so that their links pass between."""
+        row = [self.spots[mark.key] for mark in box.accelerators]
+        edges = [frame.left, *(x for spot in row for x in (spot.left, spot.right)), frame.right]
+        free = [(left + right) / 2 for left, right in zip(edges[::2], edges[1::2], strict=True)]
+        y = frame.top + CARDS_DOWN
+        if len(cards) > len(free):
+            self._line(sorted(cards, key=self._over), frame, y, (34, 20))
+            return
+        across = min((row[0].w * 0.8, 36.0))
+        for card in cards:
+            x = free.pop(_nearest(free, self._over(card)))
+            self.spots[card.key] = Spot(x, y, 80 if card.hidden else across, 20)
+
     def _switches(self, box: Box, frame: Spot) -> None:
-        """Stretch every switch below what it joins."""
-        for mark, rank in _ranks(box.switches, self.below):
-            joined = self._served(mark)
-            clear = [self.spots[key] for key in self.below[mark.key] if key.startswith("n")]
-            joined = [spot for spot in clear if spot in joined] or joined
-            left = min((spot.left for spot in joined), default=frame.left + 20)
-            right = max((spot.right for spot in joined), default=frame.right - 20)
+        """Stretch every switch below what it joins; those that would overlap share the width."""
+        ranked = sorted(box.switches, key=lambda mark: self.heights[mark.key])
+        for rank, group in groupby(ranked, key=lambda mark: self.heights[mark.key]):
             y = frame.top + ACCELERATORS_DOWN + ROW_STEP * rank
-            self.spots[mark.key] = Spot((left + right) / 2, y, right - left, 24)
+            reach = [(*self._extent(mark, frame), mark) for mark in group]
+            for left, right, marks in _side_by_side(reach):
+                slot = (right - left) / len(marks)
+                gap = 10.0 if len(marks) > 1 else 0.0
+                for at, mark in enumerate(marks):
+                    middle = left + slot * (at + 0.5)
+                    self.spots[mark.key] = Spot(middle, y, max(slot - gap, slot / 2), 24)
+
+    def _extent(self, mark: Mark, frame: Spot) -> tuple[float, float]:
+        """Return the ends of what a switch joins further inside."""
+        joined = self._served(mark)
+        clear = [self.spots[key] for key in self.below.get(mark.key, ()) if key.startswith("n")]
+        joined = [spot for spot in clear if spot in joined] or joined
+        left = min((spot.left for spot in joined), default=frame.left + 20)
+        right = max((spot.right for spot in joined), default=frame.right - 20)
+        return left, right
 
     def _hosts(self, box: Box) -> Iterator[tuple[Spot, str]]:
         for host, group in groupby(box.accelerators, lambda mark: mark.host):
@@ -193,26 +229,64 @@ class Page:
                 yield middle, f"host {host}"
 
 
-def _children(picture: Picture) -> dict[str, list[str]]:
+def _nearest(places: Sequence[float], x: float) -> int:
+    return min(range(len(places)), key=lambda at: abs(places[at] - x))
+
+
+def _heights(picture: Picture) -> dict[str, int]:
+    """Return for every mark how far outside it is: switches by their links to accelerators."""
+    near: dict[str, list[str]] = {}
+    heights: dict[str, int] = {}
+    for a, b, _ in picture.wires:
+        for mark in (a, b):
+            order = 0 if mark.kind is None else list(NodeKind).index(mark.kind)
+            if mark.kind is not NodeKind.SWITCH:
+                heights[mark.key] = order * 1000
+        if a.kind in _INSIDE and b.kind in _INSIDE:
+            near.setdefault(a.key, []).append(b.key)
+            near.setdefault(b.key, []).append(a.key)
+    waiting = deque(key for key in near if heights.get(key) == 0)
+    while waiting:
+        key = waiting.popleft()
+        for other in near[key]:
+            if other not in heights:
+                heights[other] = heights[key] + 1
+                waiting.append(other)
+    for box in picture.boxes:
+        if isinstance(box, Box):
+            heights |= {mark.key: 1 for mark in box.switches if mark.key not in heights}
+    return heights
+
+
+def _children(picture: Picture, heights: dict[str, int]) -> dict[str, list[str]]:
     """Return for every mark what it joins or serves: the accelerators or switches inside of it."""
     found: dict[str, list[str]] = {}
     for a, b, _ in picture.wires:
-        found.setdefault(b.key, []).append(a.key)
+        if heights[a.key] != heights[b.key]:
+            inner, outer = sorted((a, b), key=lambda mark: heights[mark.key])
+            found.setdefault(outer.key, []).append(inner.key)
     return found
 
 
-def _ranks(switches: Sequence[Mark], below: dict[str, list[str]]) -> list[tuple[Mark, int]]:
-    """Return every switch with its distance from the accelerators; inner ones come first."""
-    ranks: dict[str, int] = {}
-    for mark in switches:
-        ranks[mark.key] = 1 + max((ranks.get(key, 0) for key in below.get(mark.key, ())), default=0)
-    return [(mark, ranks[mark.key]) for mark in switches]
+def _side_by_side(
+    reach: Sequence[tuple[float, float, Mark]],
+) -> Iterator[tuple[float, float, list[Mark]]]:
+    """Yield runs of marks whose ends overlap, with the ends of the run."""
+    left, right, marks = 0.0, 0.0, list[Mark]()
+    for start, end, mark in sorted(reach, key=lambda item: item[:2]):
+        if marks and start >= right:
+            yield left, right, marks
+            marks = []
+        left, right = (start, end) if not marks else (left, max(right, end))
+        marks.append(mark)
+    if marks:
+        yield left, right, marks
 
 
-def _box_height(box: Box | Mark, below: dict[str, list[str]]) -> float:
+def _box_height(box: Box | Mark, heights: dict[str, int]) -> float:
     if isinstance(box, Mark):
         return 0.0
     if box.form.is_grid or box.form.is_ring:
         return ACCELERATORS_DOWN + FIELD_HEIGHT + 24
-    deepest = max((rank for _, rank in _ranks(box.switches, below)), default=0)
+    deepest = max((heights[mark.key] for mark in box.switches), default=0)
     return ACCELERATORS_DOWN + ROW_STEP * deepest + 48

@@ -33,8 +33,9 @@ class Blocks:
         Of the links that join the blocks below.
     span
         Accelerators of the largest block.
-    Bps
-        Uplink over this level's links per accelerator, of the poorest block below.
+    Bps, richest_Bps
+        Uplink over this level's links per accelerator, in its poorer direction, of the poorest
+        and of the richest block below.
     latency_s
         Of one link of this level.
     block
@@ -44,6 +45,7 @@ class Blocks:
     level: int
     span: int
     Bps: float
+    richest_Bps: float
     latency_s: float
     block: Ints
 
@@ -86,15 +88,19 @@ class _Edges:
         here = self._joined(self.level <= level)
         inside = np.bincount(below[: self.accelerators], minlength=below.max() + 1)
         leaving = (self.level == level) & (below[self.tails] != below[self.heads])
-        uplink = np.bincount(
-            below[self.tails[leaving]], weights=self.Bps[leaving], minlength=len(inside)
+        rates = self.Bps[leaving]
+        out, back = (
+            np.bincount(below[ends[leaving]], weights=rates, minlength=len(inside))
+            for ends in (self.tails, self.heads)
         )
         populated = inside > 0
+        uplink = np.minimum(out, back)[populated] / inside[populated]
         block = here[: self.accelerators]
         return Blocks(
             level=level,
             span=int(np.bincount(block).max()),
-            Bps=float((uplink[populated] / inside[populated]).min()),
+            Bps=float(uplink.min()),
+            richest_Bps=float(uplink.max()),
             latency_s=float(self.latency_s[self.level == level].max()),
             block=block,
         )

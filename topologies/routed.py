@@ -113,7 +113,8 @@ class RoutedGraph:
 
     def _meet(self, axes: tuple[tuple[float, float], ...]) -> _Met:
         if axes not in self._known:
-            groups = group_members(axes, self.routes.accelerators)
+            used = tuple(axis for axis in axes if axis[0] > 1)
+            groups = group_members(used, self.routes.accelerators)
             self._known[axes] = self._alone(groups) if self.alone else self._found(groups)
         return self._known[axes]
 
@@ -222,7 +223,8 @@ def group_members(axes: Sequence[tuple[float, float]], accelerators: int) -> Int
     axes
         Pairs ``(size, stride)``.
     accelerators
-        Of the cluster. Groups tile the largest whole multiple of their extent.
+        Of the cluster. Groups tile the largest whole multiple of their extent; where that is more
+        than there are, they are those that fit.
 
     Examples
     --------
@@ -233,14 +235,14 @@ def group_members(axes: Sequence[tuple[float, float]], accelerators: int) -> Int
     for size, stride in axes:
         steps = np.arange(int(size), dtype=np.int64) * int(stride)
         offsets = (steps[:, None] + offsets[None, :]).ravel()
-    extent = int(max((size * stride for size, stride in axes), default=1))
+    extent = min(int(max((size * stride for size, stride in axes), default=1)), accelerators)
     taken = np.zeros(extent, dtype=np.bool_)
     firsts = []
     for rank in range(extent):
         if not taken[rank] and rank + offsets.max() < extent:
             firsts.append(rank)
             taken[rank + offsets] = True
-    bases = np.arange(0, max(accelerators // extent, 1) * extent, extent)
+    bases = np.arange(0, accelerators // extent * extent, extent)
     starts = (bases[:, None] + np.array(firsts)[None, :]).ravel()
     found: Ints = starts[:, None] + np.sort(offsets)[None, :]
     return found

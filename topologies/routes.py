@@ -187,7 +187,7 @@ def _pick(flow: Ints, source: Ints, target: Ints, at: Ints, seed: int) -> Ints:
     many = np.bincount(flow, minlength=len(at))
     starts = np.cumsum(many) - many
     key = source.astype(np.uint64) * _MIX[0] ^ target.astype(np.uint64) * _MIX[1]
-    key = (key ^ at.astype(np.uint64) * _MIX[2]) + np.uint64(seed) * _MIX[0]
+    key = (key ^ at.astype(np.uint64) * _MIX[2]) + np.array([seed], dtype=np.uint64) * _MIX[0]
     key ^= key >> np.uint64(29)
     key = key * _MIX[1]
     key ^= key >> np.uint64(32)

@@ -50,14 +50,16 @@ def wires(picture: Picture, page: Page) -> Iterator[Wire]:
 
 
 def _between(a: Mark, one: Spot, b: Mark, other: Spot) -> str:
-    """Return a line from one row to the next; a switch is met straight above or below."""
-    if a.kind is NodeKind.SWITCH and b.kind is not NodeKind.SWITCH:
+    """Return a line between rows, to a switch straight up or down, or along one row."""
+    if abs(one.y - other.y) < 1:
+        return _along_row(one, other)
+    if a.kind is NodeKind.SWITCH and (b.kind is not NodeKind.SWITCH or one.y > other.y):
         a, one, b, other = b, other, a, one
-    upper, lower = (one, other) if one.y < other.y else (other, one)
-    x1, x2 = upper.x, lower.x
+    x1, x2 = one.x, other.x
     if b.kind is NodeKind.SWITCH:
-        x1 = x2 = min(max(one.x, other.left + 3), other.right - 3)
-    return f"M{x1:.1f} {upper.bottom:.1f}L{x2:.1f} {lower.top:.1f}"
+        x2 = min(max(x1, other.left + 3), other.right - 3)
+    upper, lower = ((x1, one), (x2, other)) if one.y < other.y else ((x2, other), (x1, one))
+    return f"M{upper[0]:.1f} {upper[1].bottom:.1f}L{lower[0]:.1f} {lower[1].top:.1f}"
 
 
 def _straight(one: Spot, other: Spot) -> str:
@@ -69,7 +71,7 @@ def _along_row(one: Spot, other: Spot) -> str:
     left, right = (one, other) if one.x < other.x else (other, one)
     if right.left - left.right < left.w:
         return _straight(one, other)
-    lift = min(10 + (right.x - left.x) * 0.05, 28)
+    lift = 8 + 22 * min((right.x - left.x) / 800, 1)
     return _arc(left.x, left.top, right.x, right.top, 0.0, -lift)
 
 

@@ -34,21 +34,30 @@ def list_clusters(json_file: JsonFile = None) -> None:
 
 @app.command()
 def show(cluster: ClusterArgument, json_file: JsonFile = None) -> None:
-    """Show one cluster: its accelerator and every tier of links, each figure with its source."""
+    """Show one cluster: its accelerator, every tier of links, and the parts and links of its file.
+
+    Each figure has its source; the figures of a mix are the worst of its parts.
+    """
     from planner.cli import output
     from topologies import load_cluster
 
     loaded = load_cluster(cluster)
     figures = [*_device_figures(loaded.accelerator), *_tier_figures(loaded)]
+    parts, links = _parts(loaded), _links(loaded)
     if json_file is not None:
-        output.write_json(json_file, {**_summary(loaded), "figures": figures})
+        more = {"parts": parts, "links": links}
+        found = {key: rows for key, rows in more.items() if rows}
+        output.write_json(json_file, {**_summary(loaded), "figures": figures, **found})
     if json_file == "-":
         return
     screen = output.console()
     screen.print(
         f"[bold]{loaded.title}[/bold]  {loaded.accelerators} x {loaded.accelerator.title}\n"
     )
-    output.print_rows(figures)
+    for rows in (parts, links, figures):
+        if rows:
+            output.print_rows(rows)
+            screen.print()
 
 
 @app.command()
@@ -113,6 +122,36 @@ def _summary(cluster: Any) -> dict[str, Any]:  # noqa: ANN401 - imported when ru
         "outer": f"{outer.name} {outer.Bps.value / 1e9:g} GB/s",
         "title": cluster.title,
     }
+
+
+def _parts(cluster: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - imported when run
+    """Return the parts of a mix."""
+    return [
+        {
+            "part": part.name,
+            "nodes": part.nodes,
+            "accelerators": f"{part.accelerators} x {part.accelerator.title}",
+            "title": part.title,
+        }
+        for part in cluster.parts
+    ]
+
+
+def _links(cluster: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - imported when run
+    """Return the classes of links of a file that gives them one by one, from the inside out."""
+    if cluster.graph is None:
+        return []
+    return [
+        {
+            "link": link.name,
+            "joins": " - ".join(dict.fromkeys(map(str, kinds))),
+            "GB/s": f"{link.Bps / 1e9:g}",
+            "one way": count,
+            "tier": cluster.tiers[link.level].name,
+            "source": link.source,
+        }
+        for (link, kinds), count in cluster.graph.joins().items()
+    ]
 
 
 def _device_figures(accelerator: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - imported when run

@@ -1,4 +1,4 @@
-"""Collectives of several axes at once on the links they share, and flows hashed onto equal links."""
+"""Collectives of several axes at once on shared links, and flows hashed onto equal links."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flows routed over single links, against the closed forms of tiers and rates worked out by hand."""
+"""Flows routed over single links, against closed forms of tiers and rates worked out by hand."""
 
 from __future__ import annotations
 
@@ -130,7 +130,8 @@ def test_perfect_routing_splits_and_hashed_flows_collide():
     routes = Routes.of(two_spines())
     flows = Flows(np.array([0, 1]), np.array([2, 3]), np.ones(2))
     assert routes.loads(flows).max() == 1.0
-    assert sorted(routes.loads(flows)[routes.loads(flows) > 0])[0] == 0.5
+    one = routes.loads(Flows(flows.source[:1], flows.target[:1], flows.weight[:1]))
+    assert sorted(one[one > 0]) == [0.5] * 4 + [1.0] * 4
     fullest = [routes.loads(flows, seed).max() for seed in range(64)]
     assert set(fullest) == {1.0, 2.0}  # apart, or both over one spine
     assert 0.25 < np.mean(np.array(fullest) == 2.0) < 0.75
@@ -168,14 +169,14 @@ def test_one_group_alone_has_what_the_others_leave():
     axes = [(np.array([2.0]), np.array([4.0]))]
     graph = build_graph(box)
     usual, alone = (
-        RoutedGraph(graph, box.tiers, alone=rest).crossings(axes)[2].shift_Bps[0] / GB
+        RoutedGraph(graph, box.tiers, alone=rest).crossings(axes)[1].shift_Bps[0] / GB
         for rest in (False, True)
     )
     assert usual == pytest.approx(6)
     assert alone == pytest.approx(24)
     closed = Fabric(box, alone=True).links(*axes)
-    assert closed.crossings[2].ring_Bps[0] / GB == pytest.approx(24)
-    assert closed.shift_Bps[0] / GB == pytest.approx(31 * 0.762)
+    assert closed.crossings[1].ring_Bps[0] / GB == pytest.approx(24)
+    assert closed.crossings[1].shift_Bps[0] / GB == pytest.approx(24)
 
 
 def test_a_node_that_rings_through_its_nvlink_is_bound_by_its_cards():
