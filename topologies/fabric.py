@@ -178,12 +178,17 @@ class _Meeting:
         return 1.0
 
     def _dragonfly(self) -> tuple[Array, Array, Array]:
-        """Return the rates between the groups of a dragonfly: straight, or over all the others."""
-        blocks = np.maximum(self.inside / self.below - 1.0, 1.0)
+        """Return the rates between the groups of a dragonfly: straight, or over all the others.
+
+        Rings go round both ways, so that of three groups on each has two neighbours.
+        """
+        others = np.maximum(self.inside / self.below - 1.0, 1.0)
         straight = np.minimum(self.Bps, self.peer_Bps * self._share())
-        to_one = np.maximum(straight, self.Bps / 2.0 if self.fabric.ecmp is Ecmp.PERFECT else 0.0)
-        to_all = np.maximum(np.minimum(self.Bps, blocks * straight), to_one)
-        return self.below * to_one, to_all, self.below * to_one
+        adaptive = self.Bps / 2.0 if self.fabric.ecmp is Ecmp.PERFECT else 0.0
+        to_next = np.maximum(np.minimum(self.Bps, np.minimum(others, 2.0) * straight), adaptive)
+        to_all = np.maximum(np.minimum(self.Bps, others * straight), adaptive)
+        to_one = np.maximum(straight, adaptive)
+        return self.below * to_next, to_all, self.below * to_one
 
     def _collisions(self, flows: Array) -> Array:
         """Return how much the fullest uplink slows flows that leave a block.

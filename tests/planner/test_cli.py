@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -269,7 +270,7 @@ def test_an_interrupted_sweep_says_so_and_leaves_no_file(tmp_path):
     # A shell's background jobs start with the interrupt ignored, and hand that on.
     heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     script = f"{heard}; from planner.cli import main; print('ready', flush=True); main()"
-    lengths = ",".join(f"{2**k}k" for k in range(2, 9))
+    lengths = ",".join(f"{2**k}k" for k in range(2, 18))
     job = ["--cluster", "h100-dgx:8", "--seq-len", lengths, "--global-batch", "64"]
     sweep = subprocess.Popen(
         [sys.executable, "-c", script, "sweep", "llama-3.1-8b", *job, "--csv", "s.csv"],
@@ -279,9 +280,13 @@ def test_an_interrupted_sweep_says_so_and_leaves_no_file(tmp_path):
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
     assert sweep.stdout.readline() == b"ready\n"
-    time.sleep(0.5)
-    sweep.send_signal(signal.SIGINT)
-    _, errors = sweep.communicate(timeout=30)
+    # Python drops an interrupt that lands in a destructor or a callback: people press again.
+    while sweep.poll() is None:
+        time.sleep(1.0)
+        sweep.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            sweep.wait(2.0)
+    _, errors = sweep.communicate()
     assert sweep.returncode == 130
     assert errors.decode().strip() == "Stopped."
     assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -21,6 +24,7 @@ from topologies.library import Algorithm
 from topologies.routed import RoutedGraph, group_members
 from topologies.routes import Flows, Routes
 
+EXAMPLES = Path(__file__).parents[2] / "examples" / "clusters"
 PATTERNS = (
     (Collective.ALL_GATHER, Algorithm.RING),
     (Collective.ALL_TO_ALL, Algorithm.PAIRWISE),
@@ -62,6 +66,44 @@ def test_tiers_in_closed_form_are_what_routing_every_link_gives(name):
     for collective, algorithm in PATTERNS:
         found, wanted = (way(collective, algorithm, one).per_byte_s for one in (closed, routed))
         assert found[compared] == pytest.approx(wanted[compared], rel=1e-3), (algorithm, pairs)
+
+
+@pytest.mark.parametrize(
+    ("file", "ecmp"),
+    # Routes are the shortest: a dragonfly's way over other groups is left to adaptive routing.
+    [("h100-and-a100", Ecmp.PERFECT), ("dragonfly", Ecmp.EXPECTED)],
+)
+def test_mixes_and_dragonflies_in_closed_form_are_what_routing_gives(file, ecmp):
+    cluster = load_cluster(str(EXAMPLES / f"{file}.yaml"))
+    many = cluster.accelerators
+    sizes, steps = np.array(
+        [
+            (float(size), float(stride))
+            for size in (2, 4, 5, 8, 16)
+            for stride in (1, 2, 4, 8, 16, 32, 128)
+            if many % (size * stride) == 0 and (size != 5 or stride == 128)
+        ]
+    ).T
+    closed = Fabric(cluster, ecmp).links((sizes, steps))
+    graph = RoutedGraph(build_graph(cluster), cluster.tiers)
+    routed = replace(closed, crossings=graph.crossings([(sizes, steps)]))
+    for collective, algorithm in PATTERNS:
+        found, wanted = (way(collective, algorithm, one).per_byte_s for one in (closed, routed))
+        assert found == pytest.approx(wanted, rel=1e-3)
+
+
+def test_adaptive_routing_over_other_groups_helps_two_groups_of_a_dragonfly():
+    """Straight links between two groups carry a part; half of all links, over the others, more."""
+    cluster = load_cluster(str(EXAMPLES / "dragonfly.yaml"))
+    axes = (np.array([2.0]), np.array([128.0]))
+    straight, adaptive = (Fabric(cluster, e).links(axes) for e in (Ecmp.EXPECTED, Ecmp.PERFECT))
+    top = cluster.tiers[-1]
+    usable = top.usable_fraction.value
+    assert straight.ring_Bps[0] == pytest.approx(top.peer_Bps.value * usable)
+    better = max(top.peer_Bps.value, top.Bps.value / 2) * usable
+    assert adaptive.ring_Bps[0] == pytest.approx(
+        min(better, 25e9 * cluster.tiers[1].usable_fraction.value)
+    )
 
 
 @pytest.mark.parametrize("name", ["gb200-nvl72", "gb300-nvl72"])

@@ -1,0 +1,1 @@
+"""Scripts that show what the planner finds, each with its committed output."""
