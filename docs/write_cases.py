@@ -26,9 +26,18 @@ def main() -> None:
     text = _filled(text, "70b", _block(_meshwright(PLAN_70B)))
     text = _filled(text, "405b", _published())
     text = _filled(text, "8b", _block(_meshwright(PLAN_8B)))
-    bench = [sys.executable, "-m", "benchmarks.layouts_per_second"]
-    text = _filled(text, "bench", _block(_run(bench)))
+    text = _filled(text, "links", _block(_links()))
+    benchmarks = ("layouts_per_second", "cluster_scale")
+    bench = [_run([sys.executable, "-m", f"benchmarks.{name}"]) for name in benchmarks]
+    text = _filled(text, "bench", _block("\n".join(bench)))
     README.write_text(text, encoding="utf-8")
+
+
+def _links() -> str:
+    """Return the output of the example, which is kept beside it."""
+    found = _run([sys.executable, "-m", "examples.links_decide"])
+    (README.parent / "examples" / "links_decide.txt").write_text(f"{found}\n", encoding="utf-8")
+    return found.rstrip()
 
 
 def _published() -> str:
@@ -73,8 +82,8 @@ def _block(text: str) -> str:
 
 
 def _filled(text: str, name: str, body: str) -> str:
-    pattern = rf"(<!-- case: {name} -->\n).*?(\n<!-- end -->)"
-    return re.sub(pattern, lambda found: f"{found[1]}{body}{found[2]}", text, flags=re.DOTALL)
+    pattern = rf"(<!-- case: {name} -->\n).*?(<!-- end -->)"
+    return re.sub(pattern, lambda found: f"{found[1]}{body}\n{found[2]}", text, flags=re.DOTALL)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ Pairing = Literal["all", "zip", "ring", "mesh"]
 Pair = tuple[str, str]
 
 #: Accelerators, and cables, that a file may give one by one.
-MOST_ACCELERATORS, MOST_CABLES = 4096, 200_000
+MOST_ACCELERATORS, MOST_CABLES = 1024, 200_000
 #: Names that a misspelt one is compared with.
 MOST_COMPARED = 2000
 #: Kinds of nodes that a cable may join.
