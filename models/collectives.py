@@ -128,6 +128,31 @@ def cost(collective: Collective, links: GroupLinks, profile: Profile) -> Cost:
     )
 
 
+def seconds_by(
+    algorithm: Algorithm,
+    collective: Collective,
+    links: GroupLinks,
+    profile: Profile,
+    nbytes: float,
+) -> Array:
+    """Return the time of a collective by one algorithm, whether or not the library takes it.
+
+    Parameters
+    ----------
+    algorithm, collective
+        How, and what the groups do.
+    links
+        What the groups get.
+    profile
+        Parameters of the framework's start-up and of local copies.
+    nbytes
+        Counted as :class:`~topologies.collective.Collective` says.
+    """
+    start, per_byte, per_root = _line(way(collective, algorithm, links), collective, links, profile)
+    taken: Array = start + per_byte * nbytes + per_root * np.sqrt(nbytes)
+    return np.maximum(taken, links.issue_s) if algorithm is Algorithm.PAIRWISE else taken
+
+
 def steal(links: GroupLinks, profile: Profile) -> Array:
     """Return the share of the compute rate a collective takes while it hides behind compute."""
     far, near = profile.steal_scale_out.value, profile.steal_scale_up.value

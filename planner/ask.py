@@ -35,6 +35,8 @@ def plan(
     precision: str = "bf16",
     framework: str = "any",
     top: int = 10,
+    ecmp: str = "perfect",
+    ecmp_seed: int = 0,
     **axes: object,
 ) -> PlanSet:
     """Search all layouts of a job and rank the best.
@@ -51,6 +53,10 @@ def plan(
         Restrict to what one framework runs; ``any`` for at least one, ``unrestricted`` for all.
     top
         Plans to return.
+    ecmp, ecmp_seed
+        How flows meet on equal links: ``perfect`` (evenly), ``expected`` (hashed, the expectation)
+        or ``seeded`` (hashed, one draw). It matters where a spine has several ``paths``, in
+        dragonflies and in clusters given link by link.
     **axes
         Pins and bounds: ``tp=8``, ``pp="1..4"``, ``zero=[1, 3]``, ``recompute="full"``.
 
@@ -67,7 +73,7 @@ def plan(
     """
     found = Collected()
     scenario = found.attempt(
-        lambda: _scenario(model, cluster, seq_len, global_batch, gpus, precision)
+        lambda: _scenario(model, cluster, seq_len, global_batch, gpus, precision, ecmp, ecmp_seed)
     )
     bounds = found.attempt(lambda: Bounds.parse(axes))
     found.attempt(lambda: check_choices("train", framework))
@@ -85,6 +91,8 @@ def estimate(
     global_batch: int | str,
     gpus: int | None = None,
     precision: str = "bf16",
+    ecmp: str = "perfect",
+    ecmp_seed: int = 0,
     **axes: object,
 ) -> Plan:
     """Return one layout in full.
@@ -98,7 +106,7 @@ def estimate(
     SpecError
         With a sentence for every rule the layout breaks.
     """
-    scenario = _scenario(model, cluster, seq_len, global_batch, gpus, precision)
+    scenario = _scenario(model, cluster, seq_len, global_batch, gpus, precision, ecmp, ecmp_seed)
     return estimate_scenario(scenario, axes)
 
 
@@ -112,6 +120,8 @@ def sweep(
     networks: Sequence[float] = (1.0,),
     precision: str = "bf16",
     framework: str = "any",
+    ecmp: str = "perfect",
+    ecmp_seed: int = 0,
     **axes: object,
 ) -> list[SweepPoint]:
     """Plan at every point of a grid; see :func:`plan` for the arguments.
@@ -128,7 +138,9 @@ def sweep(
     """
     lengths = [_count(length, "seq_len") for length in seq_lens]
     size = gpus[0] if gpus else None
-    base = _scenario(model, cluster, lengths[0], global_batches[0], size, precision)
+    base = _scenario(
+        model, cluster, lengths[0], global_batches[0], size, precision, ecmp, ecmp_seed
+    )
     grid = Grid(
         seq_lens=lengths,
         gpus=gpus or [base.cluster.accelerators],
@@ -218,6 +230,8 @@ def _scenario(
     global_batch: int | str,
     gpus: int | None,
     precision: str,
+    ecmp: str,
+    ecmp_seed: int,
 ) -> Scenario:
     return Scenario.load(
         model,
@@ -226,6 +240,8 @@ def _scenario(
         global_batch=_count(global_batch, "global_batch"),
         gpus=gpus,
         precision=precision,
+        ecmp=ecmp,
+        ecmp_seed=ecmp_seed,
     )
 
 

@@ -24,6 +24,8 @@ class Provenances:
     ----------
     model, accelerator, cluster, profile
         Source of the architecture, of the device's peak, names of cluster and profile.
+    ecmp, ecmp_seed
+        How flows are taken to meet on equal links, and the seed where one was drawn.
     assumed
         Parameters that nothing measured backs.
     """
@@ -31,6 +33,8 @@ class Provenances:
     model: str
     accelerator: str
     cluster: str
+    ecmp: str
+    ecmp_seed: int | None
     profile: str
     assumed: tuple[str, ...]
 

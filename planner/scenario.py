@@ -20,6 +20,7 @@ from models.workload import Workload
 from planner.placement import Placement
 from planner.plans import Plan, Provenances
 from topologies.catalogue import load_cluster
+from topologies.ecmp import Ecmp, parse_ecmp
 from topologies.errors import Collected, raise_if_any
 from topologies.fabric import Fabric
 from topologies.figure import Provenance
@@ -38,11 +39,15 @@ class Scenario:
     ----------
     architecture, cluster, workload
         What to train, on what, how much per step.
+    ecmp, ecmp_seed
+        How flows meet on equal links.
     """
 
     architecture: Architecture
     cluster: Cluster
     workload: Workload
+    ecmp: Ecmp = Ecmp.PERFECT
+    ecmp_seed: int = 0
 
     @classmethod
     def load(
@@ -54,6 +59,8 @@ class Scenario:
         global_batch: int,
         gpus: int | None = None,
         precision: str = "bf16",
+        ecmp: str = Ecmp.PERFECT,
+        ecmp_seed: int = 0,
     ) -> Scenario:
         """Return the scenario of names or files and numbers.
 
@@ -67,8 +74,9 @@ class Scenario:
         found.attempt(workload.check)
         architecture = found.attempt(lambda: load_architecture(model))
         loaded = found.attempt(lambda: load_cluster(cluster, gpus))
+        meeting = found.attempt(lambda: parse_ecmp(ecmp, ecmp_seed))
         found.raise_if_any()
-        return cls(architecture, loaded, workload)
+        return cls(architecture, loaded, workload, meeting, ecmp_seed)
 
     @property
     def job(self) -> Job:
@@ -88,7 +96,7 @@ class Scenario:
     @cached_property
     def fabric(self) -> Fabric:
         """The cluster's links."""
-        return Fabric(self.cluster)
+        return Fabric(self.cluster, self.ecmp, self.ecmp_seed)
 
     @property
     def capacity_bytes(self) -> float:
@@ -163,6 +171,8 @@ class Scenario:
             model=self.architecture.source,
             accelerator=self.cluster.accelerator.bf16_flops.source,
             cluster=self.cluster.name,
+            ecmp=str(self.ecmp),
+            ecmp_seed=self.ecmp_seed if self.ecmp is Ecmp.SEEDED else None,
             profile=profile.name,
             assumed=tuple(profile.assumed() + tiers),
         )

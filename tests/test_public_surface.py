@@ -14,7 +14,10 @@ LAYOUT_OPTIONS = {
     *("--schedule", "--recompute", "--recompute-layers", "--rank-order", "--stage-split"),
     *("--kernels", "--inner-ring"),
 }
-JOB_OPTIONS = {"--cluster", "--seq-len", "--global-batch", "--gpus", "--precision", "--json"}
+JOB_OPTIONS = {
+    *("--cluster", "--seq-len", "--global-batch", "--gpus", "--precision", "--json"),
+    *("--ecmp", "--ecmp-seed"),
+}
 OWN_OPTIONS = {
     "plan": {"--framework", "--top", "--beside", "--task"},
     "estimate": {"--map"},

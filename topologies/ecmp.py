@@ -12,14 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from topologies.errors import Problem, raise_if_any, unknown_name
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from topologies.cluster import Cluster
 
     Array = NDArray[np.floating[Any]]
 
 #: More flows than this on one set of links are as good as evenly spread: the excess of the fullest
 #: link falls with the root of the flows.
 MANY_FLOWS = 1_000_000
+#: Loads further from the mean than so many of its roots and flows have no probability to speak of.
+FARTHEST_SPREADS, FARTHEST_FLOWS = 12.0, 40
+LARGEST_SEED = 2**32 - 1
 
 
 class Ecmp(StrEnum):
@@ -31,6 +38,50 @@ class Ecmp(StrEnum):
     EXPECTED = "expected"
     #: Hashing with one seeded draw.
     SEEDED = "seeded"
+
+
+def parse_ecmp(name: str, seed: int = 0, *, seed_field: str = "--ecmp-seed") -> Ecmp:
+    """Return how flows meet, by its name.
+
+    Parameters
+    ----------
+    name
+        ``perfect``, ``expected`` or ``seeded``.
+    seed
+        Of the draw: only ``seeded`` takes another than 0.
+    seed_field
+        What the seed is called in a message.
+
+    Raises
+    ------
+    SpecError
+        With what is wrong with either.
+    """
+    modes = [str(mode) for mode in Ecmp]
+    problems = []
+    if name not in modes:
+        problems.append(unknown_name("--ecmp", str(name), modes, "no such routing"))
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        problems.append(Problem(seed_field, seed, "a whole number"))
+    elif not 0 <= seed <= LARGEST_SEED:
+        problems.append(Problem(seed_field, seed, f"from 0 to {LARGEST_SEED}"))
+    elif seed and name in (Ecmp.PERFECT, Ecmp.EXPECTED):
+        problems.append(Problem(seed_field, seed, "nothing is drawn: it belongs to --ecmp seeded"))
+    raise_if_any(problems)
+    return Ecmp(name)
+
+
+def has_equal_links(cluster: Cluster) -> bool:
+    """Return whether flows have several equal links to take, so that it matters how they meet.
+
+    >>> from topologies import load_cluster
+    >>> has_equal_links(load_cluster("h100-dgx:32"))
+    False
+    """
+    if cluster.graph is not None:
+        return True
+    above = (tier for tier in cluster.tiers if tier.fabric in ("spine", "dragonfly"))
+    return any(tier.paths > 1 or tier.fabric == "dragonfly" for tier in above)
 
 
 def slowdown(flows: Array, links: int, mode: Ecmp, seed: int = 0) -> Array:
@@ -77,12 +128,14 @@ def _expected(flows: int, links: int) -> float:
     """
     from scipy.stats import binom
 
-    loads = np.arange(flows + 1)
+    mean = flows / links
+    apart_most = FARTHEST_SPREADS * float(np.sqrt(mean)) + FARTHEST_FLOWS
+    low = max(int(mean - apart_most), 0)
+    loads = np.arange(low, min(int(mean + apart_most), flows) + 1)
     if links == 2:
         fuller = np.maximum(loads, flows - loads)
         return float((binom.pmf(loads, flows, 0.5) * fuller).sum())
-    mean = flows / links
-    apart = float((1.0 - binom.cdf(loads, flows, 1.0 / links) ** links).sum())
+    apart = low + float((1.0 - binom.cdf(loads, flows, 1.0 / links) ** links).sum())
     return max(mean + (apart - mean) * float(np.sqrt(links / (links - 1.0))), 1.0)
 
 

@@ -152,7 +152,7 @@ class _Meeting:
 
     def _rates(self) -> tuple[Array, Array, Array]:
         """Return bytes/s along rings, of a rank to all peers, and to the next rank."""
-        tier, share = self.tier, self._share()
+        tier = self.tier
         links = np.full_like(self.inside, self.Bps)
         if tier.staged:
             return links, links, np.minimum(self.peer_Bps, links)
@@ -160,15 +160,21 @@ class _Meeting:
             return self._dragonfly()
         if tier.fabric == "mesh":  # one Hamiltonian ring per link of a full mesh
             links = np.minimum(links, np.maximum(self.inside - 1.0, 1.0) * self.peer_Bps)
-        ring, all_to_all = self.below * links * share, links * share
-        shift = np.minimum(self.peer_Bps, ring)
-        flows = self.span_below
+        flows = self.below if self.fabric.alone else np.full_like(self.below, self.span_below)
         peers = np.maximum(self.size - self.below, 1.0)
         return (
-            ring / self._collisions(np.full_like(self.below, flows)),
-            all_to_all / self._collisions(flows * peers),
-            shift / self._collisions(flows / self.below),
+            self.below * self._each(links, flows),
+            self._each(links, flows * peers),
+            np.minimum(self.peer_Bps, self.below * self._each(links, flows / self.below)),
         )
+
+    def _each(self, links: Array, flows: Array) -> Array:
+        """Return what passes for each member of a group, its flows hashed onto equal uplinks.
+
+        Of a pooled uplink that the others leave, a member has no more than its links inside carry.
+        """
+        rate: Array = links * self._share() / self._collisions(flows)
+        return np.minimum(rate, self.peer_Bps) if self.tier.pooled else rate
 
     def _share(self) -> Array | float:
         """Return how much more of a pooled uplink a group has while the others rest."""

@@ -142,15 +142,28 @@ class RoutedGraph:
             passed = np.where(reached < size, 1.0 - below / reached, 1.0)
             peers = reached - below
             used = inside > below
+            ring = self._passing(ring, used)
+            everywhere = self._passing(self._rate(_everywhere(groups)), used)
             return _Met(
                 below=below,
                 inside=inside,
                 ring_Bps=np.where(used, passed * ring, np.inf),
-                all_to_all_Bps=np.where(
-                    used, peers / size * self._rate(_everywhere(groups)), np.inf
-                ),
-                shift_Bps=self._rate(_next(groups, 1.0)),
+                all_to_all_Bps=np.where(used, peers / size * everywhere, np.inf),
+                shift_Bps=self._passing(self._rate(_next(groups, 1.0)), used),
             )
+
+    def _passing(self, rate: Array, used: NDArray[np.bool_]) -> Array:
+        """Return rates of levels, the cards on the way to an outer level counted with that level.
+
+        A group with one member in each block of the cards' own level does not use that.
+        """
+        felt, inner = rate.copy(), np.inf
+        for level, tier in enumerate(self.tiers):
+            if tier.scale_out:
+                inner = min(inner, rate[level])
+                if used[level]:
+                    felt[level], inner = inner, np.inf
+        return felt
 
     def _domain(self) -> Ints:
         """Return the fast domain of every accelerator."""

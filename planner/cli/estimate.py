@@ -9,6 +9,8 @@ import typer
 from planner.cli.axes import given, with_axes
 from planner.cli.job_options import (
     ClusterName,
+    EcmpMode,
+    EcmpSeed,
     GlobalBatch,
     Gpus,
     JsonFile,
@@ -32,6 +34,8 @@ def estimate(
     global_batch: GlobalBatch,
     gpus: Gpus = None,
     precision: Precision = "bf16",
+    ecmp: EcmpMode = "perfect",
+    ecmp_seed: EcmpSeed = 0,
     json_file: JsonFile = None,
     map_file: MapFile = None,
     **axes: Any,  # noqa: ANN401 - typed by with_axes
@@ -48,7 +52,9 @@ def estimate(
 
     found = Collected()
     scenario = found.attempt(
-        lambda: load_scenario(model, cluster, seq_len, global_batch, gpus, precision)
+        lambda: load_scenario(
+            model, cluster, seq_len, global_batch, gpus, precision, ecmp, ecmp_seed
+        )
     )
     found.attempt(lambda: Bounds.parse(given(axes)))
     if map_file is not None and map_file == json_file:

@@ -35,6 +35,16 @@ JsonFile = Annotated[
     str | None, typer.Option("--json", help="Write the answer as JSON to FILE (- for the screen).")
 ]
 
+EcmpMode = Annotated[
+    str,
+    typer.Option(
+        "--ecmp",
+        help="Flows on equal links: perfect (evenly), expected or seeded (hashed). It matters "
+        "where a spine has paths > 1, in dragonflies and where a file gives links one by one.",
+    ),
+]
+EcmpSeed = Annotated[int, typer.Option("--ecmp-seed", help="Of the draw of --ecmp seeded.")]
+
 
 def load_scenario(
     model: str,
@@ -43,6 +53,8 @@ def load_scenario(
     global_batch: str,
     gpus: str | None,
     precision: str,
+    ecmp: str,
+    ecmp_seed: int,
 ) -> Scenario:
     """Return the scenario of the options.
 
@@ -67,6 +79,8 @@ def load_scenario(
             global_batch=batch or 1,
             gpus=size,
             precision=precision,
+            ecmp=ecmp,
+            ecmp_seed=ecmp_seed,
         )
     )
     found.raise_if_any()

@@ -10,6 +10,8 @@ import typer
 from planner.cli.axes import given, with_axes
 from planner.cli.job_options import (
     ClusterName,
+    EcmpMode,
+    EcmpSeed,
     FrameworkName,
     GlobalBatch,
     GpuCounts,
@@ -42,6 +44,8 @@ def plan(
     beside: Beside = None,
     task: Task = "train",
     precision: Precision = "bf16",
+    ecmp: EcmpMode = "perfect",
+    ecmp_seed: EcmpSeed = 0,
     json_file: JsonFile = None,
     **axes: Any,  # noqa: ANN401 - typed by with_axes
 ) -> None:
@@ -60,7 +64,17 @@ def plan(
     sizes = gpus.split(",") if gpus is not None else [None]
     scenarios = [
         found.attempt(
-            partial(load_scenario, model, cluster, seq_len, global_batch, size, precision)
+            partial(
+                load_scenario,
+                model,
+                cluster,
+                seq_len,
+                global_batch,
+                size,
+                precision,
+                ecmp,
+                ecmp_seed,
+            )
         )
         for size in sizes
     ]

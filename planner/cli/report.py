@@ -14,6 +14,7 @@ from models.rank_order import first_alike
 from models.workload import format_count
 from planner.cli import placement_report
 from planner.compare import LINE_NAMES, PART_NAMES
+from topologies.ecmp import Ecmp, has_equal_links
 from topologies.units import GIB
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from models.layout import Layout
     from planner.plans import Plan, PlanSet
     from planner.scenario import Scenario
+    from topologies.cluster import Cluster
 
 KILOWATT_HOUR_J, MEGAWATT_HOUR_J = 3.6e6, 3.6e9
 
@@ -46,8 +48,19 @@ def model_and_cluster(screen: Console, scenario: Scenario, job: str = "") -> Non
     device = f"{cluster.accelerators} x {escape(cluster.accelerator.title)}"
     screen.print(
         f"{device}, {escape(cluster.title)}; profile {profile.name}: compute ±{compute:.0%}, "
-        f"communication ±{sent:.0%} (assumed)\n"
+        f"communication ±{sent:.0%} (assumed)"
     )
+    if scenario.ecmp is not Ecmp.PERFECT:
+        screen.print(ecmp_note(cluster, scenario.ecmp, scenario.ecmp_seed))
+    screen.print()
+
+
+def ecmp_note(cluster: Cluster, ecmp: Ecmp, seed: int) -> str:
+    """Return how flows meet on equal links where they are not spread evenly."""
+    how = "hashed, the expectation over all hashes" if ecmp is Ecmp.EXPECTED else "hashed"
+    drawn = f" as seed {seed} draws" if ecmp is Ecmp.SEEDED else ""
+    felt = "" if has_equal_links(cluster) else "; this cluster has none, so nothing changes"
+    return f"Flows on equal links: {how}{drawn} (--ecmp {ecmp}){felt}."
 
 
 def ranking(plans: tuple[Plan, ...]) -> Table:

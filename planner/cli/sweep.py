@@ -9,6 +9,8 @@ import typer
 from planner.cli.axes import given, with_axes
 from planner.cli.job_options import (
     ClusterName,
+    EcmpMode,
+    EcmpSeed,
     FrameworkName,
     GpuCounts,
     JsonFile,
@@ -40,6 +42,8 @@ def sweep(
     network: Networks = "1",
     framework: FrameworkName = "any",
     precision: Precision = "bf16",
+    ecmp: EcmpMode = "perfect",
+    ecmp_seed: EcmpSeed = 0,
     json_file: JsonFile = None,
     csv_file: CsvFile = None,
     figure: FigureFile = None,
@@ -61,7 +65,16 @@ def sweep(
     found.attempt(lambda: ask.check_choices("train", framework))
     first = str(sizes[0]) if sizes else None
     base = found.attempt(
-        lambda: load_scenario(model, cluster, str(lengths[0]), str(batches[0]), first, precision)
+        lambda: load_scenario(
+            model,
+            cluster,
+            str(lengths[0]),
+            str(batches[0]),
+            first,
+            precision,
+            ecmp,
+            ecmp_seed,
+        )
     )
     found.raise_if_any()
     grid = Grid(

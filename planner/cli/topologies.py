@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from planner.cli.job_options import JsonFile
+from planner.cli.job_options import EcmpMode, JsonFile
 
 app = typer.Typer(help="Clusters: list them, or show one.", no_args_is_help=True)
 ClusterArgument = Annotated[str, typer.Argument(help="NAME, NAME:NODES or FILE.yaml.")]
@@ -17,6 +17,14 @@ SvgFile = Annotated[
 DotFile = Annotated[
     str | None, typer.Option("--dot", help="Write it for Graphviz to FILE (- for the screen).")
 ]
+GroupSize = Annotated[int | None, typer.Option("--size", help="Axes of this many ranks only.")]
+Stride = Annotated[int | None, typer.Option("--stride", help="Axes of this stride only.")]
+CollectiveName = Annotated[
+    str | None,
+    typer.Option("--collective", help="This one only, by every algorithm: all_reduce, ..."),
+]
+Bytes = Annotated[str, typer.Option("--bytes", help="Of a message: 65536, 64KiB, 64MiB, 1GiB.")]
+Seed = Annotated[int, typer.Option("--seed", help="Of the draw of --ecmp seeded.")]
 
 
 @app.command(name="list")
@@ -89,6 +97,54 @@ def _file_stem(cluster: str) -> str:
     name, colon, _ = cluster.rpartition(":")
     path = Path(name if colon else cluster)
     return path.stem if path.suffix in (".yaml", ".yml") else path.name
+
+
+@app.command()
+def fabric(
+    cluster: ClusterArgument,
+    size: GroupSize = None,
+    stride: Stride = None,
+    collective: CollectiveName = None,
+    nbytes: Bytes = "64MiB",
+    ecmp: EcmpMode = "perfect",
+    seed: Seed = 0,
+    json_file: JsonFile = None,
+) -> None:
+    """Show what groups of ranks get: latency, bus bandwidth, sharing, and the time of a message.
+
+    Without --size and --stride these are telling axes, without --collective only the algorithms
+    that the library takes; --json has every axis and algorithm that the filters leave.
+    """
+    from models.profile import load_profile
+    from planner import fabric_rows
+    from planner.cli import byte_count, fabric_report, output
+    from topologies.catalogue import load_cluster
+    from topologies.collective import Collective
+    from topologies.ecmp import parse_ecmp
+    from topologies.errors import Collected
+    from topologies.fabric_table import FabricTable, telling_pairs
+
+    found = Collected()
+    loaded = found.attempt(lambda: load_cluster(cluster))
+    chosen = [collective] if collective is not None else list(Collective)
+    kinds = found.attempt(lambda: [fabric_rows.parse_collective(name) for name in chosen])
+    sent = found.attempt(lambda: byte_count.parse_bytes(nbytes, "--bytes"))
+    meeting = found.attempt(lambda: parse_ecmp(ecmp, seed, seed_field="--seed"))
+    pairs = found.attempt(
+        lambda: fabric_rows.matching_pairs(loaded.accelerators, size, stride) if loaded else []
+    )
+    found.raise_if_any()
+    telling = telling_pairs(loaded) if size is None and stride is None else pairs
+    table = FabricTable.of(loaded, telling if json_file is None else pairs, meeting, seed)
+    profile = load_profile(loaded.accelerator.name)
+    rows = fabric_rows.fabric_rows(table, profile, sent, kinds)
+    if json_file is not None:
+        output.write_json(json_file, fabric_report.content(table, profile.name, sent, rows))
+    if json_file == "-":
+        return
+    shown = [row for row in rows if row.pair in telling and (row.taken or len(kinds) == 1)]
+    fabric_report.show(output.console(), table, shown, sent)
+    fabric_report.footing(output.console(), table, profile.name, sent)
 
 
 @app.command()
