@@ -12,13 +12,12 @@ import sys
 import time
 from dataclasses import replace
 
-from topologies.fabric_table import FabricTable
-
 from planner.ask import plan_scenario
 from planner.bounds import Bounds
 from planner.scenario import Scenario
 from topologies.builders import build_graph
 from topologies.catalogue import load_cluster
+from topologies.fabric_table import FabricTable
 from topologies.quotient import quotient
 
 LARGE, SMALL = 131_072, 1_024
@@ -60,8 +59,9 @@ def _table() -> None:
         started = time.perf_counter()
         table = FabricTable.of(cluster)
         best = min(best, time.perf_counter() - started)
+    rows = sum(int(figures.able.sum()) for figures in table.figures)
     of = f"fabric table of {cluster.accelerators:,} accelerators"
-    print(f"{of}: {len(table):,} rows in {best:.3f} s")
+    print(f"{of}: {rows:,} rows in {best:.3f} s")
 
 
 def _plans() -> None:

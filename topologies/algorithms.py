@@ -167,11 +167,13 @@ def _ring_share(collective: Collective, links: GroupLinks) -> Array | float:
     return (links.size - 1.0) / links.size
 
 
-def _tree(_: Collective, links: GroupLinks) -> Way:
+def _tree(collective: Collective, links: GroupLinks) -> Way:
+    # Two trees share a reduction, each root sending half; a broadcast's one root sends all.
+    halved = collective is not Collective.BROADCAST
     return _way(
         Algorithm.TREE,
         links,
-        lambda c: (c.leaving if c.tier.scale_out else 1.0) / c.ring_Bps,
+        lambda c: (c.leaving if c.tier.scale_out and halved else 1.0) / c.ring_Bps,
         lambda c: c.doublings if c.tier.scale_out else c.inside - c.below,
     )
 

@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import connected_components
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from topologies.graph import ClusterGraph, Link
+    from topologies.graph import ClusterGraph
 
     Ints = NDArray[np.int64]
     Floats = NDArray[np.float64]
@@ -58,18 +58,7 @@ def quotient(cluster: ClusterGraph) -> list[Blocks]:
     ValueError
         If the graph has no links.
     """
-    tails, heads, links = zip(*cluster.edges(), strict=True)
-    kinds: dict[Link, int] = {}
-    codes = np.fromiter((kinds.setdefault(link, len(kinds)) for link in links), dtype=np.int64)
-    compiled = _Edges(
-        nodes=cluster.graph.number_of_nodes(),
-        accelerators=cluster.accelerators,
-        tails=np.array(tails),
-        heads=np.array(heads),
-        level=np.array([link.level for link in kinds])[codes],
-        Bps=np.array([link.Bps for link in kinds])[codes],
-        latency_s=np.array([link.latency_s for link in kinds])[codes],
-    )
+    compiled = _Edges.of(cluster)
     return [compiled.blocks(int(level)) for level in np.unique(compiled.level)]
 
 
@@ -82,6 +71,28 @@ class _Edges:
     level: Ints
     Bps: Floats
     latency_s: Floats
+
+    @classmethod
+    def of(cls, cluster: ClusterGraph) -> _Edges:
+        """Return the edges as arrays; edges of a class share one link object."""
+        nodes, heads, links = [], [], []
+        for node, edges in cluster.graph.adjacency():
+            nodes.append((node, len(edges)))
+            heads += edges
+            links += [edge["link"] for edge in edges.values()]
+        tails, degrees = np.array(nodes).T
+        which = np.fromiter(map(id, links), dtype=np.int64, count=len(links))
+        _, first, codes = np.unique(which, return_index=True, return_inverse=True)
+        kinds = [links[at] for at in first]
+        return cls(
+            nodes=len(nodes),
+            accelerators=cluster.accelerators,
+            tails=np.repeat(tails, degrees),
+            heads=np.array(heads),
+            level=np.array([link.level for link in kinds])[codes],
+            Bps=np.array([link.Bps for link in kinds])[codes],
+            latency_s=np.array([link.latency_s for link in kinds])[codes],
+        )
 
     def blocks(self, level: int) -> Blocks:
         below = self._joined(self.level < level)

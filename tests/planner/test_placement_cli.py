@@ -52,7 +52,9 @@ def test_one_accelerator_has_no_table() -> None:
 
 
 def test_plan_says_where_the_first_sits() -> None:
-    shown = answered("plan", *MODEL, *LAYOUT, "--framework", "unrestricted", *OUTWARD)
+    shown = answered(
+        "plan", *MODEL, *LAYOUT, "--framework", "unrestricted", *OUTWARD, "--inner-ring", "1"
+    )
     said = "Placement of the first (innermost first): tp 2 and pp 2 inside nvlink; ring 4 across"
     assert said in " ".join(shown.split())
     assert "tp-pp-cp-ep-dp" in shown
