@@ -69,8 +69,9 @@ class DataParallelClock:
             for kind in (Collective.ALL_REDUCE, Collective.REDUCE_SCATTER, Collective.ALL_GATHER)
         }
         self.across = cost(Collective.ALL_REDUCE, replicas, profile)
+        # Two ranks as far apart as a pipeline is long: in one block where it is.
         ends = fabric.links(
-            (np.minimum(meshes.pp, 2) * 1.0, stride.pp * np.maximum(meshes.pp - 1.0, 1.0))
+            (np.minimum(meshes.pp, 2) * 1.0, stride.pp * np.maximum(meshes.pp / 2, 1))
         )
         self.tied = cost(Collective.ALL_REDUCE, ends, profile)
 

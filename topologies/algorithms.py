@@ -110,7 +110,7 @@ def _way(
     in_turn: bool = False,
 ) -> Way:
     """Return a way whose levels are busy and wait as two functions say."""
-    levels = np.stack([crossing.where_used(busy(crossing)) for crossing in links.crossings])
+    levels = np.stack([crossing.where_passed(busy(crossing)) for crossing in links.crossings])
     waits = [c.where_used(hops(c) * c.tier.latency_s.value) for c in links.crossings]
     return Way(
         algorithm=algorithm,
@@ -147,17 +147,12 @@ def _torus(collective: Collective, links: GroupLinks) -> Way:
 
 def _crossed(links: GroupLinks, crossing: Crossing) -> Array:
     """Return the share of a ring's turns at which it crosses a level it passes through."""
-    reached = _reached(links, crossing)
-    return np.where(reached < links.size, 1.0 - crossing.below / reached, 1.0)
+    return np.where(crossing.reached < links.size, _beyond(crossing), 1.0)
 
 
-def _reached(links: GroupLinks, crossing: Crossing) -> Array:
-    """Return the members that a rank's bytes reach through a level, those of its block included."""
-    if crossing.tier.scale_out or crossing.tier.staged:
-        return links.size
-    if crossing.tier.fabric in ("mesh", "torus"):
-        return crossing.inside
-    return links.size / links.domains
+def _beyond(crossing: Crossing) -> Array:
+    """Return the share of a reduced tensor that passes a level: ``1 - g / m``."""
+    return 1.0 - crossing.below / crossing.reached
 
 
 def _ring_share(collective: Collective, links: GroupLinks) -> Array | float:
@@ -173,7 +168,7 @@ def _tree(collective: Collective, links: GroupLinks) -> Way:
     return _way(
         Algorithm.TREE,
         links,
-        lambda c: (c.leaving if c.tier.scale_out and halved else 1.0) / c.ring_Bps,
+        lambda c: (_beyond(c) if c.tier.scale_out and halved else 1.0) / c.ring_Bps,
         lambda c: c.doublings if c.tier.scale_out else c.inside - c.below,
     )
 
@@ -201,7 +196,7 @@ def _hierarchical(collective: Collective, links: GroupLinks) -> Way:
         Algorithm.HIERARCHICAL,
         links,
         lambda c: c.leaving / c.torus_Bps,
-        lambda c: c.doublings if c.tier.fabric == "torus" else c.inside / c.below - 1.0,
+        lambda c: c.across if c.tier.fabric == "torus" else c.inside / c.below - 1.0,
         in_turn=True,
     )
 
@@ -235,7 +230,7 @@ def _switched(algorithm: Algorithm, links: GroupLinks) -> Way:
         algorithm,
         links,
         lambda c: (
-            c.leaving / c.ring_Bps if c.tier.scale_out else busy.get(id(c), 0.0) + 0.0 * c.below
+            _beyond(c) / c.ring_Bps if c.tier.scale_out else busy.get(id(c), 0.0) + 0.0 * c.below
         ),
         lambda c: c.doublings if c.tier.scale_out else np.zeros_like(c.below),
     )
@@ -258,8 +253,7 @@ def _pairwise(_: Collective, links: GroupLinks) -> Way:
         Algorithm.PAIRWISE,
         links,
         lambda c: (
-            (_reached(links, c) - (1.0 if c.tier.staged else c.below))
-            / (links.size * c.all_to_all_Bps)
+            (c.reached - (1.0 if c.tier.staged else c.below)) / (links.size * c.all_to_all_Bps)
         ),
         lambda c: c.doublings,
     )

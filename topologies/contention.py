@@ -3,8 +3,9 @@
 A collective that runs at a share ``x`` of the speed it has alone keeps every class of links busy
 for ``x`` times what it would alone. Shares are weighted max-min fair (:mod:`topologies.max_min`):
 all grow together until a class of links is full, and those that cross it stop there. Classes are
-the levels of the cluster's quotient (dimensions of a torus apart), for one rank as for all: groups
-of an axis are alike.
+the levels of the cluster's quotient, for one rank as for all, since groups of an axis are alike;
+dimensions of a torus and links of a mesh to peers so far away are classes of their own. The clock
+of a plan does not ask for this yet.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from topologies.algorithms import way
+from topologies.collective import Collective
 from topologies.max_min import max_min_rates
 
 if TYPE_CHECKING:
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from topologies.collective import Collective
     from topologies.group_links import GroupLinks
     from topologies.library import Algorithm
 
@@ -50,8 +51,9 @@ class Flow:
         found = way(self.collective, self.algorithm, self.links)
         with np.errstate(invalid="ignore"):
             busy = np.where(found.per_byte_s > 0, found.levels_s / found.per_byte_s, 0.0)
-        crossings = zip(self.links.crossings, busy, strict=True)
-        return np.concatenate([crossing.taken[:, 0] * level for crossing, level in crossings])
+        shifted = self.collective is Collective.SHIFT
+        taken = (c.taken_shift if shifted else c.taken for c in self.links.crossings)
+        return np.concatenate([one[:, 0] * level for one, level in zip(taken, busy, strict=True)])
 
 
 def shares(flows: Sequence[Flow]) -> Array:

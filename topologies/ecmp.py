@@ -1,7 +1,8 @@
 """Flows hashed onto equal links: how much slower the fullest link makes them.
 
 Equal-cost routing (ECMP) puts each flow on one of several equal links by a hash. With ``m`` flows
-on ``u`` links the fullest carries more than ``m / u``, and who waits for all flows waits for it.
+on ``u`` links the fullest carries more than ``m / u``, and who waits for all flows waits for it:
+the fullest of all blocks, out and in.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 #: More flows than this on one set of links are as good as evenly spread: the excess of the fullest
 #: link falls with the root of the flows.
 MANY_FLOWS = 1_000_000
+#: Up to here the fullest link is counted exactly.
+FEW_FLOWS = 256
 #: Loads further from the mean than so many of its roots and flows have no probability to speak of.
 FARTHEST_SPREADS, FARTHEST_FLOWS = 12.0, 40
 LARGEST_SEED = 2**32 - 1
@@ -84,7 +87,7 @@ def has_equal_links(cluster: Cluster) -> bool:
     return any(tier.paths > 1 or tier.fabric == "dragonfly" for tier in above)
 
 
-def slowdown(flows: Array, links: int, mode: Ecmp, seed: int = 0) -> Array:
+def slowdown(flows: Array, links: int, mode: Ecmp, seed: int = 0, sets: int = 1) -> Array:
     """Return the fullest link's load over the mean load, at least 1.
 
     Parameters
@@ -97,6 +100,9 @@ def slowdown(flows: Array, links: int, mode: Ecmp, seed: int = 0) -> Array:
         How they meet.
     seed
         Of the draw, for :attr:`Ecmp.SEEDED`.
+    sets
+        How many blocks, and ways out of and into them, hash as many flows onto as many links: the
+        fullest of all counts.
 
     Examples
     --------
@@ -110,7 +116,7 @@ def slowdown(flows: Array, links: int, mode: Ecmp, seed: int = 0) -> Array:
     counts, place = np.unique(np.clip(np.rint(flows), 1, MANY_FLOWS), return_inverse=True)
     expected = mode is Ecmp.EXPECTED
     fullest = [
-        _expected(int(count), links) if expected else _drawn(int(count), links, seed)
+        _expected(int(count), links, sets) if expected else _drawn(int(count), links, seed, sets)
         for count in counts
     ]
     found = np.array(fullest) * links / counts
@@ -119,12 +125,39 @@ def slowdown(flows: Array, links: int, mode: Ecmp, seed: int = 0) -> Array:
 
 
 @cache
-def _expected(flows: int, links: int) -> float:
-    """Return the expected flows on the fullest link: ``sum over k of P(fullest > k)``.
+def _expected(flows: int, links: int, sets: int) -> float:
+    """Return the expected flows on the fullest link: ``sum over k of P(fullest > k)``."""
+    if flows <= FEW_FLOWS:
+        least = -(-flows // links)
+        none_fuller = np.array([_none_fuller(k, flows, links) for k in range(least, flows)])
+        return least + float((1.0 - none_fuller**sets).sum())
+    return _expected_of_many(flows, links, sets)
 
-    Each link holds Binomial(flows, 1 / links). Taken as independent they miss that one has what
-    the others have not, which widens the excess over the mean by ``sqrt(u / (u - 1))`` (normal
-    variables with a fixed sum). Two links are counted exactly.
+
+def _none_fuller(most: int, flows: int, links: int) -> float:
+    """Return the probability that no link has more than so many of the flows.
+
+    Links that each had a Poisson number of flows would be independent; given that the numbers add
+    up to `flows`, they are what hashing makes them.
+    """
+    from scipy.stats import poisson
+
+    mean = flows / links
+    one = poisson.pmf(np.arange(most + 1), mean)
+    sums = np.ones(1)
+    for bit in f"{links:b}":
+        sums = np.convolve(sums, sums)[: flows + 1]
+        if bit == "1":
+            sums = np.convolve(sums, one)[: flows + 1]
+    found = sums[flows] / poisson.pmf(flows, flows) if len(sums) > flows else 0.0
+    return float(min(found, 1.0))
+
+
+def _expected_of_many(flows: int, links: int, sets: int) -> float:
+    """Return the same for many flows: each link holds Binomial(flows, 1 / links).
+
+    Taken as independent they miss that one has what the others have not, which widens the excess
+    over the mean by ``sqrt(u / (u - 1))`` (normal variables with a fixed sum).
     """
     from scipy.stats import binom
 
@@ -132,14 +165,12 @@ def _expected(flows: int, links: int) -> float:
     apart_most = FARTHEST_SPREADS * float(np.sqrt(mean)) + FARTHEST_FLOWS
     low = max(int(mean - apart_most), 0)
     loads = np.arange(low, min(int(mean + apart_most), flows) + 1)
-    if links == 2:
-        fuller = np.maximum(loads, flows - loads)
-        return float((binom.pmf(loads, flows, 0.5) * fuller).sum())
-    apart = low + float((1.0 - binom.cdf(loads, flows, 1.0 / links) ** links).sum())
-    return max(mean + (apart - mean) * float(np.sqrt(links / (links - 1.0))), 1.0)
+    below = binom.cdf(loads, flows, 1.0 / links)
+    apart = low + float((1.0 - below ** (links * sets)).sum())
+    return mean + (apart - mean) * float(np.sqrt(links / (links - 1.0)))
 
 
-def _drawn(flows: int, links: int, seed: int) -> float:
+def _drawn(flows: int, links: int, seed: int, sets: int) -> float:
     """Return the flows on the fullest link of one draw; the same case is drawn alike."""
-    random = np.random.default_rng((seed, flows, links))
-    return float(random.multinomial(flows, np.full(links, 1.0 / links)).max())
+    random = np.random.default_rng((seed, flows, links, sets))
+    return float(random.multinomial(flows, np.full(links, 1.0 / links), size=sets).max())

@@ -21,14 +21,14 @@ Clusters given as a graph of single links are routed (:mod:`topologies.routed`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from topologies.ecmp import Ecmp, slowdown
 from topologies.group_links import Crossing, GroupLinks
 from topologies.library import load_library
-from topologies.members import broadcast_shape, members
+from topologies.members import broadcast_shape, members, peers_taken
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,14 +99,27 @@ class Fabric:
             return GroupLinks(
                 size=size, crossings=self.routed.crossings(axes), library=self.library
             )
-        crossings: list[Crossing] = []
-        below, span = np.ones(broadcast_shape(axes)), 1
+        inner, found = np.ones(broadcast_shape(axes)), []
         for tier in self.cluster.tiers:
             whole = tier.spans is None or self.cluster.accelerators <= tier.spans
-            inside = np.maximum(size if whole else members(float(tier.spans or 0), axes), below)
-            crossings.append(_Meeting(self, tier, span, axes, below, inside, size).crossing())
-            below, span = inside, tier.spans or self.cluster.accelerators
+            inside = size if whole else members(float(tier.spans or 0), axes)
+            found.append((tier, inner, np.maximum(inside, inner)))
+            inner = found[-1][2]
+        near = [inside for tier, _, inside in found if not tier.scale_out]
+        group = _Group(axes, size, near[-1] if near else np.ones_like(size))
+        crossings, span = [], 1
+        for tier, below, inside in found:
+            crossings.append(_Meeting(self, tier, span, group, below, inside).crossing())
+            span = tier.spans or self.cluster.accelerators
         return GroupLinks(size=size, crossings=tuple(crossings), library=self.library)
+
+
+class _Group(NamedTuple):
+    """Groups on their way through the tiers: axes, ranks, and ranks in one fast domain."""
+
+    axes: Sequence[tuple[Array, Array]]
+    size: Array
+    domain: Array
 
 
 class _Meeting:
@@ -117,13 +130,12 @@ class _Meeting:
         fabric: Fabric,
         tier: Tier,
         span_below: int,
-        axes: Sequence[tuple[Array, Array]],
+        group: _Group,
         below: Array,
         inside: Array,
-        size: Array,
     ) -> None:
-        self.fabric, self.tier, self.axes = fabric, tier, axes
-        self.below, self.inside, self.size = below, inside, size
+        self.fabric, self.tier, self.group = fabric, tier, group
+        self.below, self.inside, self.size = below, inside, group.size
         self.span_below = float(span_below)
         usable = tier.usable_fraction.value
         self.Bps, self.peer_Bps = tier.Bps.value * usable, tier.peer_Bps.value * usable
@@ -131,24 +143,39 @@ class _Meeting:
     def crossing(self) -> Crossing:
         """Return what the groups meet at the tier."""
         ring, all_to_all, shift = self._rates()
-        torus, taken = ring, np.ones((1, *self.size.shape))
+        torus, across = ring, np.where(self.inside > self.below, self.inside / self.below, 1.0)
+        across = np.log2(across)
+        taken = taken_shift = np.ones((1, *self.size.shape))
         if self.tier.fabric == "torus":
-            ring, torus, all_to_all, shift, taken = self.fabric.cluster.torus(self.tier).rates(
-                self.axes, self.peer_Bps
+            box = self.fabric.cluster.torus(self.tier)
+            ring, torus, all_to_all, shift, taken, across = box.rates(
+                self.group.axes, self.peer_Bps
             )
+            taken_shift = taken
         elif self.tier.fabric == "mesh":
-            taken = (ring / (self.below * self.Bps))[None]
+            taken, taken_shift = peers_taken(self.group.axes, self.tier.spans or 1)
         return Crossing(
             tier=self.tier,
             below=self.below,
             inside=self.inside,
+            reached=self._reached(),
             ring_Bps=ring,
             torus_Bps=torus,
             all_to_all_Bps=all_to_all,
             shift_Bps=shift,
             issue_s=self._issue_s(),
+            across=across,
             taken=taken,
+            taken_shift=taken_shift,
         )
+
+    def _reached(self) -> Array:
+        """Return the members that a rank's bytes reach through the tier."""
+        if self.tier.staged:
+            return np.where(self.inside > self.below, self.size, self.below)
+        if self.tier.scale_out:
+            return self.size
+        return self.inside if self.tier.fabric in ("mesh", "torus") else self.group.domain
 
     def _rates(self) -> tuple[Array, Array, Array]:
         """Return bytes/s along rings, of a rank to all peers, and to the next rank."""
@@ -190,11 +217,19 @@ class _Meeting:
         """
         others = np.maximum(self.inside / self.below - 1.0, 1.0)
         straight = np.minimum(self.Bps, self.peer_Bps * self._share())
-        adaptive = self.Bps / 2.0 if self.fabric.ecmp is Ecmp.PERFECT else 0.0
+        adaptive = self._around(straight)
         to_next = np.maximum(np.minimum(self.Bps, np.minimum(others, 2.0) * straight), adaptive)
         to_all = np.maximum(np.minimum(self.Bps, others * straight), adaptive)
         to_one = np.maximum(straight, adaptive)
         return self.below * to_next, to_all, self.below * to_one
+
+    def _around(self, straight: Array) -> Array | float:
+        """Return the rate over third groups, which takes two links; none with hashed flows."""
+        groups = self.fabric.cluster.accelerators / self.span_below
+        if self.fabric.ecmp is not Ecmp.PERFECT or groups <= 2:
+            return 0.0
+        around: Array = np.minimum(self.Bps, (groups - 1.0) * straight) / 2.0
+        return around
 
     def _collisions(self, flows: Array) -> Array:
         """Return how much the fullest uplink slows flows that leave a block.
@@ -203,12 +238,14 @@ class _Meeting:
         """
         if self.tier.fabric == "nic":
             return np.ones_like(flows)
-        return slowdown(flows, self.tier.paths, self.fabric.ecmp, self.fabric.seed)
+        blocks = -(-self.fabric.cluster.accelerators // int(self.span_below))
+        sets = 2 * (1 if self.fabric.alone else blocks)
+        return slowdown(flows, self.tier.paths, self.fabric.ecmp, self.fabric.seed, sets)
 
     def _issue_s(self) -> Array:
         """Return the least seconds of an all-to-all beyond the node."""
         if self.tier.peer_issue_s is None:
             return np.zeros_like(self.size)
-        node = members(float(self.fabric.cluster.accelerators_per_node), self.axes)
+        node = members(float(self.fabric.cluster.accelerators_per_node), self.group.axes)
         issued = (self.inside - 1.0) * self.tier.peer_issue_s.value
         return np.where(self.inside > node, issued, 0.0)

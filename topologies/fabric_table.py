@@ -173,7 +173,7 @@ class FabricTable:
         >>> table = FabricTable.of(load_cluster("a100-pcie"), [(2, 4)])
         >>> hop = table.figures[-1]
         >>> str(hop.collective), hop.sharing.tolist()  # four pairs share the sockets' link
-        ('shift', [4.0])
+        ('shift', [3.937])
         """
         chosen = axis_pairs(cluster.accelerators) if pairs is None else list(pairs)
         columns = np.array(chosen, dtype=np.float64).reshape(-1, 2).T

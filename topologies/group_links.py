@@ -34,6 +34,11 @@ class Crossing:
     below, inside
         Members of a group inside one block of the level below, and of this level. A group uses
         the level where it has more inside than below.
+    reached
+        Members that a rank's bytes reach through the level, those of its block below included: all
+        outside the fast domain, those of the domain over switches inside of it, the block's own
+        over direct links. Where there are more than below, bytes pass the level, if only for an
+        outer one.
     ring_Bps
         Bytes/s that pass through the level along a ring of the group.
     torus_Bps
@@ -44,26 +49,37 @@ class Crossing:
         Bytes/s from one member to the next, where that one is beyond the block.
     issue_s
         Least seconds of an all-to-all, to issue its sends at this level.
-    taken
-        Shape ``[classes, groups]``: what of each class of links of the level a ring at its rate
-        takes. One class, all of it, except in meshes (links to some of the peers) and tori (the
-        dimensions).
+    across
+        Hops from one end of the group's members to the other, all dimensions of a torus one by
+        one; doublings elsewhere.
+    taken, taken_shift
+        Shape ``[classes, groups]``: what of each class of links of the level a ring or an
+        all-to-all at its rate takes, and a shift. One class, all of it, except in meshes (links
+        between members so far apart) and tori (the dimensions).
     """
 
     tier: Tier
     below: Array
     inside: Array
+    reached: Array
     ring_Bps: Array
     torus_Bps: Array
     all_to_all_Bps: Array
     shift_Bps: Array
     issue_s: Array
+    across: Array
     taken: Array
+    taken_shift: Array
 
     @property
     def used(self) -> NDArray[np.bool_]:
         """Which groups use the level."""
         return self.inside > self.below
+
+    @property
+    def passed(self) -> NDArray[np.bool_]:
+        """Which groups' bytes pass the level, whether they use it or an outer one."""
+        return self.reached > self.below
 
     @property
     def leaving(self) -> Array:
@@ -74,6 +90,10 @@ class Crossing:
     def doublings(self) -> Array:
         """Steps of a recursion by two inside the level."""
         return np.where(self.used, np.log2(self.inside / self.below), 0.0)
+
+    def where_passed(self, value: Array | float, otherwise: float = 0.0) -> Array:
+        """Return a value for the groups whose bytes pass the level."""
+        return np.where(self.passed, value, otherwise)
 
     def where_used(self, value: Array | float, otherwise: float = 0.0) -> Array:
         """Return a value for the groups that use the level."""
@@ -179,5 +199,5 @@ def _least(
     crossings: tuple[Crossing, ...] | list[Crossing],
     value: Callable[[Crossing], Array],
 ) -> Array:
-    found = (crossing.where_used(value(crossing), np.inf) for crossing in crossings)
+    found = (crossing.where_passed(value(crossing), np.inf) for crossing in crossings)
     return reduce(np.minimum, found, np.full_like(size, np.inf))

@@ -32,6 +32,37 @@ def members(block: float, axes: Sequence[tuple[Array, Array]]) -> Array:
     return found
 
 
+def peers_taken(axes: Sequence[tuple[Array, Array]], span: int) -> tuple[Array, Array]:
+    """Return which links of a full mesh groups take: those between members so far apart.
+
+    Parameters
+    ----------
+    axes
+        Pairs of arrays ``(size, stride)``.
+    span
+        Accelerators of the mesh.
+
+    Returns
+    -------
+    all_pairs, neighbours
+        Shape ``[span - 1, groups]``: 1 where any two members, or one and the next round the end,
+        are 1, 2, ... accelerators apart.
+    """
+    shape = broadcast_shape(axes)
+    apart = np.zeros((span, *shape), dtype=np.bool_)
+    apart[0] = True
+    for size, stride in axes:
+        nearer = apart.copy()
+        for steps in range(1, span):
+            for distance in range(steps, span):
+                fits = (steps % stride == 0) & (steps < size * stride)
+                apart[distance] |= fits & nearer[distance - steps]
+    size, stride = axes[0]
+    apart_by = np.arange(1.0, span).reshape(-1, *(1 for _ in shape))
+    next_one = (apart_by == stride) | (apart_by == (size - 1.0) * stride)
+    return apart[1:] * 1.0, np.broadcast_to(next_one & (size > 1), apart[1:].shape) * 1.0
+
+
 def _share(block: float, extent: Array) -> Array:
     """Return the accelerators of a block that the worst-placed group of an extent has there."""
     if not np.isfinite(block):

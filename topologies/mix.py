@@ -104,8 +104,12 @@ class MixSchema(Strict):
 
 def _level_problems(parts: Sequence[Cluster]) -> Iterator[Problem]:
     first = _levels(parts[0])
+    vendor = parts[0].accelerator.vendor
     for place, part in enumerate(parts):
         field = f"parts.{place}"
+        if part.accelerator.vendor != vendor:
+            mend = f"no library of collectives spans {vendor} and {part.accelerator.vendor}"
+            yield Problem(field, part.name, mend)
         if _levels(part) != first:
             mend = (
                 f"its tiers are {', '.join(_levels(part))}, those of {parts[0].name} "
@@ -188,7 +192,6 @@ def _least_accelerator(parts: Sequence[Cluster]) -> Accelerator:
     return replace(
         slowest,
         title=" and ".join(dict.fromkeys(kind.title for kind in kinds)),
-        vendor=" and ".join(dict.fromkeys(kind.vendor for kind in kinds)),
         power_W=_mean(parts, "power_W"),
         price_usd_per_hour=_mean(parts, "price_usd_per_hour"),
         **least,

@@ -46,6 +46,7 @@ class _Met:
 
     below: Array
     inside: Array
+    reached: Array
     ring_Bps: Array
     all_to_all_Bps: Array
     shift_Bps: Array
@@ -95,7 +96,8 @@ class RoutedGraph:
         rows = np.stack([part.ravel() for part in flat], axis=1)
         alike, place = np.unique(rows, axis=0, return_inverse=True)
         met = [self._meet(tuple(zip(row[::2], row[1::2], strict=True))) for row in alike.tolist()]
-        return tuple(self._crossing(at, met, place.ravel()) for at in range(len(self.tiers)))
+        place = place.reshape(flat[0].shape)
+        return tuple(self._crossing(at, met, place) for at in range(len(self.tiers)))
 
     def _crossing(self, level: int, met: Sequence[_Met], place: NDArray[np.intp]) -> Crossing:
         arrays = {
@@ -107,7 +109,9 @@ class RoutedGraph:
             tier=self.tiers[level],
             torus_Bps=arrays["ring_Bps"],
             issue_s=np.zeros(shape),
+            across=np.log2(np.maximum(arrays["inside"] / arrays["below"], 1.0)),
             taken=np.ones((1, *shape)),
+            taken_shift=np.ones((1, *shape)),
             **arrays,
         )
 
@@ -132,37 +136,37 @@ class RoutedGraph:
         below = np.concatenate([[1.0], inside[:-1]])
         if size == 1:
             alone = np.full(len(self.tiers), np.inf)
-            return _Met(below, inside, alone, alone, alone)
+            return _Met(below, inside, inside, alone, alone, alone)
         near = np.array([not tier.scale_out for tier in self.tiers])
         parts = [int(part) for part in (inside / below)[near]]
-        ring = self._rate(self._rings(groups, parts))
-        ring = np.maximum(ring, self._rate(self._spread(groups)))
+        patterns = self._rings(groups, parts), self._spread(groups)
+        ring = max((self._rate(flows) for flows in patterns), key=lambda rate: float(rate.min()))
         with np.errstate(divide="ignore", invalid="ignore"):
             reached = np.where(near, inside[near].max(initial=1.0), size)
             passed = np.where(reached < size, 1.0 - below / reached, 1.0)
-            peers = reached - below
-            used = inside > below
+            used, felt = inside > below, reached > below
             ring = self._passing(ring, used)
             everywhere = self._passing(self._rate(_everywhere(groups)), used)
             return _Met(
                 below=below,
                 inside=inside,
-                ring_Bps=np.where(used, passed * ring, np.inf),
-                all_to_all_Bps=np.where(used, peers / size * everywhere, np.inf),
+                reached=reached,
+                ring_Bps=np.where(felt, passed * ring, np.inf),
+                all_to_all_Bps=np.where(felt, (reached - below) / size * everywhere, np.inf),
                 shift_Bps=self._passing(self._rate(_next(groups, 1.0)), used),
             )
 
     def _passing(self, rate: Array, used: NDArray[np.bool_]) -> Array:
-        """Return rates of levels, the cards on the way to an outer level counted with that level.
+        """Return rates of levels, what flows pass on the way to an outer level counted there.
 
-        A group with one member in each block of the cards' own level does not use that.
+        A group with one member in each block of a level does not use that level, but its flows
+        may pass it.
         """
         felt, inner = rate.copy(), np.inf
-        for level, tier in enumerate(self.tiers):
-            if tier.scale_out:
-                inner = min(inner, rate[level])
-                if used[level]:
-                    felt[level], inner = inner, np.inf
+        for level, is_used in enumerate(used):
+            inner = min(inner, rate[level])
+            if is_used:
+                felt[level], inner = inner, np.inf
         return felt
 
     def _domain(self) -> Ints:

@@ -1,9 +1,10 @@
 """Routing flows over a cluster's graph: which links carry how much.
 
-Flows take the fewest hops: inside the fast domain where both ends are in one, over switches
-where there is a way, through other accelerators (a torus) where there is none; otherwise through
-network cards, where accelerators pass nothing on. At a node with several next hops a flow splits
-evenly (:attr:`~topologies.ecmp.Ecmp.PERFECT`), or takes one of them by a hash of its ends.
+Flows take the innermost links that join both ends, the fewest of them, and the fastest of those:
+inside the fast domain where both are in one, otherwise through network cards; either way over
+switches where there is a way, through other accelerators (a torus) where there is none. At a node
+with several next hops a flow splits evenly (:attr:`~topologies.ecmp.Ecmp.PERFECT`), or takes one of
+them by a hash of its ends.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
+
+from topologies.units import GB
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,12 +29,11 @@ if TYPE_CHECKING:
 #: Multipliers of the hash that picks a next hop (odd numbers near powers of two times the golden
 #: ratio, as in Fibonacci hashing; Knuth, The Art of Computer Programming 3, section 6.4).
 _MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], dtype=np.uint64)
-
-
 #: Marks that no way leads to an accelerator.
 UNREACHED = -9
-#: A link beyond the fast domain counts as so many hops: more than any way inside of it has.
-FAR_HOPS = 10_000
+#: What a link counts for on a way: one hop, each level further out more than any way over inner
+#: links, and beyond the fast domain more than any way inside of it.
+HOP, LEVEL_HOPS, FAR_HOPS = 1_000, 1_000_000, 1_000_000_000
 
 
 class Flows(NamedTuple):
@@ -63,7 +65,10 @@ class Routes:
     long
         Hops that each link counts as.
     hops
-        Shape ``[nodes, accelerators]``: hops from each node to each accelerator.
+        Shape ``[nodes, kinds * accelerators]``: hops from each node to each accelerator, by each
+        kind of way.
+    passing
+        For each kind of way whether accelerators pass on what is not for them.
     accelerators
         How many there are: the first nodes.
     """
@@ -73,6 +78,7 @@ class Routes:
     first: Ints
     long: Ints
     hops: Ints
+    passing: NDArray[np.bool_]
     accelerators: int
 
     @classmethod
@@ -81,14 +87,16 @@ class Routes:
         edges = sorted(graph.edges(), key=lambda edge: edge[:2])
         tails = np.array([tail for tail, _, _ in edges], dtype=np.int64)
         heads = np.array([head for _, head, _ in edges], dtype=np.int64)
-        long = np.array([FAR_HOPS if link.scale_out else 1 for _, _, link in edges])
+        long = np.array([_length(link) for _, _, link in edges])
         nodes = graph.graph.number_of_nodes()
+        hops, passing = _hops(tails, heads, long, nodes, graph.accelerators)
         return cls(
             heads=heads,
             links=tuple(link for _, _, link in edges),
             first=np.searchsorted(tails, np.arange(nodes + 1)),
             long=long,
-            hops=_hops(tails, heads, long, nodes, graph.accelerators),
+            hops=hops,
+            passing=passing,
             accelerators=graph.accelerators,
         )
 
@@ -108,57 +116,82 @@ class Routes:
             If a flow has nowhere to go: the graph is not in one piece.
         """
         carried = np.zeros(len(self.heads))
-        at, target, weight = flows
+        at, aim, weight = flows.source, self._aims(flows), flows.weight
         source = flows.source if seed is not None else None
         while True:
-            there = at == target
-            at, target, weight = at[~there], target[~there], weight[~there]
-            source = None if source is None else source[~there]
+            away = at != aim % self.accelerators
+            at, aim, weight = at[away], aim[away], weight[away]
+            source = None if source is None else source[away]
             if not len(at):
                 return carried
-            flow, link = self._next_hops(at, target)
-            if len(np.unique(flow)) < len(at):
-                raise ValueError("a flow has no way on")
+            flow, link = self._next_hops(at, aim)
             if source is None or seed is None:
                 share = weight[flow] / np.bincount(flow, minlength=len(at))[flow]
             else:
-                picked = _pick(flow, source, target, at, seed)
+                picked = _pick(flow, source, aim, at, seed)
                 flow, link, share = flow[picked], link[picked], weight
             carried += np.bincount(link, weights=share, minlength=len(carried))
-            at, target = self.heads[link], target[flow]
+            at, aim = self.heads[link], aim[flow]
             if source is None:
-                at, target, share = self._merged(at, target, share)
+                at, aim, share = self._merged(at, aim, share)
             else:
                 source = source[flow]
             weight = share
 
-    def _next_hops(self, at: Ints, target: Ints) -> tuple[Ints, Ints]:
-        """Return flows and links: every link on a shortest path from where each flow is."""
+    def _aims(self, flows: Flows) -> Ints:
+        """Return the column of `hops` of each flow: its target, by the first kind of way."""
+        columns = flows.target[:, None] + np.arange(len(self.passing)) * self.accelerators
+        reached = self.hops[flows.source[:, None], columns] != UNREACHED
+        if not reached.any(axis=1).all():
+            raise ValueError("a flow has no way")
+        first = reached.argmax(axis=1)
+        aims: Ints = columns[np.arange(len(first)), first]
+        return aims
+
+    def _next_hops(self, at: Ints, aim: Ints) -> tuple[Ints, Ints]:
+        """Return flows and links: every link on a shortest way from where each flow is."""
         degree = self.first[at + 1] - self.first[at]
         flow = np.repeat(np.arange(len(at)), degree)
         starts = np.cumsum(degree) - degree
         link = np.arange(len(flow)) - np.repeat(starts - self.first[at], degree)
-        aim = target[flow]
-        nearer = self.hops[self.heads[link], aim] == self.hops[at[flow], aim] - self.long[link]
+        head, column = self.heads[link], aim[flow]
+        kind, target = np.divmod(column, self.accelerators)
+        nearer = self.hops[head, column] == self.hops[at[flow], column] - self.long[link]
+        nearer &= (head >= self.accelerators) | (head == target) | self.passing[kind]
         return flow[nearer], link[nearer]
 
-    def _merged(self, at: Ints, target: Ints, share: Floats) -> tuple[Ints, Ints, Floats]:
+    def _merged(self, at: Ints, aim: Ints, share: Floats) -> tuple[Ints, Ints, Floats]:
         """Return flows to one target that met at a node as one."""
-        code, place = np.unique(at * self.accelerators + target, return_inverse=True)
+        columns = self.hops.shape[1]
+        code, place = np.unique(at * columns + aim, return_inverse=True)
         merged = np.bincount(place, weights=share).astype(np.float64)
-        nodes, targets = np.divmod(code.astype(np.int64), self.accelerators)
-        return nodes, targets, merged
+        nodes, aims = np.divmod(code.astype(np.int64), columns)
+        return nodes, aims, merged
 
 
-def _hops(tails: Ints, heads: Ints, long: Ints, nodes: int, accelerators: int) -> Ints:
-    """Return hops from every node to every accelerator, by the first kind of way that there is."""
-    found = np.full((nodes, accelerators), np.inf)
-    near = long == 1
-    for used, passing in ((near, False), (near, True), (long > 0, False)):
+def _length(link: Link) -> int:
+    """Return what a link counts for; of as many hops the faster ones are fewer."""
+    slow = min(int(HOP * GB / link.Bps), HOP - 1)
+    return HOP + slow + (FAR_HOPS if link.scale_out else LEVEL_HOPS * link.level)
+
+
+def _hops(
+    tails: Ints, heads: Ints, long: Ints, nodes: int, accelerators: int
+) -> tuple[Ints, NDArray[np.bool_]]:
+    """Return hops to every accelerator by each kind of way that is needed, and which pass it on."""
+    near = long < FAR_HOPS
+    found, passing = [], []
+    reached = np.zeros((accelerators, accelerators), dtype=np.bool_)
+    for used, through in ((near, False), (near, True), (long > 0, False), (long > 0, True)):
         links = tails[used], heads[used], long[used]
-        hops = _distances(*links, nodes, accelerators) if passing else _over(*links, *found.shape)
-        found = np.where(np.isfinite(found), found, hops)
-    return np.where(np.isfinite(found), found, UNREACHED).astype(np.int64)
+        measured = _distances if through else _over
+        hops = measured(*links, nodes, accelerators)
+        found.append(np.where(np.isfinite(hops), hops, UNREACHED).astype(np.int64))
+        passing.append(through)
+        reached |= np.isfinite(hops[:accelerators])
+        if reached.all():
+            break
+    return np.concatenate(found, axis=1), np.array(passing)
 
 
 def _over(tails: Ints, heads: Ints, long: Ints, nodes: int, accelerators: int) -> Floats:

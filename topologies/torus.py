@@ -73,8 +73,8 @@ class Slice:
 
     def rates(
         self, axes: Sequence[tuple[Array, Array]], link_Bps: float
-    ) -> tuple[Array, Array, Array, Array, Array]:
-        """Return bytes/s of groups, and which dimensions they take.
+    ) -> tuple[Array, Array, Array, Array, Array, Array]:
+        """Return bytes/s of groups, which dimensions they take, and how far they are across.
 
         Parameters
         ----------
@@ -90,10 +90,12 @@ class Slice:
             and to the next rank.
         taken
             Shape ``[dimensions, groups]``: 1 where the groups use a dimension.
+        across
+            Links from one end of a group to the other, along all dimensions one by one.
         """
         shape = broadcast_shape(axes)
         slowest, bisection = np.full(shape, np.inf), np.full(shape, np.inf)
-        together, size = np.zeros(shape), np.ones(shape)
+        together, size, hops = np.zeros(shape), np.ones(shape), np.zeros(shape)
         shift = np.full(shape, link_Bps)
         taken = np.zeros((len(self.dims), *shape))
         step = self.size
@@ -109,11 +111,13 @@ class Slice:
             bisection = np.minimum(bisection, across)
             shift = np.where(used, np.minimum(shift, link_Bps / gap), shift)
             taken[place] = used
+            far = (members - 1.0) * gap
+            hops = hops + np.where(used, np.where(round_the_end, members * gap / 2.0, far), 0.0)
         alone = together == 0
         torus, shift = np.where(alone, np.inf, together), np.where(alone, np.inf, shift)
         # Half of what a half of the chips sends crosses the middle; none goes to oneself.
         others = np.where(alone, 1.0, (size - 1.0) / size)
-        return slowest, torus, bisection * others, shift, taken
+        return slowest, torus, bisection * others, shift, taken, hops
 
 
 def _along(axes: Sequence[tuple[Array, Array]], step: float, side: float) -> tuple[Array, Array]:

@@ -53,13 +53,16 @@ def test_figures_of_h100_nodes_by_hand(pair, collective, algorithm, latency_us, 
 
 
 def test_groups_that_share_a_link_are_faster_alone():
-    """Meta's spine carries a seventh of the cards' rate; QPI a quarter of 24 GB/s for each of 4."""
+    """Meta's spine carries a seventh of the cards' rate; QPI a quarter of 24 GB/s for each of 4.
+
+    Alone, a GPU's own PCIe wire carries 23.6.
+    """
     pods = load_cluster("meta-24k:3072")
     kinds = [(c, ALGORITHMS[c][0]) for c in Collective]
     for kind in kinds:
         assert figures(pods, (2, 3072), *kind)[2] == pytest.approx(50 / 7.14)
         assert figures(pods, (2, 1536), *kind)[2] == 1.0
-        assert figures(load_cluster("a100-pcie"), (2, 4), *kind)[2] == pytest.approx(4.0)
+        assert figures(load_cluster("a100-pcie"), (2, 4), *kind)[2] == pytest.approx(31 * 0.762 / 6)
     assert figures(load_cluster("a100-pcie"), (8, 1), *kinds[0])[2] == 1.0  # nobody to share with
 
 
@@ -90,7 +93,7 @@ def test_alone_a_group_collides_with_itself_only():
     )
     pair, kind = (2, 3072), (Collective.SHIFT, Algorithm.DIRECT)
     _, rate, sharing = figures(thick, pair, *kind, ecmp=Ecmp.EXPECTED)
-    slower = slowdown(np.array([3072.0]), 64, Ecmp.EXPECTED)[0]
+    slower = slowdown(np.array([3072.0]), 64, Ecmp.EXPECTED, sets=2 * 3)[0]  # three pods begun
     assert slower > 1.2
     assert rate == pytest.approx(7.14 * 0.97 / slower)
     assert rate * sharing == pytest.approx(CARD)

@@ -122,8 +122,10 @@ def test_rings_round_the_end_have_twice_the_rate_of_lines_and_sides_add_up():
     inner = (four, one)
     assert closed.rates([inner], 10.0)[1][0] == 20.0
     assert opened.rates([inner], 10.0)[1][0] == 10.0
-    ring, torus, _, _, taken = closed.rates([(np.array([16.0]), one)], 10.0)
+    ring, torus, _, _, taken, across = closed.rates([(np.array([16.0]), one)], 10.0)
     assert (ring[0], torus[0], taken[:, 0].tolist()) == (20.0, 40.0, [1.0, 1.0])
+    assert across[0] == 2 + 2  # half way round each side
+    assert opened.rates([(np.array([16.0]), one)], 10.0)[5][0] == 3 + 3
     assert closed.rates([inner], 10.0)[4][:, 0].tolist() == [0.0, 1.0]
     # Every second chip: two groups share each link.
     assert opened.rates([(np.array([2.0]), np.array([2.0]))], 10.0)[1][0] == 5.0
@@ -131,7 +133,7 @@ def test_rings_round_the_end_have_twice_the_rate_of_lines_and_sides_add_up():
 
 def test_all_to_all_on_a_closed_ring_takes_a_quarter_of_an_all_gather():
     size = np.array([8.0])
-    ring, _, everywhere, _, _ = Slice((8,), (True,)).rates([(size, np.array([1.0]))], 1.0)
+    ring, _, everywhere, *_ = Slice((8,), (True,)).rates([(size, np.array([1.0]))], 1.0)
     gather_s = 7 * 1.0 / ring  # seven shards pass every chip
     exchange_s = 7 / 8 * 1.0 / everywhere  # seven eighths of each shard go elsewhere
     assert exchange_s[0] == pytest.approx(gather_s[0] * 8 / 7 / 4)

@@ -262,7 +262,8 @@ def test_parts_within_parts_end_somewhere(tmp_path):
         (mix(("h100-dgx", 1), ("none.yaml", 1)), "file", "cannot be read"),
         (mix(("h100-dgx", 0), ("a100-dgx", 1)), "parts.0.nodes", "greater than or equal to 1"),
         (mix(("h100-dgx", 1), ("meta-24k", 1)), "parts.1", "parts need as many tiers"),
-        (mix(("h100-dgx", 1), ("tpu-v5e", 1)), "tier 0", "only mixes with the same torus"),
+        (mix(("tpu-v4", 1), ("tpu-v5e", 1)), "tier 0", "only mixes with the same torus"),
+        (mix(("h100-dgx", 1), ("mi300x", 1)), "parts.1", "no library of collectives spans nvidia"),
         (mix(("h100-dgx", 1), ("a100-dgx", 1), nodes=3), "nodes", "parts and tiers has none"),
         (
             mix(("h100-dgx", 1), ("a100-dgx", 1), tiers=[tier("x", "nic", "all", 10)]),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.topologies.files import EXAMPLES, graph, link, written
 from tests.topologies.test_fabric import CARD, GB, NVLINK
 from tests.topologies.test_graph import of_several_blocks
 from topologies import cluster_names, load_cluster
@@ -24,7 +25,9 @@ from topologies.library import Algorithm
 from topologies.routed import RoutedGraph, group_members
 from topologies.routes import Flows, Routes
 
-EXAMPLES = Path(__file__).parents[2] / "examples" / "clusters"
+if TYPE_CHECKING:
+    from topologies.cluster import Cluster
+
 PATTERNS = (
     (Collective.ALL_GATHER, Algorithm.RING),
     (Collective.ALL_TO_ALL, Algorithm.PAIRWISE),
@@ -207,6 +210,7 @@ def test_hashing_makes_groups_slower_and_a_seed_makes_it_repeatable():
 
 def test_one_group_alone_has_what_the_others_leave():
     """PCIe box: four pairs across the sockets share 24 GB/s of QPI; one alone has its own wire."""
+    wire = 31 * 0.762
     box = load_cluster("a100-pcie")
     axes = [(np.array([2.0]), np.array([4.0]))]
     graph = build_graph(box)
@@ -215,10 +219,10 @@ def test_one_group_alone_has_what_the_others_leave():
         for rest in (False, True)
     )
     assert usual == pytest.approx(6)
-    assert alone == pytest.approx(24)
+    assert alone == pytest.approx(wire)
     closed = Fabric(box, alone=True).links(*axes)
-    assert closed.crossings[1].ring_Bps[0] / GB == pytest.approx(24)
-    assert closed.crossings[1].shift_Bps[0] / GB == pytest.approx(24)
+    assert closed.ring_Bps[0] / GB == pytest.approx(wire)
+    assert closed.shift_Bps[0] / GB == pytest.approx(wire)
 
 
 def test_a_node_that_rings_through_its_nvlink_is_bound_by_its_cards():
@@ -227,3 +231,94 @@ def test_a_node_that_rings_through_its_nvlink_is_bound_by_its_cards():
     assert 1e-9 / whole.per_byte_s[-1] == pytest.approx(8 * CARD * 16 / 15)
     inside = way(Collective.ALL_GATHER, Algorithm.RING, routed).levels_s[0, -1]
     assert 1e-9 / inside == pytest.approx(NVLINK * 8 / 7 * 16 / 15)
+
+
+# --------------------------------------------------------------------- files of single links
+
+
+def links_of(cluster: Cluster, size: int, stride: int) -> GroupLinks:
+    return Fabric(cluster).links((np.array([float(size)]), np.array([float(stride)])))
+
+
+def rates(cluster: Cluster, size: int, stride: int) -> list[float]:
+    """Return GB/s of a ring, an all-to-all and a shift, what each rank sends."""
+    found = links_of(cluster, size, stride)
+    sent = ((size - 1) / size, (size - 1) / size, 1.0)
+    busy = (way(*pattern, found).per_byte_s[0] for pattern in PATTERNS)
+    return [share / each / GB for share, each in zip(sent, busy, strict=True)]
+
+
+def test_a_cube_mesh_by_hand():
+    """Half of the links are double: pairs 0-3 and 1-2 at 50 GB/s, 0-1 and 2-3 at 25, usable 0.8."""
+    box = load_cluster(str(EXAMPLES / "cube-mesh.yaml"))
+    usable = {tier.usable_fraction.value for tier in box.tiers}
+    assert len(usable) == 1
+    single = 25 * usable.pop()
+    assert rates(box, 2, 1) == pytest.approx([single] * 3)  # 0-1, 2-3, 4-5, 6-7: single links
+    assert rates(box, 2, 4) == pytest.approx([single] * 3)  # 0-4, 1-5 double; 2-6, 3-7 single
+    assert links_of(box, 8, 1).ring_Bps[0] > 0
+    assert not links_of(box, 8, 1).scale_out[0]
+
+
+def test_bridged_boxes_by_hand():
+    """Two cards a box, shared by four GPUs each; bridges between pairs, a switch a socket."""
+    boxes = load_cluster(str(EXAMPLES / "bridged-boxes.yaml"))
+    (card,) = (tier for tier in boxes.tiers if tier.scale_out)
+    ring, everywhere, shift = rates(boxes, 2, 8)
+    whole = card.Bps.value * card.usable_fraction.value / GB  # per GPU, of a card's four
+    assert [ring, everywhere, shift] == pytest.approx([whole] * 3)
+    # Half of the pairs have a bridge; those that have none set the pace, as over the switch.
+    assert rates(boxes, 2, 1) == pytest.approx(rates(boxes, 2, 2))
+    assert links_of(boxes, 2, 8).scale_out[0]
+
+
+def test_where_nvlink_and_pcie_both_join_gpus_flows_take_nvlink(tmp_path):
+    nodes = {"accelerator": "g[0-3]", "switch": ["nvsw", "plx"]}
+    nvlink = link("nvlink", 450, ["g[0-3]", "nvsw"], pairing="all")
+    pcie = link("pcie", 63, ["g[0-3]", "plx"], pairing="all")
+    box = load_cluster(written(tmp_path, graph(nodes, nvlink, pcie)))
+    assert rates(box, 2, 1) == pytest.approx([450 * 0.9] * 3)
+    assert rates(box, 4, 1) == pytest.approx([450 * 0.9] * 3)
+
+
+def test_a_slow_wire_to_the_card_sets_the_rate_between_nodes(tmp_path):
+    """Each GPU of two nodes reaches its card of 25 GB/s over 10 GB/s of PCIe."""
+    nodes = {"accelerator": "g[0-3]", "switch": "p[0-3]", "nic": "n[0-3]", "leaf": "leaf"}
+    zipped = {"pairing": "zip"}
+    content = graph(
+        nodes,
+        link("pcie", 10, ["g[0-3]", "p[0-3]"], **zipped),
+        link("riser", 25, ["p[0-3]", "n[0-3]"], **zipped),
+        link("card", 25, ["n[0-3]", "leaf"], pairing="all"),
+        a_node=2,
+    )
+    pair = load_cluster(written(tmp_path, content))
+    assert rates(pair, 2, 2) == pytest.approx([9.0] * 3)
+
+
+def test_a_gpu_with_the_only_card_passes_on_for_its_peers(tmp_path):
+    nodes = {"accelerator": "g[0-3]", "nic": "n[0-1]", "leaf": "leaf"}
+    content = graph(
+        nodes,
+        link("bridge", 100, ["g0", "g1"], ["g2", "g3"]),
+        link("riser", 25, ["g0", "n0"], ["g2", "n1"]),
+        link("card", 25, ["n[0-1]", "leaf"], pairing="all"),
+        a_node=2,
+    )
+    one_card = load_cluster(written(tmp_path, content))
+    assert rates(one_card, 2, 2)[2] == pytest.approx(25 * 0.9 / 2)  # two GPUs' flows over one card
+
+
+def test_chains_and_switches_mix_in_one_box(tmp_path):
+    """g0-g1-g2-g3 in a chain, g1 and g3 also over two switches: from g0 along the chain."""
+    nodes = {"accelerator": "g[0-3]", "switch": "s[0-1]"}
+    chain = link("chain", 50, ["g0", "g1"], ["g1", "g2"], ["g2", "g3"])
+    switched = link("switched", 20, ["g1", "s0"], ["s0", "s1"], ["s1", "g3"])
+    box = load_cluster(written(tmp_path, graph(nodes, chain, switched)))
+    assert rates(box, 4, 1)[2] > 0
+
+
+def test_the_ends_of_a_pipeline_inside_a_node_stay_inside():
+    """Rank 0 and rank 7 of a pipeline of 8 in one node: their sum does not leave it."""
+    ends = Fabric(load_cluster("h100-dgx:2")).links((np.array([2.0]), np.array([4.0])))
+    assert not ends.scale_out[0]
