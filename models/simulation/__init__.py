@@ -1,0 +1,1 @@
+"""The event view of a step: who does what when, from the same inventory the closed form reads."""
