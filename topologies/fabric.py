@@ -196,12 +196,9 @@ class _Meeting:
         )
 
     def _each(self, links: Array, flows: Array) -> Array:
-        """Return what passes for each member of a group, its flows hashed onto equal uplinks.
-
-        Of a pooled uplink that the others leave, a member has no more than its links inside carry.
-        """
+        """Return what passes for each member of a group, its flows hashed onto equal uplinks."""
         rate: Array = links * self._share() / self._collisions(flows)
-        return np.minimum(rate, self.peer_Bps) if self.tier.pooled else rate
+        return rate
 
     def _share(self) -> Array | float:
         """Return how much more of a pooled uplink a group has while the others rest."""
@@ -226,7 +223,7 @@ class _Meeting:
     def _around(self, straight: Array) -> Array | float:
         """Return the rate over third groups, which takes two links; none with hashed flows."""
         groups = self.fabric.cluster.accelerators / self.span_below
-        if self.fabric.ecmp is not Ecmp.PERFECT or groups <= 2:
+        if self.fabric.ecmp is not Ecmp.PERFECT:
             return 0.0
         around: Array = np.minimum(self.Bps, (groups - 1.0) * straight) / 2.0
         return around

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -141,20 +143,56 @@ def test_many_flows_even_out_and_a_lone_one_has_one_link():
     assert found[2] < 1.05
 
 
+def pods(**spine):
+    """Return four pods of 64 GPUs, 8 uplinks each."""
+    nvlink, card, top = load_cluster("meta-24k:32").tiers
+    tiers = (nvlink, replace(card, spans=64, paths=4), replace(top, paths=8, **spine))
+    return replace(load_cluster("meta-24k:32"), tiers=tiers)
+
+
+def test_collisions_count_the_flows_of_every_pattern():
+    """A rank's sends to three peers are flows of their own; of a shift, one in eight crosses."""
+    perfect, hashed = (Fabric(pods(), mode) for mode in (Ecmp.PERFECT, Ecmp.EXPECTED))
+    uplink = 7.14e9 * 0.97
+
+    def slower(flows):
+        return slowdown(np.array([flows]), 8, Ecmp.EXPECTED, sets=2 * 4)[0]
+
+    across = (np.array([4.0]), np.array([64.0]))
+    rates = [fabric.links(across).crossings[-1].all_to_all_Bps[0] for fabric in (perfect, hashed)]
+    assert rates == pytest.approx([uplink, uplink / slower(64.0 * 3)])
+    through = (np.array([16.0]), np.array([8.0]))
+    found = hashed.links(through).crossings[-1]
+    assert found.below == 8
+    assert found.shift_Bps[0] == pytest.approx(8 * uplink / slower(8.0))
+    assert found.ring_Bps[0] == pytest.approx(8 * uplink / slower(64.0))
+    inside = (np.array([8.0]), np.array([8.0]))  # cards meet at their leaf, whatever spines it has
+    assert hashed.links(inside).ring_Bps == perfect.links(inside).ring_Bps
+
+
+def test_a_spine_faster_than_the_cards_gives_no_more_than_they_do():
+    fast = pods(Bps=replace(load_cluster("meta-24k").tiers[2].Bps, value=400e9))
+    pair = (np.array([2.0]), np.array([64.0]))
+    for alone in (False, True):
+        found = Fabric(fast, alone=alone).links(pair)
+        assert found.ring_Bps[0] == pytest.approx(50e9 * 0.97)
+        busy = way(Collective.ALL_TO_ALL, Algorithm.PAIRWISE, found).per_byte_s[0]
+        assert 0.5 / busy == pytest.approx(50e9 * 0.97)
+
+
 def test_hashed_uplinks_slow_those_who_cross_them_only():
     """Pods of 256 GPUs with 64 uplinks each: hashing costs rings between pods, none inside."""
-    from dataclasses import replace
-
-    pods = load_cluster("meta-24k:1024")
-    spine = replace(pods.tiers[2], paths=64)
-    pods = replace(pods, tiers=(*pods.tiers[:2], spine))
+    large = load_cluster("meta-24k:1024")
+    large = replace(large, tiers=(*large.tiers[:2], replace(large.tiers[2], paths=64)))
     across, inside = ((np.array([2.0]), np.array([float(stride)])) for stride in (3072, 8))
-    perfect, hashed, drawn = (Fabric(pods, mode, seed=7) for mode in Ecmp)
+    perfect, hashed, drawn = (Fabric(large, mode, seed=7) for mode in Ecmp)
     assert hashed.links(inside).ring_Bps == perfect.links(inside).ring_Bps
     lost = perfect.links(across).ring_Bps / hashed.links(across).ring_Bps
     wanted = slowdown(np.array([3072.0]), 64, Ecmp.EXPECTED, sets=2 * 3)  # three pods, out and in
     assert lost[0] == pytest.approx(wanted[0])
     assert 1.2 < lost[0] < 1.6
-    assert drawn.links(across).ring_Bps[0] == Fabric(pods, Ecmp.SEEDED, 7).links(across).ring_Bps[0]
-    seeds = [Fabric(pods, Ecmp.SEEDED, seed).links(across).ring_Bps[0] for seed in range(8)]
+    assert (
+        drawn.links(across).ring_Bps[0] == Fabric(large, Ecmp.SEEDED, 7).links(across).ring_Bps[0]
+    )
+    seeds = [Fabric(large, Ecmp.SEEDED, seed).links(across).ring_Bps[0] for seed in range(8)]
     assert len(set(seeds)) > 1

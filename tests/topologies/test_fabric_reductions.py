@@ -138,3 +138,11 @@ def test_bytes_through_host_memory_take_their_share_wherever_they_go() -> None:
         found = links((size, 1), fabric=box)
         for rate in (ring_GBps(found), all_to_all_GBps(found), found.shift_Bps[0] / GB):
             assert rate == pytest.approx(31 * share)
+
+
+def test_ranks_of_different_nodes_meet_no_host_memory() -> None:
+    """One GPU of each of two L40S boxes: their cards set the rate, not what peers inside share."""
+    boxes = load_cluster("l40s-pcie:2")
+    card = boxes.tiers[-1]
+    found = links((2, 8), fabric=Fabric(boxes))
+    assert ring_GBps(found) == pytest.approx(card.Bps.value * card.usable_fraction.value / GB)
