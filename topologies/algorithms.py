@@ -138,9 +138,7 @@ def _torus(collective: Collective, links: GroupLinks) -> Way:
         links,
         lambda c: share * _crossed(links, c) / c.torus_Bps,
         lambda c: (
-            c.doublings
-            if c.tier.fabric == "torus"
-            else links.size / c.below - links.size / c.inside
+            c.across if c.tier.fabric == "torus" else links.size / c.below - links.size / c.inside
         ),
     )
 

@@ -54,9 +54,11 @@ def peers_taken(axes: Sequence[tuple[Array, Array]], span: int) -> tuple[Array, 
     for size, stride in axes:
         nearer = apart.copy()
         for steps in range(1, span):
-            for distance in range(steps, span):
-                fits = (steps % stride == 0) & (steps < size * stride)
-                apart[distance] |= fits & nearer[distance - steps]
+            fits = (steps % stride == 0) & (steps < size * stride)
+            for distance in range(span):
+                apart[abs(distance - steps)] |= fits & nearer[distance]
+                if distance + steps < span:
+                    apart[distance + steps] |= fits & nearer[distance]
     size, stride = axes[0]
     apart_by = np.arange(1.0, span).reshape(-1, *(1 for _ in shape))
     next_one = (apart_by == stride) | (apart_by == (size - 1.0) * stride)

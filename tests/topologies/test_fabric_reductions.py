@@ -24,12 +24,16 @@ from tests.topologies.test_fabric import (
     ring_GBps,
     seconds,
 )
+from topologies.algorithms import way
 from topologies.catalogue import load_cluster
 from topologies.collective import Collective
 from topologies.fabric import Fabric
 from topologies.library import Algorithm
+from topologies.members import peers_taken
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from topologies.group_links import GroupLinks
 
 
@@ -104,6 +108,9 @@ def test_nvls_over_nodes_is_the_slower_of_the_switch_and_the_tree_outside() -> N
     found = links((32, 1))
     busy = per_byte_s(Collective.ALL_REDUCE, Algorithm.NVLS_TREE, found)
     assert busy * GB == pytest.approx(max(1 / SWITCH, 2 * 3 / 4 / (8 * CARD)))
+    start_us = DGX.cluster.tiers[0].nvls_start_s.value * 1e6
+    waited = hops_us(Collective.ALL_REDUCE, Algorithm.NVLS_TREE, found)
+    assert waited == pytest.approx(start_us + 2 * 2 * FAR)  # four nodes: two doublings each way
 
 
 def test_tori_reduce_along_all_dimensions_at_once() -> None:
@@ -146,3 +153,43 @@ def test_ranks_of_different_nodes_meet_no_host_memory() -> None:
     card = boxes.tiers[-1]
     found = links((2, 8), fabric=Fabric(boxes))
     assert ring_GBps(found) == pytest.approx(card.Bps.value * card.usable_fraction.value / GB)
+
+
+def test_a_broadcast_has_one_root_that_sends_all() -> None:
+    found = links((2, 8))
+    assert per_byte_s(Collective.BROADCAST, Algorithm.TREE, found) * GB == pytest.approx(1 / CARD)
+
+
+def test_an_all_to_all_by_levels_goes_first_to_its_place_in_the_node() -> None:
+    busy = per_byte_s(Collective.ALL_TO_ALL, Algorithm.HIERARCHICAL, links((16, 1)))
+    assert busy * GB == pytest.approx(7 / 8 / NVLINK + 1 / 2 / CARD)
+
+
+def test_hops_of_a_torus_go_half_way_round_every_side() -> None:
+    """Closed sides of 4, 4 and 8 chips: two, two and four hops along them, 1 us each."""
+    box = links((128, 1), fabric=Fabric(load_cluster("tpu-v4", gpus=128)))
+    for algorithm in (Algorithm.TORUS, Algorithm.HIERARCHICAL):
+        assert hops_us(Collective.ALL_GATHER, algorithm, box) == pytest.approx(8)
+    row = links((4, 1), fabric=Fabric(load_cluster("tpu-v5e", gpus=16)))  # open: three links
+    assert hops_us(Collective.ALL_GATHER, Algorithm.TORUS, row) == pytest.approx(3)
+
+
+def test_bridges_carry_what_is_for_the_partner_only() -> None:
+    """Bridged pairs in a PCIe box: of four ranks' all-to-all a quarter crosses the bridge."""
+    found = links((4, 1), fabric=Fabric(load_cluster("h100-pcie")))
+    levels = way(Collective.ALL_TO_ALL, Algorithm.PAIRWISE, found).levels_s[:, 0]
+    assert levels[:2] * GB == pytest.approx([1 / 4 / (300 * 0.385), 2 / 4 / (63 * 0.762)])
+
+
+def test_links_of_a_mesh_are_told_apart_by_the_distance_of_their_ends() -> None:
+    def apart(taken: NDArray[np.float64]) -> list[int]:
+        return [int(at) + 1 for at in np.flatnonzero(taken[:, 0])]
+
+    def pair(*axes: tuple[int, int]) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        return [(np.array([float(n)]), np.array([float(s)])) for n, s in axes]
+
+    every, neighbours = peers_taken(pair((2, 1), (2, 4)), 8)  # ranks 0, 1, 4, 5
+    assert apart(every) == [1, 3, 4, 5]
+    assert apart(neighbours) == [1]
+    assert [apart(one) for one in peers_taken(pair((4, 2)), 8)] == [[2, 4, 6], [2, 6]]
+    assert [apart(one) for one in peers_taken(pair((1, 8)), 8)] == [[], []]

@@ -22,7 +22,7 @@ from topologies.fabric import Fabric
 from topologies.graph import ClusterGraph, Link, NodeKind
 from topologies.group_links import GroupLinks
 from topologies.library import Algorithm
-from topologies.routed import RoutedGraph, group_members
+from topologies.routed import DRAWS, RoutedGraph, group_members
 from topologies.routes import Flows, Routes
 
 if TYPE_CHECKING:
@@ -206,6 +206,31 @@ def test_hashing_makes_groups_slower_and_a_seed_makes_it_repeatable():
     assert shift(Ecmp.PERFECT) / GB == pytest.approx(CARD)
     assert shift(Ecmp.SEEDED, 3) == shift(Ecmp.SEEDED, 3) <= shift(Ecmp.PERFECT)
     assert shift(Ecmp.EXPECTED) <= shift(Ecmp.PERFECT)
+
+
+def test_the_expectation_is_the_mean_load_of_several_draws():
+    graph = two_spines()
+    cluster = load_cluster("h100-dgx")
+    card = replace(cluster.tiers[1], spans=None)
+    axes = [(np.array([2.0]), np.array([2.0]))]
+
+    def busy(ecmp: Ecmp, seed: int = 0) -> float:
+        routed = RoutedGraph(graph, (card,), ecmp, seed)
+        return float(1.0 / routed.crossings(axes)[0].shift_Bps[0])
+
+    draws = [busy(Ecmp.SEEDED, seed) for seed in range(DRAWS)]
+    assert busy(Ecmp.EXPECTED) == pytest.approx(np.mean(draws))
+    assert len(set(draws)) > 1
+    assert busy(Ecmp.PERFECT) <= min(draws)
+
+
+def test_groups_with_unlike_shares_of_nodes_are_cut_where_all_can_be():
+    """Six ranks on nodes of eight: six in one node, or two and four; pairs are what fits both."""
+    cluster = load_cluster("h100-dgx:3")
+    routed = RoutedGraph(build_graph(cluster), cluster.tiers)
+    found = routed.crossings([(np.array([6.0]), np.array([1.0]))])
+    assert found[0].inside == 2
+    assert found[1].ring_Bps[0] / GB == pytest.approx(2 * CARD, rel=0.35)
 
 
 def test_one_group_alone_has_what_the_others_leave():
