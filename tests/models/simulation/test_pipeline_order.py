@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,8 +22,7 @@ from models.simulation.pipeline_order import (
 )
 from models.simulation.static_order import Compiled, ScheduleError
 from models.simulation.vee_order import dual_pipe, dual_pipe_v, zero_bubble_v
-
-ROWS = Path(__file__).parents[2] / "data" / "pipeline_schedules.csv"
+from tests.models.schedules import published
 
 
 def ordered(name, pp, many, chunks=1):
@@ -98,12 +95,6 @@ class Run:
         return most / self.chunks
 
 
-def rows(even):
-    with ROWS.open(encoding="utf-8", newline="") as stream:
-        found = [row for row in csv.DictReader(stream) if row["schedule"] in NAMES]
-    return [row for row in found if (row["F"] == row["I"] == row["W"]) == even]
-
-
 def run_of(row):
     sizes = (int(row[name]) for name in ("pp", "microbatches", "virtual_stages"))
     return Run(NAMES[row["schedule"]], *sizes, tuple(row[name] for name in "FIW"))
@@ -113,7 +104,7 @@ def label(row):
     return "-".join(row[name] for name in ("schedule", "pp", "microbatches", "virtual_stages"))
 
 
-@pytest.mark.parametrize("row", rows(even=True), ids=label)
+@pytest.mark.parametrize("row", published(NAMES, even=True), ids=label)
 def test_even_passes_take_exactly_what_the_published_generators_take(row):
     run = run_of(row)
     assert run.makespan == pytest.approx(float(row["makespan"]), abs=1e-9)
@@ -126,7 +117,7 @@ def test_even_passes_take_exactly_what_the_published_generators_take(row):
         assert run.peak == pytest.approx(float(row[peak]))
 
 
-@pytest.mark.parametrize("row", rows(even=False), ids=label)
+@pytest.mark.parametrize("row", published(NAMES, even=False), ids=label)
 def test_uneven_passes_take_what_they_take_within_two_percent(row):
     run = run_of(row)
     assert run.makespan == pytest.approx(float(row["makespan"]), rel=0.02)
