@@ -24,6 +24,8 @@ and what is outermost in each is joined by the tiers of the mix.
 
 from __future__ import annotations
 
+import gc
+from contextlib import contextmanager
 from itertools import combinations, groupby, product
 from math import prod
 from typing import TYPE_CHECKING, NamedTuple
@@ -55,7 +57,20 @@ def build_graph(cluster: Cluster) -> ClusterGraph:
     >>> {str(k): n for k, n in build_graph(load_cluster("h100-dgx:2")).kinds().items()}
     {'accelerator': 16, 'switch': 2, 'nic': 16, 'leaf': 8, 'spine': 1}
     """
-    return _built(cluster)[0]
+    with _collector_paused():
+        return _built(cluster)[0]
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Keep the garbage collector from walking millions of links again while they are made."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class Gate(NamedTuple):
