@@ -171,11 +171,27 @@ def _tree(collective: Collective, links: GroupLinks) -> Way:
     )
 
 
+def _up_to(links: GroupLinks, rate: Callable[[Crossing], Array]) -> dict[int, Array]:
+    """Return the seconds a byte needs at each level, by the slowest link up to it.
+
+    Outside the fast domain a step of an outer level passes the inner ones too.
+    """
+    found: dict[int, Array] = {}
+    slowest = np.zeros_like(links.size)
+    for crossing in links.crossings:
+        here = crossing.where_passed(1.0 / rate(crossing))
+        if crossing.tier.scale_out:
+            here = slowest = np.maximum(slowest, here)
+        found[id(crossing)] = here
+    return found
+
+
 def _halving_doubling(_: Collective, links: GroupLinks) -> Way:
+    per_byte = _up_to(links, lambda c: c.ring_Bps)
     return _way(
         Algorithm.HALVING_DOUBLING,
         links,
-        lambda c: c.leaving / c.ring_Bps,
+        lambda c: c.leaving * per_byte[id(c)],
         lambda c: c.doublings,
         in_turn=True,
     )
@@ -183,17 +199,19 @@ def _halving_doubling(_: Collective, links: GroupLinks) -> Way:
 
 def _hierarchical(collective: Collective, links: GroupLinks) -> Way:
     if collective is Collective.ALL_TO_ALL:  # every byte goes first to its place in the block
+        exchanged = _up_to(links, lambda c: c.all_to_all_Bps)
         return _way(
             Algorithm.HIERARCHICAL,
             links,
-            lambda c: c.leaving / c.all_to_all_Bps,
+            lambda c: c.leaving * exchanged[id(c)],
             lambda c: c.doublings,
             in_turn=True,
         )
+    reduced = _up_to(links, lambda c: c.torus_Bps)
     return _way(
         Algorithm.HIERARCHICAL,
         links,
-        lambda c: c.leaving / c.torus_Bps,
+        lambda c: c.leaving * reduced[id(c)],
         lambda c: c.across if c.tier.fabric == "torus" else c.inside / c.below - 1.0,
         in_turn=True,
     )
