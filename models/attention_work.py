@@ -132,6 +132,7 @@ class AttentionWork:
             columns=np.minimum(shapes.seq_len / steps, float(mixer.window or shapes.seq_len)),
             depth=np.full(len(shapes), float(mixer.head_dim)),
             selective=shapes.pick(1.0, 0.0),
+            first_block=sequence_parallel.first_block_share(mixer, shapes),
         )
         merged = (queries + (kv if backward else 0.0)) * (steps - 1.0) * RING_MERGE_BYTES
         return core, memory("ring merge", shapes, merged, 2.0 * (steps - 1.0), _CORE)

@@ -12,12 +12,14 @@ reduced over both together. Per optimizer step and rank with ``P`` parameters:
 With HSDP the shards' gradients are then all-reduced over the replicas, as often as they are
 scattered (frameworks that defer it to the last micro-batch save the difference). Reduction hides
 behind the backward pass of the last micro-batch (of every one with ZeRO-2 and 3), gathering behind
-the first forward pass, both layer by layer, so one layer's share is always exposed. The gradients
-of a head tied to the embedding are summed between the first and the last pipeline rank.
+the first forward pass, both layer by layer, so one layer's share is always exposed. Of a pipeline
+the first rank counts: it starts first and ends last. The gradients of a head tied to the embedding
+are summed between the first and the last pipeline rank.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +27,7 @@ import numpy as np
 from models.collectives import cost, steal
 from models.layout import strides
 from models.memory import GRADIENT_BYTES, OPTIMIZER_BYTES, PARAMETER_BYTES, shard_ranks
+from models.overlap import along_blocks, beside
 from topologies.collective import Collective
 
 if TYPE_CHECKING:
@@ -40,6 +43,23 @@ if TYPE_CHECKING:
 ADAM_TRAFFIC_BYTES = 2.0 * OPTIMIZER_BYTES + GRADIENT_BYTES + PARAMETER_BYTES
 
 
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One micro-batch's pass over a rank, to hide communication behind.
+
+    Parameters
+    ----------
+    busy_s
+        Seconds of all of it.
+    edge_s
+        Of those, its last layer and the head: forward nothing is gathered any more while they run,
+        backward nothing is ready to be reduced.
+    """
+
+    busy_s: Array
+    edge_s: Array
+
+
 class DataParallelClock:
     """Seconds that data parallelism adds to a step, on the pipeline ranks named.
 
@@ -48,14 +68,15 @@ class DataParallelClock:
     prepared, device, fabric
         Layouts, accelerator with profile, links.
     parts
-        What the rank that sets the pace is made of.
+        What the rank is made of.
     """
 
     def __init__(
         self, prepared: Prepared, device: Device, fabric: Fabric, parts: RankParts
     ) -> None:
         self.prepared, self.device = prepared, device
-        self.params = self._params(parts)
+        self.layers = parts.layers
+        self.params, self.first_share, self.last_share = self._buckets(parts)
         meshes, profile = prepared.meshes, device.profile
         stride = strides(meshes)
         inner = meshes.dp / meshes.dp_replicate
@@ -82,33 +103,50 @@ class DataParallelClock:
         moved = self.params * share * ADAM_TRAFFIC_BYTES
         return moved / self.device.streaming_Bps
 
-    def exposed(self, layers: Array, forward: Array, backward: Array) -> Array:
+    def exposed(self, forward: Pass, backward: Pass) -> Array:
         """Return communication that nothing hides.
 
         Parameters
         ----------
-        layers
-            Layers of the rank.
         forward, backward
-            Seconds of one micro-batch's passes on it, to hide behind.
+            One micro-batch's passes over the rank, to hide behind.
         """
         batch, many = self.prepared.batch, self.prepared.micro_batches
-        reduce, across, gather = self._reduce(), self._across(), self._gather()
+        scatter, across, gather = self._reduce(), self._across(), self._gather()
+        reduce = scatter + across
+        # What is hidden steals as much as the links it travels on do.
+        weight = np.where(reduce > 0, reduce, 1.0)
+        steal = self.steal + (self.steal_across - self.steal) * across / weight
         every = (batch.zero == 3) & (batch.pp == 1)
         reductions = np.where(batch.zero >= 2, many, 1.0)
-        behind_backward = reduce + across + np.where(every, gather, 0.0)
         gathers = np.where(every, many, np.where(batch.zero >= 1, 1.0, 0.0))
-        # What is hidden steals as much as the links it travels on do.
-        weight = np.where(behind_backward > 0, behind_backward, 1.0)
-        steal = self.steal + (self.steal_across - self.steal) * across / weight
-        left = reductions * self._left(behind_backward, backward, layers, steal)
-        left = left + gathers * self._left(gather, forward, layers, self.steal)
-        return left + self._tied_embedding()
+        left = gathers * self._one_way(gather, forward, self.steal)
+        turned = self._both_ways(gather, reduce, backward, steal) if every.any() else 0.0
+        reduced = np.where(every, turned, self._one_way(reduce, backward, steal))
+        total: Array = left + reductions * reduced + self._tied_embedding()
+        return total
 
-    def _left(self, time: Array, room: Array, layers: Array, steal: Array) -> Array:
-        """Return what of `time` is exposed: one layer's share, and what does not fit in `room`."""
-        hidden: Array = np.minimum(time * (1.0 - 1.0 / layers), room)
-        return time - hidden + hidden * steal
+    def _one_way(self, time: Array, beyond: Pass, steal: Array) -> Array:
+        """Return what of a gathering or reduction is exposed: the first bucket, and what is left.
+
+        The first layer's gradients (with the embedding's) are ready last and its parameters needed
+        first; all others hide behind the rest of the pass.
+        """
+        apart = time * self.first_share
+        return apart + beside(time - apart, beyond.busy_s - beyond.edge_s, steal)
+
+    def _both_ways(self, gather: Array, reduce: Array, backward: Pass, steal: Array) -> Array:
+        """Return what a backward pass waits for that gathers its parameters, layer by layer."""
+        ahead, behind = gather * self.last_share, reduce * self.first_share
+        hops = np.maximum(self.layers - 1.0, 1.0)
+        chain = along_blocks(
+            self.layers,
+            backward.busy_s / self.layers,
+            (gather - ahead) / hops,
+            (reduce - behind) / hops,
+            steal,
+        )
+        return ahead + behind + chain
 
     def _tied_embedding(self) -> Array:
         """Return the sum of a tied head's and the embedding's gradients, at the pipeline's ends."""
@@ -142,10 +180,17 @@ class DataParallelClock:
         found[rows] = what.seconds(nbytes[rows], self.prepared.mesh_index[rows])
         return found
 
-    def _params(self, parts: RankParts) -> Array:
+    def _buckets(self, parts: RankParts) -> tuple[Array, Array, Array]:
+        """Return parameters of the rank, and the shares of its first and of its last bucket.
+
+        A bucket is a layer's; the embedding's parameters are in the first, the head's in the last.
+        """
         prepared, shape = self.prepared, self.prepared.shape_index
         table = prepared.parameters
         tied = table.tied_head[shape] * (prepared.batch.pp > 1)
-        layers = [each[shape] for each in table.layers]
-        ends = table.embedding[shape], table.head[shape] + tied
-        return parts.sum(layers, *ends)
+        layers = parts.sum_layers([each[shape] for each in table.layers])
+        embedding = parts.first * table.embedding[shape]
+        head = parts.last * (table.head[shape] + tied)
+        total = layers + embedding + head
+        each = layers / self.layers
+        return total, (each + embedding) / total, (each + head) / total

@@ -51,6 +51,8 @@ class Compute:
     selective
         Share of it that runs again under selective recomputation (full recomputation repeats all
         of a forward pass).
+    first_block
+        Where it is done block by block as a ring turns: the first block's share of a later one's.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Compute:
     columns: Array
     depth: Array
     selective: Array
+    first_block: Array | float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +81,9 @@ class Communication:
         Calls, or hops of a shift. Zero where the axis has one rank.
     hidden_by
         Name of the compute operation of the same phase it may overlap with; empty if none.
+    behind
+        Of what travels from block to block: sent beside the next block once one is done, instead of
+        beside it for the next one.
     selective
         Share of it that is repeated under selective recomputation.
     """
@@ -88,6 +94,7 @@ class Communication:
     nbytes: Array
     calls: Array
     hidden_by: str = ""
+    behind: bool = False
     selective: Array | float = 0.0
 
 

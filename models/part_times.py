@@ -9,6 +9,8 @@ import numpy as np
 
 from models import collectives
 from models.operation import Axis
+from models.overlap import beside
+from models.ring_times import RingTimes
 from models.sequence_parallel import CORE_ATTENTION
 
 if TYPE_CHECKING:
@@ -73,8 +75,7 @@ class PartClock:
     """Times parts of a model for given shapes on a device and a fabric."""
 
     def __init__(self, device: Device, fabric: Fabric, shapes: Shapes) -> None:
-        self.device = device
-        self.ring, self.inner_ring, self.windows = shapes.ring, shapes.inner_ring, shapes.windows
+        self.device, self.shapes = device, shapes
         strides = shapes.strides()
         self.links: dict[Axis, GroupLinks] = {
             Axis.TP: fabric.links((shapes.tp, strides["tp"])),
@@ -84,8 +85,12 @@ class PartClock:
         }
         self._costs: dict[tuple[Collective, Axis], Cost] = {}
         between, inside = self.links[Axis.RING], self.links[Axis.INNER_RING]
-        #: Where hops between windows and inside them do not share links.
-        self.apart = between.scale_out != inside.scale_out
+        self.rings = RingTimes(
+            shapes=shapes,
+            apart=between.scale_out != inside.scale_out,
+            steal=self.steal(Axis.RING),
+            steal_inside=self.steal(Axis.INNER_RING),
+        )
 
     def times(self, work: Work) -> PartTimes:
         """Return the seconds of one part."""
@@ -99,9 +104,9 @@ class PartClock:
             ),
         )
 
-    def seconds(self, op: Communication) -> Array:
-        """Return the time of all calls of one communication."""
-        return self._cost(op.collective, op.axis).seconds(op.nbytes) * op.calls
+    def hop_seconds(self, op: Communication) -> Array:
+        """Return the time of one call of a communication."""
+        return self._cost(op.collective, op.axis).seconds(op.nbytes)
 
     def _cost(self, collective: Collective, axis: Axis) -> Cost:
         if (collective, axis) not in self._costs:
@@ -116,60 +121,44 @@ class PartClock:
         *,
         selective: bool = False,
     ) -> Spent:
-        nothing = np.zeros_like(self.ring)
+        nothing = np.zeros_like(self.shapes.ring)
         seconds: dict[str, Array] = {}
+        first: Array | float = 1.0
         launches = kernels = nothing
         for op in compute:
             share = op.selective if selective else 1.0
             time = self.device.seconds(op) * share
             seconds[op.name] = seconds.get(op.name, nothing) + time
             kernels, launches = kernels + time, launches + op.launches * share
-        kernels = self.device.host_bound(kernels, launches)
+            first = op.first_block if op.name == CORE_ATTENTION else first
+        paced = self.device.host_bound(kernels, launches)
+        pace = paced / np.where(kernels > 0, kernels, 1.0)
+        sent = [
+            (op, self.hop_seconds(op) * (op.selective if selective else 1.0))
+            for op in communication
+        ]
+        tp, cp = self._waits(sent, {name: time * pace for name, time in seconds.items()})
+        hops = [pair for pair in sent if pair[0].hidden_by == CORE_ATTENTION]
+        if hops:
+            cp = cp + self.rings.waits(hops, seconds[CORE_ATTENTION] * pace, first)
+        return Spent(paced, tp, cp)
+
+    def _waits(
+        self, sent: list[tuple[Communication, Array]], seconds: dict[str, Array]
+    ) -> tuple[Array, Array]:
+        """Return what a phase waits for on tp and cp, hops of rings apart."""
+        nothing = np.zeros_like(self.shapes.ring)
         waiting: dict[tuple[str, Axis], Array] = {}
-        for sent in communication:
-            key = (sent.hidden_by, sent.axis)
-            share = sent.selective if selective else 1.0
-            waiting[key] = waiting.get(key, nothing) + self.seconds(sent) * share
-        exposed = {"tp": nothing, "cp": nothing}
-        for (hidden_by, axis), time in self._pooled(waiting).items():
-            room = self._room(hidden_by, axis, seconds)
-            place = "tp" if axis is Axis.TP else "cp"
-            hidden = np.minimum(time, room)
-            exposed[place] = exposed[place] + time - hidden + hidden * self._steal(axis)
-        return Spent(kernels, exposed["tp"], exposed["cp"])
+        for op, call_s in sent:
+            if op.hidden_by != CORE_ATTENTION:
+                key = (op.hidden_by, op.axis)
+                waiting[key] = waiting.get(key, nothing) + call_s * op.calls
+        exposed = {True: nothing, False: nothing}
+        for (hidden_by, axis), time in waiting.items():
+            added = beside(time, seconds[hidden_by], self.steal(axis)) if hidden_by else time
+            exposed[axis is Axis.TP] = exposed[axis is Axis.TP] + added
+        return exposed[True], exposed[False]
 
-    def _pooled(self, waiting: dict[tuple[str, Axis], Array]) -> dict[tuple[str, Axis], Array]:
-        """Return the waits with all hops of a ring in one where they share links.
-
-        Then a double ring has no more room than a flat one: what a hop between windows takes of the
-        links, the hops inside have not.
-        """
-        between, inside = (CORE_ATTENTION, Axis.RING), (CORE_ATTENTION, Axis.INNER_RING)
-        if inside not in waiting:
-            return waiting
-        shared = np.where(self.apart, 0.0, waiting[inside])
-        return waiting | {
-            between: waiting[between] + shared,
-            inside: waiting[inside] - shared,
-        }
-
-    def _room(self, hidden_by: str, axis: Axis, seconds: dict[str, Array]) -> Array:
-        """Return the compute time a communication may hide behind.
-
-        Every ring hop hides behind the block before it, so of `ring` blocks all but one count. On a
-        double ring whose two rings travel on different links, a hop inside a window still hides
-        behind the block before it (all but the last of a round), and a hop between windows behind
-        the round before it (all rounds but the last). Each ring has its room to itself, although
-        both lie behind the same kernels: together they may hide more seconds than attention takes.
-        What neither hides is summed, although the two may wait at once.
-        """
-        if not hidden_by:
-            return np.zeros_like(self.ring)
-        if hidden_by != CORE_ATTENTION:
-            return seconds[hidden_by]
-        between = np.where(self.apart, self.windows, self.ring)
-        blocks = self.inner_ring if axis is Axis.INNER_RING else between
-        return seconds[hidden_by] * ((blocks - 1.0) / blocks)
-
-    def _steal(self, axis: Axis) -> Array:
+    def steal(self, axis: Axis) -> Array:
+        """Return the share of the compute rate that an axis takes while it hides."""
         return collectives.steal(self.links[axis], self.device.profile)

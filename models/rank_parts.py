@@ -42,6 +42,14 @@ class RankParts:
             last=stages.look_up(stages.last, cut, rank),
         )
 
+    @property
+    def layers(self) -> Array:
+        """All layers of the rank."""
+        total = self.counts[0]
+        for count in self.counts[1:]:
+            total = total + count
+        return total
+
     def sum(self, layers: Sequence[Array], embedding: Array, head: Array) -> Array:
         """Return a quantity summed over the rank's parts, given that of each part."""
         total = self.first * embedding

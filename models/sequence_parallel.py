@@ -83,6 +83,15 @@ def busiest_over_mean(attention: Attention, shapes: Shapes) -> Array:
     return np.where(shapes.zigzag, 1.0, contiguous)
 
 
+def first_block_share(attention: Attention, shapes: Shapes) -> Array:
+    """Return the busiest rank's first block of a ring over each later one.
+
+    A contiguous rank's own block is causal, half of the full ones it receives; with zigzag (and
+    with a window, taken as even) all are alike.
+    """
+    return np.where(busiest_over_mean(attention, shapes) > 1.0, 0.5, 1.0)
+
+
 def local_kv_elements(attention: Attention, shapes: Shapes) -> Array:
     """Return elements of the keys and values that one rank attends with at a time."""
     return 2.0 * shapes.ring_tokens * kv_heads_in_attention(attention, shapes) * attention.head_dim
@@ -157,7 +166,9 @@ def _blocks_backward(attention: Attention, shapes: Shapes) -> tuple[Communicatio
     gradient_bytes = shapes.pick(FUSED.kv_gradient_bytes, EAGER.kv_gradient_bytes)
     homecoming = shapes.pick(FUSED.homecoming_hops, EAGER.homecoming_hops)
     *hops, gather = _blocks_forward(attention, shapes)
-    gradients = _hops("dk, dv", elements * gradient_bytes, shapes, homecoming=homecoming)
+    gradients = _hops(
+        "dk, dv", elements * gradient_bytes, shapes, homecoming=homecoming, behind=True
+    )
     scatter = Communication(
         name="reduce-scatter dk, dv",
         collective=Collective.REDUCE_SCATTER,
@@ -174,6 +185,7 @@ def _hops(
     shapes: Shapes,
     *,
     homecoming: Array | float = 0.0,
+    behind: bool = False,
     selective: Array | float = 0.0,
 ) -> tuple[Communication, Communication]:
     """Return the hops of every rank's block from window to window, and inside windows.
@@ -194,6 +206,7 @@ def _hops(
             nbytes=nbytes,
             calls=np.where(ringing & (between > 0), between + homecoming, 0.0),
             hidden_by=CORE_ATTENTION,
+            behind=behind,
             selective=selective,
         ),
         Communication(
@@ -203,6 +216,7 @@ def _hops(
             nbytes=nbytes,
             calls=np.where(ringing & (inside > 0), inside + homecoming, 0.0),
             hidden_by=CORE_ATTENTION,
+            behind=behind,
             selective=selective,
         ),
     )

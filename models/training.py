@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models import collectives
-from models.data_parallel import DataParallelClock
+from models.data_parallel import DataParallelClock, Pass
 from models.dtype import BF16
 from models.inventory import full_attention_flop, model_flop
 from models.layout import Recompute, Schedule, strides
+from models.overlap import beside
 from models.part_times import PartClock, PartTimes
 from models.rank_parts import RankParts
 from topologies.collective import Collective
@@ -105,9 +106,8 @@ class StepClock:
         self.embedding = _Tables.of(clock.times(prepared.embedding))
         self.head = _Tables.of(clock.times(prepared.head))
         self.interleaved = prepared.batch.schedule == Schedule.INTERLEAVED
-        self.hop, steal = self._hop()
+        self.hop, self.steal = self._hop()
         self.sent = np.where(self.interleaved, prepared.batch.vp * self.hop, self.hop)
-        self.spared = np.where(self.interleaved, 1.0 - steal, 0.0)
         shape, mode = prepared.shape_index, prepared.batch.recompute
         self.partial = bool(np.any(prepared.batch.recompute_layers))
         self.again = [table.repeated_total[shape, mode] for table in self.layers]
@@ -142,8 +142,8 @@ class StepClock:
         steady = many * (forward + backward).max(axis=0)
         pp = np.maximum(steady - compute - recompute - tp - cp, 0.0)
         bubble = np.maximum(pipeline - steady, 0.0)
-        layers = prepared.stages.look_up(prepared.stages.layers, prepared.stage_index, slowest)
-        data = DataParallelClock(prepared, self.device, self.fabric, parts)
+        ends = RankParts.of(prepared, 0)
+        data = DataParallelClock(prepared, self.device, self.fabric, ends)
         spent = {
             "compute": compute,
             "recompute": recompute,
@@ -151,7 +151,7 @@ class StepClock:
             "cp": cp,
             "pp": pp,
             "bubble": bubble,
-            "dp": data.exposed(layers, forward.max(axis=0), backward.max(axis=0)),
+            "dp": data.exposed(*self._beside_gradients(ends)),
             "optimizer": data.optimizer(),
             "overhead": np.full(len(batch), self.device.profile.step_s.value),
         }
@@ -161,10 +161,28 @@ class StepClock:
     def _passes(self, rank: int) -> tuple[Array, Array]:
         """Return one micro-batch's passes through one kind of rank, hops included."""
         parts = RankParts.of(self.prepared, rank)
+        forward, backward = self._computed(parts, rank)
+        onwards, back = self._sending(forward), self._sending(backward)
+        # The last stage sends nothing on and the first nothing back, but for other chunks.
+        forward = forward + np.where(self.interleaved, 1.0, 1.0 - parts.last) * onwards
+        return forward, backward + np.where(self.interleaved, 1.0, 1.0 - parts.first) * back
+
+    def _computed(self, parts: RankParts, rank: int) -> tuple[Array, Array]:
+        """Return one micro-batch's passes through one kind of rank, without hops."""
         forward, backward = parts.sum(*self.forward), parts.sum(*self.backward)
         if self.partial:
             backward += parts.sum_layers(self.again) * self._repeats(rank)
-        return forward + self._sending(forward), backward + self._sending(backward)
+        return forward, backward
+
+    def _beside_gradients(self, parts: RankParts) -> tuple[Pass, Pass]:
+        """Return the passes of the first rank that gradients and parameters hide behind."""
+        found = []
+        for busy, (_, embedding, head) in zip(
+            self._computed(parts, 0), (self.forward, self.backward), strict=True
+        ):
+            layers = busy - parts.first * embedding - parts.last * head
+            found.append(Pass(busy, layers / parts.layers + parts.last * head))
+        return found[0], found[1]
 
     def _repeats(self, rank: int | NDArray[np.intp]) -> Array | float:
         """Return the share of a rank's layers whose recomputation counts."""
@@ -222,8 +240,8 @@ class StepClock:
         1F1B and GPipe wait for each; interleaving sends every chunk's output, hidden behind the
         other chunks as far as they last (Megatron's overlap_p2p_comm).
         """
-        waiting: Array = self.sent - np.minimum(self.sent, busy) * self.spared
-        return waiting
+        hidden = beside(self.sent, busy, self.steal)
+        return np.where(self.interleaved, hidden, self.sent)
 
     def _interval(self, parts: dict[str, Array]) -> tuple[Array, Array]:
         """Return the 10th and 90th percentile: compute and communication err apart."""

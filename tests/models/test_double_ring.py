@@ -211,30 +211,42 @@ def cp_seconds(work: Work, where: Any, **axes: Any) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Ring:
-    """Hops of one ring, each with its bytes, on its group; and the share of attention behind which.
+    """Blocks with the hops between them, played one by one.
 
     Parameters
     ----------
     group
-        Size and stride.
-    share
-        Of the core attention, that the hops may hide behind.
-    sent
-        Pairs of hops and bytes.
+        Size and stride of the groups that hop.
+    blocks
+        How many blocks the ring has.
+    ahead, behind
+        Bytes of a hop that the next block waits for, and of one that a block has made; 0 for none.
+    home
+        Hops of what was made, after the last block.
     """
 
     group: tuple[int, int]
-    share: float
-    sent: tuple[tuple[float, float], ...]
+    blocks: int
+    ahead: float
+    behind: float = 0.0
+    home: int = 0
 
-    def exposed(self, core_s: float, where: Any) -> float:
-        """Return exposed seconds, and those stolen from attention."""
+    def played(self, block_s: float, where: Any) -> float:
+        """Return when the last hop has arrived."""
         device, fabric = where
         links = fabric.links(tuple(np.array([float(n)]) for n in self.group))
         cost = collectives.cost(Collective.SHIFT, links, device.profile)
-        wait = sum(hops * float(cost.seconds(np.array([nbytes]))[0]) for hops, nbytes in self.sent)
-        hidden = min(wait, self.share * core_s)
-        return wait - hidden + hidden * float(collectives.steal(links, device.profile)[0])
+        steal = float(collectives.steal(links, device.profile)[0])
+
+        def hop(nbytes: float) -> float:
+            return float(cost.seconds(np.array([nbytes]))[0]) if nbytes else 0.0
+
+        clock = 0.0
+        for block in range(self.blocks):
+            sending = hop(self.ahead) * (block < self.blocks - 1) + hop(self.behind) * (block > 0)
+            done = min((1.0 - steal) * sending, block_s)  # of the block when the hops have arrived
+            clock += sending + block_s - done
+        return clock + self.home * hop(self.behind)
 
 
 def core_seconds(work: Work, where: Any) -> tuple[float, float]:
@@ -250,19 +262,21 @@ def core_seconds(work: Work, where: Any) -> tuple[float, float]:
 @pytest.mark.parametrize("kernels", list(Kernels))
 @pytest.mark.parametrize("seq_len", [8192, 65536, 524288])
 @pytest.mark.parametrize("ring", [2, 8, 16])
-def test_a_flat_ring_costs_what_it_did(ring: int, seq_len: int, kernels: Kernels) -> None:
-    """Every hop at the rate of the whole ring, all hidden together behind all blocks but one."""
+def test_a_flat_ring_takes_what_it_takes_block_by_block(
+    ring: int, seq_len: int, kernels: Kernels
+) -> None:
+    """Every hop at the rate of the whole ring; eager gradients make one more, to come home."""
     axes = {"seq_len": seq_len, "ring": ring, "kernels": kernels}
     work = work_of(MODEL, **axes)
-    forward_s, backward_s = core_seconds(work, NODES)
-    kv, share = 2 * seq_len / ring * KV_HEADS * WIDTH * 2, (ring - 1) / ring
-    gradients = (ring, 2 * kv) if kernels is Kernels.EAGER else (ring - 1, kv)
-    forward = Ring((ring, 1), share, ((ring - 1, kv),))
-    backward = Ring((ring, 1), share, ((ring - 1, kv), gradients))
-    assert cp_seconds(work, NODES, **axes) == (
-        pytest.approx(forward.exposed(forward_s, NODES), rel=1e-9),
-        pytest.approx(backward.exposed(backward_s, NODES), rel=1e-9),
+    kv, eager = 2 * seq_len / ring * KV_HEADS * WIDTH * 2, kernels is Kernels.EAGER
+    rings = (
+        Ring((ring, 1), ring, kv),
+        Ring((ring, 1), ring, kv, 2 * kv if eager else kv, home=int(eager)),
     )
+    for found, core_s, one in zip(
+        cp_seconds(work, NODES, **axes), core_seconds(work, NODES), rings, strict=True
+    ):
+        assert found + core_s == pytest.approx(one.played(core_s / ring, NODES), rel=1e-9)
 
 
 @pytest.mark.parametrize("seq_len", [8192, 32768, 524288])
@@ -270,25 +284,18 @@ def test_a_flat_ring_costs_what_it_did(ring: int, seq_len: int, kernels: Kernels
 def test_rings_on_different_links_each_hide_behind_their_own_rounds(
     window: int, seq_len: int
 ) -> None:
-    """Windows inside nodes, one place of a node in each outer ring or more."""
+    """Windows inside nodes, one place of a node in each outer ring or more.
+
+    Fused kernels: gradients have the bytes and the hops of keys and values.
+    """
     axes = {"seq_len": seq_len, "ring": 16, "inner_ring": window}
     work = work_of(MODEL, **axes)
-    forward_s, backward_s = core_seconds(work, NODES)
     kv, rounds = 2 * seq_len / 16 * KV_HEADS * WIDTH * 2, 16 // window
-    inside, between = rounds * (window - 1), rounds - 1
-
-    def both(core_s: float, passes: int) -> float:
-        """Fused kernels: gradients have the bytes and the hops of keys and values."""
-        rings = (
-            Ring((window, 1), (window - 1) / window, ((passes * inside, kv),)),
-            Ring((rounds, window), (rounds - 1) / rounds, ((passes * between, kv),)),
-        )
-        return sum(ring.exposed(core_s, NODES) for ring in rings)
-
-    assert cp_seconds(work, NODES, **axes) == (
-        pytest.approx(both(forward_s, 1), rel=1e-9),
-        pytest.approx(both(backward_s, 2), rel=1e-9),
-    )
+    found = zip(cp_seconds(work, NODES, **axes), core_seconds(work, NODES), (0.0, kv), strict=True)
+    for exposed, core_s, behind in found:
+        round_s = Ring((window, 1), window, kv, behind).played(core_s / 16, NODES)
+        outer = Ring((rounds, window), rounds, kv, behind)
+        assert exposed + core_s == pytest.approx(outer.played(round_s, NODES), rel=1e-9)
 
 
 @pytest.mark.parametrize("seq_len", [2048, 16384, 262144])
@@ -326,4 +333,4 @@ def seconds_between_windows(seq_len: int, window: int) -> float:
     """Return a forward pass' seconds on the wire from window to window, of 16 over two nodes."""
     clock = PartClock(*NODES, shapes(seq_len, ring=16, inner_ring=window))
     sent = double(16, window, seq_len).forward_communication()
-    return sum(float(clock.seconds(op)[0]) for op in sent if op.axis is Axis.RING)
+    return sum(float((clock.hop_seconds(op) * op.calls)[0]) for op in sent if op.axis is Axis.RING)

@@ -59,7 +59,9 @@ def test_groups_that_share_a_link_are_faster_alone():
     """
     pods = load_cluster("meta-24k:3072")
     kinds = [(c, ALGORITHMS[c][0]) for c in Collective]
-    for kind in kinds:
+    in_turn = [(Collective.ALL_TO_ALL, Algorithm.HIERARCHICAL)]
+    in_turn += [(Collective.ALL_GATHER, Algorithm.HALVING_DOUBLING)]
+    for kind in kinds + in_turn:
         assert figures(pods, (2, 3072), *kind)[2] == pytest.approx(50 / 7.14)
         assert figures(pods, (2, 1536), *kind)[2] == 1.0
         assert figures(load_cluster("a100-pcie"), (2, 4), *kind)[2] == pytest.approx(31 * 0.762 / 6)
