@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class Stream(IntEnum):
     """Where a rank runs one thing at a time."""
 
-    COMPUTE, TP, CP, SEND, RECEIVE, DP, COPY = range(7)
+    COMPUTE, TP, CP, SEND, RECEIVE, DP, COPY, CP_OUTER = range(8)
 
     @property
     def label(self) -> str:
@@ -38,9 +38,18 @@ class Stream(IntEnum):
         return _LABELS[self]
 
 
-_LABELS = ("compute", "tp", "cp", "pp send", "pp receive", "dp", "copy")
+_LABELS = (
+    "compute",
+    "tp",
+    "cp",
+    "pp send",
+    "pp receive",
+    "dp",
+    "copy",
+    "cp between windows",
+)
 #: Copies between device and host are neither: they load no link between ranks.
-COMMUNICATION = (Stream.TP, Stream.CP, Stream.SEND, Stream.RECEIVE, Stream.DP)
+COMMUNICATION = (Stream.TP, Stream.CP, Stream.CP_OUTER, Stream.SEND, Stream.RECEIVE, Stream.DP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
