@@ -80,12 +80,15 @@ class PassRun:
         How long what the pass before made is on its way.
     runs
         Offset and run of everything played.
+    early
+        What was gathered before the pass began, and how long before it could begin.
     """
 
     seconds: float = 0.0
     tail_s: float = 0.0
     send_s: float = 0.0
     runs: list[tuple[float, Run]] = field(default_factory=list)
+    early: tuple[tuple[Task, ...], float] = ((), 0.0)
 
 
 class Passes:
@@ -211,7 +214,8 @@ class _Pass:
         if company.lead_s < 0 and company.gathers:
             late = replace(company.gathers[0], seconds=-company.lead_s)
             self.queue.insert(0, late)
-        _, self.queue = _split(self.queue, self.calls, company.lead_s)
+        early, self.queue = _split(self.queue, self.calls, company.lead_s)
+        self.found.early = tuple(early), company.lead_s
 
     def _await(self, at: int) -> None:
         """Wait until a bucket's parameters are there."""
@@ -233,8 +237,15 @@ class _Pass:
     def _play(self, bucket: Program) -> None:
         run = self.beside.run(bucket, self.queue)
         self.found.runs.append((self.clock, run))
+        self._note_send(run)
         self.clock += run.seconds
         self.queue = list(run.left)
+
+    def _note_send(self, run: Run) -> None:
+        """Note when what the pass before made has arrived, if it has in this run."""
+        sent = [at for at, task in enumerate(run.program.tasks) if task.call.stream is Stream.SEND]
+        if sent and not any(task.call.stream is Stream.SEND for task in run.left):
+            self.found.send_s = self.clock + run.played.end_of(tuple(sent))
 
     def _drain(self) -> None:
         """Let what is left run out, the send apart: nothing waits for it here."""

@@ -55,6 +55,8 @@ class Step:
         The same between the rank's own first and last pass.
     tail_s
         How long each reduces gradients after its last pass.
+    reduced_s
+        From the start of the step until all gradients are there.
     optimizer_s, overhead_s
         What follows once all gradients are there.
     """
@@ -64,6 +66,7 @@ class Step:
     idle_s: Array
     bubble_s: Array
     tail_s: Array
+    reduced_s: float
     optimizer_s: float
     overhead_s: float
 
@@ -145,6 +148,7 @@ class StepSimulation:
             idle_s=pipeline_s - busy,
             bubble_s=last - first - busy,
             tail_s=ends - last,
+            reduced_s=reduced,
             optimizer_s=optimizer_s,
             overhead_s=overhead_s,
         )

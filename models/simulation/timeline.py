@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class Stream(IntEnum):
     """Where a rank runs one thing at a time."""
 
-    COMPUTE, TP, CP, SEND, RECEIVE, DP, COPY, CP_OUTER = range(8)
+    COMPUTE, TP, CP, SEND, RECEIVE, DP, COPY, CP_OUTER, RECEIVE_BACK = range(9)
 
     @property
     def label(self) -> str:
@@ -47,9 +47,12 @@ _LABELS = (
     "dp",
     "copy",
     "cp between windows",
+    "pp receive gradients",
 )
+#: Activations and gradients arrive side by side.
+RECEIVING = (Stream.RECEIVE, Stream.RECEIVE_BACK)
 #: Copies between device and host are neither: they load no link between ranks.
-COMMUNICATION = (Stream.TP, Stream.CP, Stream.CP_OUTER, Stream.SEND, Stream.RECEIVE, Stream.DP)
+COMMUNICATION = (Stream.TP, Stream.CP, Stream.CP_OUTER, Stream.SEND, *RECEIVING, Stream.DP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
