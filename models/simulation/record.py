@@ -172,7 +172,7 @@ class _Recorder:
     def _sends(self) -> tuple[tuple[int, int], ...]:
         """Add every send with its receipt, and return the pairs."""
         simulation, flows = self.simulation, []
-        if simulation.send.seconds <= 0:
+        if max(send.seconds for send in simulation.sends) <= 0:
             return ()
         sent = {}
         for at, needs in enumerate(simulation.compiled.needs):
@@ -185,10 +185,10 @@ class _Recorder:
                 since = until - float(simulation.send_s[need])
                 micro_batch = simulation.compiled.runs[need][-1].micro_batch
                 if need not in sent:
-                    call = _renamed(simulation.send.call, Stream.SEND, forward=forward)
+                    call = _renamed(simulation.sends[rank].call, Stream.SEND, forward=forward)
                     sent[need] = self._one(call, rank, since, until, micro_batch)
                 stream = Stream.RECEIVE if forward else Stream.RECEIVE_BACK
-                call = _renamed(simulation.send.call, stream, forward=forward)
+                call = _renamed(simulation.sends[rank].call, stream, forward=forward)
                 here = self._one(call, simulation.ranks[at], since, until, micro_batch)
                 flows.append((sent[need], here))
         return tuple(flows)

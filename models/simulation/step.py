@@ -25,6 +25,8 @@ from models.simulation.static_order import Compiled
 from models.simulation.streams import Player
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from models.compute import Device
@@ -53,8 +55,10 @@ class Step:
         What each rank waits for others until the last pass of all.
     bubble_s
         The same between the rank's own first and last pass.
+    last_s
+        When the last pass of each is done.
     tail_s
-        How long each reduces gradients after its last pass.
+        How long each reduces gradients after that.
     reduced_s
         From the start of the step until all gradients are there.
     optimizer_s, overhead_s
@@ -65,6 +69,7 @@ class Step:
     pipeline_s: float
     idle_s: Array
     bubble_s: Array
+    last_s: Array
     tail_s: Array
     reduced_s: float
     optimizer_s: float
@@ -82,6 +87,10 @@ class StepSimulation:
         Accelerator with profile, links.
     contention
         Whether what shares links slows down.
+    slower
+        The links of some pipeline ranks, where those are others.
+    attention
+        Work of core attention over that of whole sequences.
 
     Raises
     ------
@@ -90,25 +99,51 @@ class StepSimulation:
     """
 
     def __init__(
-        self, prepared: Prepared, device: Device, fabric: Fabric, *, contention: bool = True
+        self,
+        prepared: Prepared,
+        device: Device,
+        fabric: Fabric,
+        *,
+        contention: bool = True,
+        slower: Mapping[int, Fabric] | None = None,
+        attention: float = 1.0,
     ) -> None:
         batch = prepared.batch
-        self.prepared, self.device = prepared, device
+        self.prepared, self.device, self.fabric = prepared, device, fabric
+        self.contention, self.slower = contention, slower or {}
         self.schedule = Schedule(int(batch.schedule[0]))
         self.micro_batches = int(prepared.micro_batches[0])
         pp, vp = int(batch.pp[0]), int(batch.vp[0])
         order, self.way = ordered(self.schedule, pp, self.micro_batches, vp)
         self.compiled = Compiled.of(order, self.way)
         self.stages = stages_of(prepared, self.way)
-        self.send = send_task(prepared, device, fabric)
         self.waits = self.schedule in WAITING
-        operations = Operations(device, fabric, prepared.shapes)
-        self.passes = Passes(operations, prepared, Player(contention=contention))
+        links = [self.slower.get(rank, fabric) for rank in range(pp)]
+        player = Player(contention=contention)
+        passes = {
+            which: Passes(Operations(device, which, prepared.shapes), prepared, player, attention)
+            for which in set(links)
+        }
+        self.passes = [passes[which] for which in links]
+        self.sends = [send_task(prepared, device, which) for which in links]
         held = [[self.stages[at] for at in held_by(rank, self.way)] for rank in range(pp)]
-        self.gradients = [Gradients(prepared, device, fabric, own) for own in held]
+        self.gradients = [
+            Gradients(prepared, device, which, own) for which, own in zip(links, held, strict=True)
+        ]
         self.ranks = self.compiled.rank.tolist()
         self.leaving = self.compiled.leaving()
         self.runs = self._runs()
+
+    def with_attention(self, share: float) -> StepSimulation:
+        """Return the same step with a share of core attention's work."""
+        return StepSimulation(
+            self.prepared,
+            self.device,
+            self.fabric,
+            contention=self.contention,
+            slower=self.slower,
+            attention=share,
+        )
 
     @property
     def seconds(self) -> Array:
@@ -118,7 +153,7 @@ class StepSimulation:
     @property
     def send_s(self) -> Array:
         """How long what every step makes is on its way."""
-        found = np.full(len(self.runs), self.send.seconds)
+        found = np.array([self.sends[rank].seconds for rank in self.ranks])
         for at, before in enumerate(self.compiled.before):
             if before >= 0 and self.runs[at][0].send_s:
                 found[before] = self.runs[at][0].send_s
@@ -147,6 +182,7 @@ class StepSimulation:
             pipeline_s=pipeline_s,
             idle_s=pipeline_s - busy,
             bubble_s=last - first - busy,
+            last_s=last,
             tail_s=ends - last,
             reduced_s=reduced,
             optimizer_s=optimizer_s,
@@ -171,6 +207,7 @@ class StepSimulation:
         gathering, reducing = self._special()
         found = []
         for at, actions in enumerate(self.compiled.runs):
+            rank = self.ranks[at]
             sends = not self.waits and self._sends(self.compiled.before[at])
             runs = []
             for place, action in enumerate(actions):
@@ -178,14 +215,14 @@ class StepSimulation:
                 key = (
                     self.stages[action.stage],
                     action.kind,
-                    self.ranks[at] if gathers or reduces else None,
+                    rank if gathers or reduces or rank in self.slower else None,
                     gathers,
                     reduces,
                     self._lead_s(at, action, starts) if gathers and not self._every else 0.0,
                     sends and not place,
                 )
                 if key not in cache:
-                    cache[key] = self._run(self.ranks[at], action, key)
+                    cache[key] = self._run(rank, action, key)
                 runs.append(cache[key])
             found.append(runs)
         return found
@@ -194,7 +231,7 @@ class StepSimulation:
         _, _, _, gathers, reduces, lead, sends = key
         stage = self.stages[action.stage]
         if not (gathers or reduces or sends or self._every):
-            return self.passes.run(stage, action.kind)
+            return self.passes[rank].run(stage, action.kind)
         gradients, forward = self.gradients[rank], action.kind is Pass.FORWARD
         gathered = gradients.gathers(stage) if gathers else []
         reduced = gradients.reductions(stage) if reduces else []
@@ -204,9 +241,9 @@ class StepSimulation:
             ahead=1 if self._every else None,
             waits=self._waits_for_gradients,
             lead_s=lead,
-            send=self.send if sends else None,
+            send=self.sends[rank] if sends else None,
         )
-        return self.passes.run(stage, action.kind, company)
+        return self.passes[rank].run(stage, action.kind, company)
 
     def _lead_s(self, at: int, action: Action, starts: Array) -> float:
         """Return how long the links are free to gather a stage's parameters before its first pass.
@@ -230,12 +267,14 @@ class StepSimulation:
         seconds = np.zeros(len(self.compiled.runs))
         for at, actions in enumerate(self.compiled.runs):
             for action in actions:
-                key = (self.stages[action.stage], action.kind)
+                rank = self.ranks[at]
+                key = (self.stages[action.stage], action.kind, rank in self.slower)
                 if key not in alone:
                     stage = self.stages[action.stage]
-                    alone[key] = self.passes.run(stage, action.kind, ALONE).seconds
+                    alone[key] = self.passes[rank].run(stage, action.kind, ALONE).seconds
                 seconds[at] += alone[key]
-        return self.compiled.times(seconds, self.send.seconds, waits=self.waits).start
+        send_s = np.array([self.sends[rank].seconds for rank in self.ranks])
+        return self.compiled.times(seconds, send_s, waits=self.waits).start
 
     def _special(self) -> tuple[set[tuple[int, Action]], set[tuple[int, Action]]]:
         """Return the passes beside which parameters are gathered, and gradients reduced.

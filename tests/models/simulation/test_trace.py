@@ -150,8 +150,8 @@ def test_processes_and_threads_are_named_in_order():
         for event in of(content, "M")
         if event["name"] == "thread_name"
     }
-    first = {7: "step", 0: "compute", 1: "tp", 2: "cp", 3: "pp send"}
-    second = {7: "step", 0: "compute", 4: "pp receive", 5: "dp", 6: "copy"}
+    first = {9: "step", 0: "compute", 1: "tp", 2: "cp", 3: "pp send"}
+    second = {9: "step", 0: "compute", 4: "pp receive", 5: "dp", 6: "copy"}
     assert threads == {
         **{(0, tid): label for tid, label in first.items()},
         **{(8, tid): label for tid, label in second.items()},
@@ -180,13 +180,14 @@ COLLECTIVES = {
 
 def test_collectives_say_what_pytorch_records_of_them():
     spans = [(0, call, float(call), call + 1.0) for call in range(len(CALLS))]
-    events = spans_of(written(timeline(spans)))
+    events = spans_of(written(timeline(spans, step_s=float(len(CALLS)))))
     keys = ("Collective name", "In msg nelems", "Out msg nelems", "Group size")
     found = {event["name"]: tuple(event["args"].get(key) for key in keys) for event in events}
     assert found.items() >= COLLECTIVES.items()
     at = {Stream(event["tid"]): event["args"] for event in events}
     assert at[Stream.SEND]["Collective name"] == "send"
     assert at[Stream.RECEIVE]["Collective name"] == "recv"
+    assert at[Stream.RECEIVE_BACK]["Collective name"] == "recv"
     assert at[Stream.TP]["Process Group Ranks"] == "[]"
 
 

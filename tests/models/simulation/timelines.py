@@ -30,6 +30,14 @@ CALLS = (
     Call(name="activations", stream=Stream.SEND, collective=Collective.SHIFT, nbytes=5, group=2),
     Call(name="activations", stream=Stream.RECEIVE, collective=Collective.SHIFT, nbytes=5, group=2),
     Call(name="offload", stream=Stream.COPY),
+    Call(name="windows", stream=Stream.CP_OUTER, collective=Collective.SHIFT, nbytes=3e6, group=2),
+    Call(
+        name="dy",
+        stream=Stream.RECEIVE_BACK,
+        collective=Collective.SHIFT,
+        nbytes=5,
+        group=2,
+    ),
 )
 
 
