@@ -27,7 +27,7 @@ import numpy as np
 from models.collectives import cost, steal
 from models.layout import strides
 from models.memory import GRADIENT_BYTES, OPTIMIZER_BYTES, PARAMETER_BYTES, shard_ranks
-from models.overlap import along_blocks, beside
+from models.overlap import beside
 from topologies.collective import Collective
 
 if TYPE_CHECKING:
@@ -103,23 +103,25 @@ class DataParallelClock:
         moved = self.params * share * ADAM_TRAFFIC_BYTES
         return moved / self.device.streaming_Bps
 
-    def exposed(self, forward: Pass, backward: Pass) -> Array:
+    def exposed(self, forward: Pass, backward: Pass, computing: Array) -> Array:
         """Return communication that nothing hides.
 
         Parameters
         ----------
         forward, backward
             One micro-batch's passes over the rank, to hide behind.
+        computing
+            Share of them in which kernels run: while others wait there is nothing to steal.
         """
         batch, many = self.prepared.batch, self.prepared.micro_batches
         scatter, across, gather = self.scatter_s(), self.across_s(), self.gather_s()
         reduce = scatter + across
         # What is hidden steals as much as the links it travels on do.
         weight = np.where(reduce > 0, reduce, 1.0)
-        steal = self.steal + (self.steal_across - self.steal) * across / weight
+        near = self.steal * computing
+        steal = near + (self.steal_across - self.steal) * computing * across / weight
         every = (batch.zero == 3) & (batch.pp == 1)
-        gathers = np.where(every, many, np.where(batch.zero >= 1, 1.0, 0.0))
-        left = gathers * self._once(gather, forward, self.steal)
+        left = np.where(batch.zero >= 1, self._once(gather, forward, near), 0.0)
         reduced = self._once(reduce, backward, steal)
         if (batch.zero >= 2).any():
             # A pass that waits for its gradients holds up the ranks behind it, as it fills and
@@ -130,6 +132,7 @@ class DataParallelClock:
         if every.any():
             both = many * self._both_ways(gather, reduce, backward, steal)
             reduced = np.where(every, both, reduced)
+            left = np.where(every, many * self._gathered(gather, forward, near), left)
         total: Array = left + reduced + self.tied_s()
         return total
 
@@ -154,20 +157,45 @@ class DataParallelClock:
         room = beyond.busy_s - (1.0 + further) * beyond.edge_s
         return apart + beside(time - apart, room, steal)
 
+    def _gathered(self, gather: Array, forward: Pass, steal: Array) -> Array:
+        """Return what a forward pass waits for its parameters, gathered a layer ahead."""
+        first, layer, last = self._of_buckets(gather)
+        layer_s, several = self._layer_s(forward), self.layers > 1
+        chain: Array = np.maximum(self.layers - 2.0, 0.0) * beside(layer, layer_s, steal)
+        chain += np.where(several, beside(last, layer_s, steal), 0.0)
+        chain += np.where(several, first, gather)
+        return chain
+
     def _both_ways(self, gather: Array, reduce: Array, backward: Pass, steal: Array) -> Array:
-        """Return what a backward pass waits for that gathers its parameters, layer by layer."""
-        ahead, behind = gather * self.last_share, reduce * self.first_share
-        hops = np.maximum(self.layers - 1.0, 1.0)
-        layer_s = np.maximum((backward.busy_s - backward.edge_s) / hops, np.finfo(float).tiny)
-        chain = along_blocks(
-            self.layers,
-            layer_s,
-            (gather - ahead) / hops,
-            (reduce - behind) / hops,
-            steal,
-            backward.edge_s / layer_s,
+        """Return what a backward pass waits for that gathers its parameters, layer by layer.
+
+        Beside every layer run the gathering of the next one's and the reduction of the last one's.
+        """
+        ahead_first, ahead, ahead_last = self._of_buckets(gather)
+        behind_first, behind, behind_last = self._of_buckets(reduce)
+        layers, layer_s = self.layers, self._layer_s(backward)
+
+        def wait(sent_s: Array) -> Array:
+            return beside(sent_s, layer_s, steal)
+
+        ends = beside(np.where(layers > 2, ahead, ahead_first), backward.edge_s, steal)
+        ends = ends + wait(np.where(layers > 2, behind, behind_last))
+        many = wait(ahead + behind_last) + wait(ahead_first + behind)
+        many = many + np.maximum(layers - 4.0, 0.0) * wait(ahead + behind)
+        middle = np.where(
+            layers > 3, many, np.where(layers > 2, wait(ahead_first + behind_last), 0)
         )
-        return ahead + behind + chain
+        first_and_last = np.where(layers > 1, ahead_last + behind_first, gather + reduce)
+        return first_and_last + np.where(layers > 1, ends + middle, 0.0)
+
+    def _of_buckets(self, time: Array) -> tuple[Array, Array, Array]:
+        """Return the seconds of the first, of any and of the last bucket."""
+        return time * self.first_share, time * self.layer_share, time * self.last_share
+
+    def _layer_s(self, beyond: Pass) -> Array:
+        """Return the seconds of one layer of a pass."""
+        layer_s: Array = (beyond.busy_s - beyond.edge_s) / np.maximum(self.layers - 1.0, 1.0)
+        return layer_s
 
     def tied_s(self) -> Array:
         """Return the sum of a tied head's and the embedding's gradients, at the pipeline's ends."""

@@ -151,7 +151,7 @@ class StepClock:
             "cp": cp,
             "pp": pp,
             "bubble": bubble,
-            "dp": data.exposed(*self._beside_gradients(ends)),
+            "dp": data.exposed(*self._beside_gradients(ends), (busy[0] + busy[1]) / sum(busy)),
             "optimizer": data.optimizer(),
             "overhead": np.full(len(batch), self.device.profile.step_s.value),
         }
@@ -215,8 +215,9 @@ class StepClock:
         for rank in range(stages.width):
             once += stages.look_up(stages.multiplicity, cut, rank) * both[rank]
         steady: Array = many * slowest + (once - slowest) / batch.vp
-        # The first micro-batch waits for every hop, whatever hides later ones.
-        fill: Array = np.where(self.interleaved, 2.0 * (batch.pp - 1.0) * self.hop, 0.0)
+        # Filling and draining, every hop is waited for, whatever hides those in between.
+        hops = 2.0 * (batch.vp * batch.pp - 1.0)
+        fill: Array = np.where(self.interleaved, hops * self.hop, 0.0)
         gpipe = batch.schedule == Schedule.GPIPE
         if not gpipe.any():
             return steady + fill

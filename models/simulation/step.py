@@ -180,8 +180,8 @@ class StepSimulation:
         return Step(
             step_s=reduced + optimizer_s + overhead_s,
             pipeline_s=pipeline_s,
-            idle_s=pipeline_s - busy,
-            bubble_s=last - first - busy,
+            idle_s=np.maximum(pipeline_s - busy, 0.0),  # rounding aside
+            bubble_s=np.maximum(last - first - busy, 0.0),
             last_s=last,
             tail_s=ends - last,
             reduced_s=reduced,

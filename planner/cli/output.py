@@ -70,6 +70,17 @@ def counting(label: str, unit: str = "layouts") -> Iterator[Callable[[int], None
         yield lambda count: bar.update(task, description=f"{label}: {count:,} {unit}")
 
 
+@contextmanager
+def working(label: str) -> Iterator[None]:
+    """Show that something long runs; silent where nobody watches."""
+    screen = Console(stderr=True)
+    if not screen.is_terminal:
+        yield
+        return
+    with screen.status(label):
+        yield
+
+
 def print_rows(rows: list[dict[str, Any]]) -> None:
     """Print records as a table; their keys are the columns."""
     from rich.table import Table
