@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from models.catalogue import load_architecture
 from models.layout import Kernels, Layout, LayoutBatch, Recompute, Schedule, StageSplit
 from models.legality import Job, legal
+from models.memory import memory_bill
 from models.simulation.record import record
 from models.simulation.step import StepSimulation
 from models.simulation.timeline import COMMUNICATION, Stream
@@ -134,6 +135,27 @@ def test_the_record_is_the_step(layout, tmp_path):
     for file in files:
         write_trace(record(example(layout)), str(file), device="H100")
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+@pytest.mark.parametrize("layout", EXAMPLES, ids=str)
+def test_memory_in_use_peaks_where_the_bill_says(layout):
+    """The fullest rank of the bill, within what its formula for all ranks rounds."""
+    simulation = example(layout)
+    peaks = [float(nbytes.max()) for _, nbytes in record(simulation).memory]
+    bill = memory_bill(simulation.prepared, DEVICE.profile)
+    assert max(peaks) == pytest.approx(float(bill.total[0]), rel=0.03)
+    for _, nbytes in record(simulation).memory:
+        assert nbytes[-1] == pytest.approx(nbytes[0])
+
+
+@pytest.mark.parametrize("layout", EXAMPLES, ids=str)
+def test_no_class_of_links_is_used_beyond_its_rate(layout):
+    links = record(example(layout)).links
+    assert links
+    for name, _, when, share in links:
+        assert np.all(share <= 1 + 1e-6), name
+        assert share[-1] == pytest.approx(0.0, abs=1e-9)
+        assert np.all(np.diff(when) > 0)
 
 
 def test_every_layer_of_every_micro_batch_is_in_the_record():
