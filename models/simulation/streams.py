@@ -9,6 +9,7 @@ moments the rest of each task shrinks evenly.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -116,15 +117,11 @@ class _Run:
         clock, done = 0.0, 0
         while done < len(self.tasks):
             self._start(clock)
-            if not self.running:
-                raise RuntimeError("tasks wait for each other")
             numbers = list(self.running.values())
             rates = self.player.rates([self.tasks[number] for number in numbers])
-            step = min(
-                self.rest[number] / rate
-                for number, rate in zip(numbers, rates, strict=True)
-                if rate > 0.0
-            )
+            step = min(map(self._takes_s, numbers, rates), default=inf)
+            if step == inf:
+                raise RuntimeError("tasks wait for each other")
             clock += step
             for number, rate in zip(numbers, rates, strict=True):
                 self.rest[number] -= step * rate
@@ -144,6 +141,12 @@ class _Run:
             self.running[stream] = number
             self.rest[number] = self.tasks[number].seconds
             self.start[number] = clock
+
+    def _takes_s(self, number: int, rate: float) -> float:
+        """Return how long a task still takes at a rate: none at all if nothing of it is left."""
+        if self.rest[number] <= 0.0:
+            return 0.0
+        return self.rest[number] / rate if rate > 0.0 else inf
 
     def _finish(self, number: int, clock: float) -> None:
         self.end[number] = clock
