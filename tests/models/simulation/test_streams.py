@@ -114,3 +114,14 @@ def test_compute_that_takes_no_time_waits_for_nobody():
     program.issue(task(Stream.COMPUTE, 0.0), ())
     program.issue(task(Stream.TP, 1.0, steal=1.0), ())
     assert Player(contention=False).play(program).end_s.tolist() == [0.0, 1.0]
+
+
+def test_what_is_left_when_a_program_stops_is_work_and_not_time():
+    program = Program()
+    program.issue(task(Stream.COMPUTE, 1.0), ())
+    for stream in (Stream.SEND, Stream.DP, Stream.DP):
+        program.issue(task(stream, 2.0, load=(1.0,)), ())
+    played = Player(contention=True).play(program, until=(0,))
+    assert played.left_s.tolist() == [0.0, 1.5, 1.5, 2.0]
+    assert played.start_s.tolist() == [0.0, 0.0, 0.0, 1.0]
+    assert played.end_s.tolist() == [1.0, 1.0, 1.0, 1.0]
