@@ -141,7 +141,8 @@ class _Compiler:
             moved = [rank for rank in waiting if self._advance(rank, places, last)]
             waiting = [rank for rank in waiting if places[rank] < len(self.order[rank])]
             if waiting and not moved:
-                raise ScheduleError(self._stuck(waiting[0], places[waiting[0]]))
+                step = self.order[waiting[0]][places[waiting[0]]]
+                raise ScheduleError(deadlock(waiting[0], _passes(step)[0]))
         return Compiled(
             rank=np.array(self.rank, dtype=np.int64),
             runs=tuple(self.runs),
@@ -191,12 +192,17 @@ class _Compiler:
         after = (Pass.BACKWARD, Pass.INPUT_GRADIENT)
         return tuple(Action(kind, stage + 1, micro_batch) for kind in after)
 
-    def _stuck(self, rank: int, place: int) -> str:
-        action = _passes(self.order[rank][place])[0]
-        return (
-            f"deadlock: rank {rank} waits to run {action.kind} of micro-batch {action.micro_batch} "
-            f"on stage {action.stage}"
-        )
+
+def deadlock(rank: int, action: Action) -> str:
+    """Return what is wrong where a rank waits for ever.
+
+    >>> deadlock(1, Action(Pass.BACKWARD, 1, 0))
+    'deadlock: rank 1 waits to run B of micro-batch 0 on stage 1'
+    """
+    return (
+        f"deadlock: rank {rank} waits to run {action.kind} of micro-batch {action.micro_batch} "
+        f"on stage {action.stage}"
+    )
 
 
 def _passes(step: Action | Pair) -> tuple[Action, ...]:
