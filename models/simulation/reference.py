@@ -170,7 +170,7 @@ class _Ranks:
     ) -> None:
         self.compiled, self.waits, self.env = compiled, waits, simpy.Environment()
         self.seconds = seconds.tolist()
-        self.hops = np.where(compiled.leaving(), hop_s, 0.0).tolist()
+        self.hops = np.where(compiled.leaving, hop_s, 0.0).tolist()
         many = len(self.seconds)
         self.start, self.end, self.at = [0.0] * many, [0.0] * many, [0.0] * many
         self.made = [self.env.event() for _ in range(many)]
