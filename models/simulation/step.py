@@ -131,7 +131,7 @@ class StepSimulation:
             Gradients(prepared, device, which, own) for which, own in zip(links, held, strict=True)
         ]
         self.ranks = self.compiled.rank.tolist()
-        self.leaving = self.compiled.leaving()
+        self.leaving = self.compiled.leaving
         self.runs = self._runs()
 
     def with_attention(self, share: float) -> StepSimulation:
