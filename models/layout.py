@@ -53,6 +53,12 @@ class Schedule(Named):
     GPIPE = 0
     ONE_F_ONE_B = 1
     INTERLEAVED = 2
+    LOOPED_BFS = 3
+    ZB_H1 = 4
+    ZB_H2 = 5
+    ZB_V = 6
+    DUALPIPE = 7
+    DUALPIPE_V = 8
 
 
 class Recompute(Named):
@@ -140,7 +146,7 @@ class Layout:
         Ranks of one window of a double ring (LoongTrain, arXiv:2406.18485): keys and values go
         round each of ``ring / inner_ring`` windows and hop between them. 1 is a flat ring.
     vp
-        Model chunks per pipeline rank (1 unless interleaved).
+        Model chunks per pipeline rank (1 unless interleaved, looped or in a V).
     micro_batch
         Sequences per forward pass of one data-parallel rank.
     zero
