@@ -117,10 +117,12 @@ class AttentionWork:
         pairs = shapes.micro_batch * whole / shapes.ring
         heads = sequence_parallel.query_heads(mixer, shapes)
         flop = 4.0 * mixer.head_dim * heads * pairs
-        flop = flop * sequence_parallel.busiest_over_mean(mixer, shapes)
+        busiest = sequence_parallel.busiest_over_mean(mixer, shapes)
+        flop = flop * busiest
         queries = sequence_parallel.local_query_elements(mixer, shapes)
         kv = sequence_parallel.local_kv_elements(mixer, shapes)
         steps = np.where(shapes.gathers_kv, 1.0, shapes.ring)
+        attended = sequence_parallel.queries_attended(mixer, shapes)
         factor, passes = (ATTENTION_BACKWARD, 2.0) if backward else (1.0, 1.0)
         core = Compute(
             name=sequence_parallel.CORE_ATTENTION,
@@ -129,12 +131,13 @@ class AttentionWork:
             nbytes=(2.0 * queries + kv) * BF16 * steps * passes,
             launches=steps * passes,
             rows=shapes.ring_tokens * heads,
-            columns=np.minimum(shapes.seq_len / steps, float(mixer.window or shapes.seq_len)),
+            columns=sequence_parallel.keys_of_a_kernel(mixer, shapes),
             depth=np.full(len(shapes), float(mixer.head_dim)),
             selective=shapes.pick(1.0, 0.0),
             first_block=sequence_parallel.first_block_share(mixer, shapes),
         )
-        merged = (queries + (kv if backward else 0.0)) * (steps - 1.0) * RING_MERGE_BYTES
+        merges = np.where(shapes.gathers_kv, 0.0, attended - 1.0)
+        merged = (queries * merges + (kv * (steps - 1.0) if backward else 0.0)) * RING_MERGE_BYTES
         return core, memory("ring merge", shapes, merged, 2.0 * (steps - 1.0), _CORE)
 
     def _after(self, phase: int) -> tuple[Compute, ...]:

@@ -28,7 +28,7 @@ import numpy as np
 from models.collectives import cost, steal
 from models.layout import strides
 from models.memory import GRADIENT_BYTES, OPTIMIZER_BYTES, PARAMETER_BYTES, shard_ranks
-from models.overlap import along_blocks, beside
+from models.overlap import beside
 from models.schedule import BOTH_WAYS
 from topologies.collective import Collective
 
@@ -78,20 +78,20 @@ class DataParallelClock:
     ) -> None:
         self.prepared, self.device = prepared, device
         self.layers = parts.layers
-        self.params, self.first_share, self.last_share = self._buckets(parts)
+        self.params, self.first_share, self.layer_share, self.last_share = self._buckets(parts)
         meshes, profile = prepared.meshes, device.profile
         stride = strides(meshes)
         inner = meshes.dp / meshes.dp_replicate
-        shards = fabric.links((meshes.cp * 1.0, stride.cp), (inner, stride.dp))
-        replicas = fabric.links((meshes.dp_replicate * 1.0, stride.dp * inner))
+        self.shards = fabric.links((meshes.cp * 1.0, stride.cp), (inner, stride.dp))
+        self.replicas = fabric.links((meshes.dp_replicate * 1.0, stride.dp * inner))
         self.steal, self.steal_across = (
-            steal(links, profile)[prepared.mesh_index] for links in (shards, replicas)
+            steal(links, profile)[prepared.mesh_index] for links in (self.shards, self.replicas)
         )
         self.costs = {
-            kind: cost(kind, shards, profile)
+            kind: cost(kind, self.shards, profile)
             for kind in (Collective.ALL_REDUCE, Collective.REDUCE_SCATTER, Collective.ALL_GATHER)
         }
-        self.across = cost(Collective.ALL_REDUCE, replicas, profile)
+        self.across = cost(Collective.ALL_REDUCE, self.replicas, profile)
         # Two ranks as far apart as a pipeline is long: in one block where it is.
         ends = fabric.links(
             (np.minimum(meshes.pp, 2) * 1.0, stride.pp * np.maximum(meshes.pp / 2, 1))
@@ -105,52 +105,101 @@ class DataParallelClock:
         moved = self.params * share * ADAM_TRAFFIC_BYTES
         return moved / self.device.streaming_Bps
 
-    def exposed(self, forward: Pass, backward: Pass) -> Array:
+    def exposed(self, forward: Pass, backward: Pass, computing: Array) -> Array:
         """Return communication that nothing hides.
 
         Parameters
         ----------
         forward, backward
             One micro-batch's passes over the rank, to hide behind.
+        computing
+            Share of them in which kernels run: while others wait there is nothing to steal.
         """
         batch, many = self.prepared.batch, self.prepared.micro_batches
-        scatter, across, gather = self._reduce(), self._across(), self._gather()
+        scatter, across, gather = self.scatter_s(), self.across_s(), self.gather_s()
         reduce = scatter + across
         # What is hidden steals as much as the links it travels on do.
         weight = np.where(reduce > 0, reduce, 1.0)
-        steal = self.steal + (self.steal_across - self.steal) * across / weight
+        near = self.steal * computing
+        steal = near + (self.steal_across - self.steal) * computing * across / weight
         every = (batch.zero == 3) & (batch.pp == 1)
-        reductions = np.where(batch.zero >= 2, many, 1.0)
-        gathers = np.where(every, many, np.where(batch.zero >= 1, 1.0, 0.0))
-        left = gathers * self._one_way(gather, forward, self.steal)
-        turned = self._both_ways(gather, reduce, backward, steal) if every.any() else 0.0
-        reduced = np.where(every, turned, self._one_way(reduce, backward, steal))
-        total: Array = left + reductions * reduced + self._between_ends()
+        left = np.where(batch.zero >= 1, self._once(gather, forward, near), 0.0)
+        reduced = self._once(reduce, backward, steal)
+        if (batch.zero >= 2).any():
+            # A pass that waits for its gradients holds up the ranks behind it, as it fills and
+            # drains the pipeline too.
+            passes = many + (batch.pp - 1.0) / batch.vp
+            waiting = passes * self._each_time(reduce, backward, steal)
+            reduced = np.where(batch.zero >= 2, waiting, reduced)
+        if every.any():
+            both = many * self._both_ways(gather, reduce, backward, steal)
+            reduced = np.where(every, both, reduced)
+            left = np.where(every, many * self._gathered(gather, forward, near), left)
+        total: Array = left + reduced + self.between_s()
         return total
 
-    def _one_way(self, time: Array, beyond: Pass, steal: Array) -> Array:
-        """Return what of a gathering or reduction is exposed: the first bucket, and what is left.
+    def _once(self, time: Array, beyond: Pass, steal: Array) -> Array:
+        """Return what of a step's gathering or reduction is exposed: the first bucket and more.
 
         The first layer's gradients (with the embedding's) are ready last and its parameters needed
-        first; all others hide behind the rest of the pass.
+        first. The other buckets of its model chunk hide behind the rest of its pass, all of the
+        rank's behind that and, in between chunks, passes of `pp` micro-batches each.
         """
+        chunks, pp = self.prepared.batch.vp * 1.0, self.prepared.batch.pp * 1.0
         apart = time * self.first_share
-        return apart + beside(time - apart, beyond.busy_s - beyond.edge_s, steal)
+        own = time / chunks - apart - (beyond.busy_s / chunks - beyond.edge_s)
+        between = ((chunks - 1.0) * pp + 1.0) / chunks
+        everything = time - apart - (between * beyond.busy_s - beyond.edge_s)
+        return apart + np.maximum(np.maximum(own, everything), steal * (time - apart))
+
+    def _each_time(self, time: Array, beyond: Pass, steal: Array) -> Array:
+        """Return what of a reduction is exposed if every pass waits for it, chunk by chunk."""
+        further = self.prepared.batch.vp - 1.0
+        apart = time * (self.first_share + further * self.layer_share)
+        room = beyond.busy_s - (1.0 + further) * beyond.edge_s
+        return apart + beside(time - apart, room, steal)
+
+    def _gathered(self, gather: Array, forward: Pass, steal: Array) -> Array:
+        """Return what a forward pass waits for its parameters, gathered a layer ahead."""
+        first, layer, last = self._of_buckets(gather)
+        layer_s, several = self._layer_s(forward), self.layers > 1
+        chain: Array = np.maximum(self.layers - 2.0, 0.0) * beside(layer, layer_s, steal)
+        chain += np.where(several, beside(last, layer_s, steal), 0.0)
+        chain += np.where(several, first, gather)
+        return chain
 
     def _both_ways(self, gather: Array, reduce: Array, backward: Pass, steal: Array) -> Array:
-        """Return what a backward pass waits for that gathers its parameters, layer by layer."""
-        ahead, behind = gather * self.last_share, reduce * self.first_share
-        hops = np.maximum(self.layers - 1.0, 1.0)
-        chain = along_blocks(
-            self.layers,
-            backward.busy_s / self.layers,
-            (gather - ahead) / hops,
-            (reduce - behind) / hops,
-            steal,
-        )
-        return ahead + behind + chain
+        """Return what a backward pass waits for that gathers its parameters, layer by layer.
 
-    def _between_ends(self) -> Array:
+        Beside every layer run the gathering of the next one's and the reduction of the last one's.
+        """
+        ahead_first, ahead, ahead_last = self._of_buckets(gather)
+        behind_first, behind, behind_last = self._of_buckets(reduce)
+        layers, layer_s = self.layers, self._layer_s(backward)
+
+        def wait(sent_s: Array) -> Array:
+            return beside(sent_s, layer_s, steal)
+
+        ends = beside(np.where(layers > 2, ahead, ahead_first), backward.edge_s, steal)
+        ends = ends + wait(np.where(layers > 2, behind, behind_last))
+        many = wait(ahead + behind_last) + wait(ahead_first + behind)
+        many = many + np.maximum(layers - 4.0, 0.0) * wait(ahead + behind)
+        middle = np.where(
+            layers > 3, many, np.where(layers > 2, wait(ahead_first + behind_last), 0)
+        )
+        first_and_last = np.where(layers > 1, ahead_last + behind_first, gather + reduce)
+        return first_and_last + np.where(layers > 1, ends + middle, 0.0)
+
+    def _of_buckets(self, time: Array) -> tuple[Array, Array, Array]:
+        """Return the seconds of the first, of any and of the last bucket."""
+        return time * self.first_share, time * self.layer_share, time * self.last_share
+
+    def _layer_s(self, beyond: Pass) -> Array:
+        """Return the seconds of one layer of a pass."""
+        layer_s: Array = (beyond.busy_s - beyond.edge_s) / np.maximum(self.layers - 1.0, 1.0)
+        return layer_s
+
+    def between_s(self) -> Array:
         """Return the sum of gradients that ranks at both ends of the pipeline have of one tensor.
 
         That is a head tied to the embedding; with a pipeline both ways, all that is left of their
@@ -164,18 +213,20 @@ class DataParallelClock:
             nbytes = np.where(mirrored, self.params * GRADIENT_BYTES / shards, nbytes)
         return self._where(nbytes > 0, self.between, nbytes)
 
-    def _reduce(self) -> Array:
+    def scatter_s(self) -> Array:
+        """Return the reduction of the rank's gradients within a replica of the shards."""
         nbytes = self.params * GRADIENT_BYTES
         whole = self.prepared.batch.zero == 0
         scattered = self._where(~whole, self.costs[Collective.REDUCE_SCATTER], nbytes)
         return scattered + self._where(whole, self.costs[Collective.ALL_REDUCE], nbytes)
 
-    def _across(self) -> Array:
+    def across_s(self) -> Array:
         """Return the all-reduce of a shard's gradients over the replicas."""
         shard = self.params * GRADIENT_BYTES / shard_ranks(self.prepared)
         return self._where(self.prepared.batch.dp_replicate > 1, self.across, shard)
 
-    def _gather(self) -> Array:
+    def gather_s(self) -> Array:
+        """Return the gathering of the rank's parameters."""
         sharded = self.prepared.batch.zero >= 1
         return self._where(
             sharded, self.costs[Collective.ALL_GATHER], self.params * PARAMETER_BYTES
@@ -188,8 +239,8 @@ class DataParallelClock:
         found[rows] = what.seconds(nbytes[rows], self.prepared.mesh_index[rows])
         return found
 
-    def _buckets(self, parts: RankParts) -> tuple[Array, Array, Array]:
-        """Return parameters of the rank, and the shares of its first and of its last bucket.
+    def _buckets(self, parts: RankParts) -> tuple[Array, Array, Array, Array]:
+        """Return parameters of the rank, and the shares of its first, any and its last bucket.
 
         A bucket is a layer's; the embedding's parameters are in the first, the head's in the last.
         """
@@ -200,4 +251,4 @@ class DataParallelClock:
         head = parts.last * (table.head[shape] + prepared.copied_head())
         total = layers + embedding + head
         each = layers / self.layers
-        return total, (each + embedding) / total, (each + head) / total
+        return total, (each + embedding) / total, each / total, (each + head) / total

@@ -115,9 +115,10 @@ class PartClock:
 
     def hop_seconds(self, op: Communication) -> Array:
         """Return the time of one call of a communication."""
-        return self._cost(op.collective, op.axis).seconds(op.nbytes)
+        return self.cost(op.collective, op.axis).seconds(op.nbytes)
 
-    def _cost(self, collective: Collective, axis: Axis) -> Cost:
+    def cost(self, collective: Collective, axis: Axis) -> Cost:
+        """Return what a collective costs on the groups of an axis."""
         if (collective, axis) not in self._costs:
             links, profile = self.links[axis], self.device.profile
             self._costs[collective, axis] = collectives.cost(collective, links, profile)

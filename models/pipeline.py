@@ -5,7 +5,9 @@
 GPipe takes forward and backward apart. The other schedules take ``m max (F + B)`` and their bubble
 (:mod:`models.bubble`). With stages of unequal length the bubble is that of the mean of the ranks
 other than the slowest: they fill and drain the pipeline, the slowest sets the pace between. For
-1F1B that is the formula above.
+1F1B that is the formula above. Where the slowest rank holds both ends of the model (a V, or a
+pipeline both ways) it starts first and ends last, and part of its longer work takes the place of
+its bubble: of the two the root of the sum of squares is left, between the longer and the sum.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from models.bubble import BUBBLES, Turn, bubble
 from models.dtype import BF16
 from models.layout import Schedule, strides
 from models.overlap import beside
-from models.schedule import BOTH_WAYS, WAITING
+from models.schedule import BOTH_WAYS, PATHS, WAITING, Path
 from topologies.collective import Collective
 
 if TYPE_CHECKING:
@@ -98,33 +100,38 @@ class PipelineClock:
         if gpipe.any():
             apart = passes.forward.max(axis=0) + passes.backward.max(axis=0)
             steady = np.where(gpipe, once + (many - 1.0) * apart, steady)
-        # The first micro-batch waits for every hop, whatever hides later ones.
-        interleaved = batch.schedule == Schedule.INTERLEAVED
-        steady += np.where(interleaved, 2.0 * (batch.pp - 1.0) * self.hop, 0.0)
+        # Filling and draining, every hop is waited for, whatever hides those in between.
+        hops = 2.0 * (batch.vp * batch.pp - 1.0)
+        steady += np.where(batch.schedule == Schedule.INTERLEAVED, hops * self.hop, 0.0)
         for schedule in BUBBLES:
             rows = np.flatnonzero(batch.schedule == schedule)
             if len(rows):
-                steady[rows] = many[rows] * slowest[rows] + self._bubble(schedule, rows, passes)
+                steady[rows] = self._ending(schedule, rows, passes)
         return steady
 
-    def _bubble(self, schedule: Schedule, rows: NDArray[np.intp], passes: Passes) -> Array:
-        """Return the bubble of one schedule's layouts, stages taken as the mean of the others'."""
+    def _ending(self, schedule: Schedule, rows: NDArray[np.intp], passes: Passes) -> Array:
+        """Return the time of one schedule's pipelines, by its bubble."""
         pp, vp = (axis[rows] * 1.0 for axis in (self.prepared.batch.pp, self.prepared.batch.vp))
-        slowest = np.argmax(passes.both[:, rows], axis=0)
-        stages = (pp - 1.0) * vp
+        many, both = self.prepared.micro_batches[rows], passes.both[:, rows]
+        slowest = np.argmax(both, axis=0)
+        kinds = slowest, np.arange(len(rows))
 
-        def fill(column: Array) -> Array:
-            own: Array = column[slowest, rows]
-            return (self._over_ranks(column[:, rows], rows) - own) / stages
+        def others(column: Array) -> Array:
+            mean: Array = (self._over_ranks(column, rows) - column[kinds]) / (pp - 1.0)
+            return mean
 
         turn = Turn(
-            forward=fill(passes.forward),
-            backward=fill(passes.backward),
-            inputs=fill(passes.inputs),
-            weights=fill(passes.weights),
+            forward=others(passes.forward[:, rows]) / vp,
+            backward=others(passes.backward[:, rows]) / vp,
+            inputs=others(passes.inputs[:, rows]) / vp,
+            weights=others(passes.weights[:, rows]) / vp,
             hop=self.hop[rows],
         )
-        return bubble(schedule, pp, self.prepared.micro_batches[rows], vp, turn)
+        waiting = bubble(schedule, pp, many, vp, turn)
+        longer = many * (both[kinds] - others(both))
+        loop = PATHS[schedule] == Path.LOOP
+        beyond: Array = longer + waiting if loop else np.hypot(longer, waiting)
+        return many * others(both) + beyond
 
     def _over_ranks(self, column: Array, rows: NDArray[np.intp] | slice) -> Array:
         """Return a quantity of kinds of rank summed over the ranks of a pipeline."""

@@ -14,7 +14,7 @@ import numpy as np
 from models.inventory import embedding_work, head_work, layer_work
 from models.layout import Recompute
 from models.parameters import ParameterTable
-from models.schedule import Path, paths
+from models.schedule import PATHS, Path
 from models.shape import Shapes, distinct
 from models.stages import StageTable
 from models.warm_up import WarmUp
@@ -126,7 +126,7 @@ class Prepared:
         copies = self.parameters.tied_head
         if not copies.any():
             return np.zeros(len(self))
-        apart = (self.batch.pp > 1) & (paths(self.batch.schedule) == Path.LOOP)
+        apart = (self.batch.pp > 1) & (PATHS.take(self.batch.schedule) == Path.LOOP)
         return np.where(apart, copies[self.shape_index], 0.0)
 
     def repeated_share(self, layers: Array) -> Array:

@@ -45,18 +45,13 @@ APART = _those(
 ALWAYS_APART = APART & ~_those(Schedule.DUALPIPE, Schedule.DUALPIPE_V)
 #: Ranks wait for each send, instead of sending beside the next pass.
 WAITING = _those(Schedule.GPIPE, Schedule.ONE_F_ONE_B)
+#: The :class:`Path` of each schedule.
+PATHS = np.where(VEE, Path.VEE, np.where(BOTH_WAYS, Path.BOTH_WAYS, Path.LOOP))
 
-_PATHS = np.where(VEE, Path.VEE, np.where(BOTH_WAYS, Path.BOTH_WAYS, Path.LOOP))
 #: Micro-batches that fill a pipeline: so many times its ranks, and so many more.
 _FILLING = np.array([(0, 1)] * len(Schedule))
 _FILLING[[Schedule.ZB_H2, Schedule.ZB_V]] = 2, -1
 _FILLING[[Schedule.DUALPIPE, Schedule.DUALPIPE_V]] = 2, 0
-
-
-def paths(schedule: Ints) -> Ints:
-    """Return the :class:`Path` of some schedules."""
-    found: Ints = _PATHS.take(schedule)
-    return found
 
 
 def fewest_micro_batches(schedule: Ints | int, pp: Ints | int) -> Ints:

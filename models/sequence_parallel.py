@@ -83,6 +83,37 @@ def busiest_over_mean(attention: Attention, shapes: Shapes) -> Array:
     return np.where(shapes.zigzag, 1.0, contiguous)
 
 
+def queries_attended(attention: Attention, shapes: Shapes) -> Array:
+    """Return how often a rank's queries attend on a ring: once for every block, or less.
+
+    With zigzag a rank attends with all its queries to half of an earlier rank's block and with half
+    of them to all of a later rank's: of ``P`` blocks three quarters but for its own (ring-flash-
+    attention, ``zigzag_ring_flash_attn.py``).
+    """
+    halved = shapes.zigzag & (attention.window is None or attention.window >= shapes.seq_len)
+    attended: Array = 1.0 + (shapes.ring - 1.0) * np.where(halved, 0.75, 1.0)
+    return attended
+
+
+def keys_of_a_kernel(attention: Attention, shapes: Shapes) -> Array:
+    """Return the tokens over which a causal kernel has as many keys per query as a ring's blocks.
+
+    Blocks of other ranks are full, so that on average a query has more keys than the causal kernel
+    of a rank's own tokens gives it. A window's are taken as they come.
+    """
+    seq_len = float(shapes.seq_len)
+    if attention.window is not None and attention.window < seq_len:
+        windowed: Array = np.minimum(seq_len / _steps(shapes), float(attention.window))
+        return windowed
+    mean = seq_len * busiest_over_mean(attention, shapes) / queries_attended(attention, shapes)
+    return np.where(shapes.gathers_kv, seq_len, mean)
+
+
+def _steps(shapes: Shapes) -> Array:
+    """Return the kernels in which a rank attends, one for each block."""
+    return np.where(shapes.gathers_kv, 1.0, shapes.ring)
+
+
 def first_block_share(attention: Attention, shapes: Shapes) -> Array:
     """Return the busiest rank's first block of a ring over each later one.
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from models.inventory import head_work, layer_work
 from models.layout import StageSplit
-from models.schedule import Path, paths
+from models.schedule import PATHS, Path
 from models.shape import Shapes, distinct
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class StageTable:
         cls, architecture: Architecture, batch: LayoutBatch, workload: Workload
     ) -> tuple[StageTable, NDArray[np.intp]]:
         """Return the cuts a batch uses, and for each layout the index of its cut."""
-        columns = [batch.pp, batch.vp, batch.stage_split, paths(batch.schedule)]
+        columns = [batch.pp, batch.vp, batch.stage_split, PATHS.take(batch.schedule)]
         first, index = distinct(columns)
         axes = zip(*(column[first] for column in columns), strict=True)
         cuts = [_ranks(architecture, workload, *map(int, cut)) for cut in axes]

@@ -141,7 +141,7 @@ class StepClock:
             "cp": cp,
             "pp": pp,
             "bubble": bubble,
-            "dp": data.exposed(*self._beside_gradients(ends)),
+            "dp": data.exposed(*self._beside_gradients(ends), (busy[0] + busy[1]) / sum(busy)),
             "optimizer": data.optimizer(),
             "overhead": np.full(len(batch), self.device.profile.step_s.value),
         }

@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from planner.ask import estimate, plan, sweep
+    from planner.ask import estimate, plan, simulate, sweep
 
-__all__ = ["estimate", "plan", "sweep"]
+__all__ = ["estimate", "plan", "simulate", "sweep"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for

@@ -14,7 +14,7 @@ from topologies.errors import SpecError
 from topologies.units import GIB
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from planner.plans import Plan
     from planner.scenario import Scenario
@@ -66,6 +66,26 @@ def sequence_parallelism(with_cp: Plan | None, without_cp: Plan | None) -> str:
         f"{VERDICT}: not recommended. The model fits without it, and the best layout "
         f"with it ({other.layout}) takes {slower:.1%} longer; leaving it out has "
         f"{why_better(best, other)}."
+    )
+
+
+def changed_order(plans: Sequence[Plan]) -> str:
+    """Return what the event clock says of the ranking; empty where it was not asked."""
+    timed = [
+        (plan.event_step_s, place)
+        for place, plan in enumerate(plans, start=1)
+        if plan.event_step_s is not None
+    ]
+    if not timed:
+        return ""
+    (fastest_s, place), first_s = min(timed), timed[0][0]
+    if timed == sorted(timed):
+        return "The event clock (contention, streams, every pass) keeps this order."
+    if place == 1:
+        return "The event clock keeps the first, and orders some of the others differently."
+    return (
+        f"The event clock changes the order: number {place} is the fastest there, "
+        f"{1.0 - fastest_s / first_s:.1%} faster than number 1."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from models.framework import framework_names
@@ -21,8 +22,14 @@ from topologies.errors import Collected, Problem, SpecError, raise_if_any, unkno
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from planner.disturbances import Disturbances
     from planner.search import Found
+    from planner.simulated import Simulated
     from planner.sweeps import SweepPoint
+
+
+#: Of the plans returned, so many are timed on the event clock too.
+TIMED_AGAIN = 10
 
 
 def plan(
@@ -37,6 +44,7 @@ def plan(
     top: int = 10,
     ecmp: str = "perfect",
     ecmp_seed: int = 0,
+    simulate: bool = True,
     **axes: object,
 ) -> PlanSet:
     """Search all layouts of a job and rank the best.
@@ -57,6 +65,8 @@ def plan(
         How flows meet on equal links: ``perfect`` (evenly), ``expected`` (hashed, the expectation)
         or ``seeded`` (hashed, one draw). It matters where a spine has several ``paths``, in
         dragonflies and in clusters given link by link.
+    simulate
+        Whether to time the plans returned on the event clock too.
     **axes
         Pins and bounds: ``tp=8``, ``pp="1..4"``, ``zero=[1, 3]``, ``recompute="full"``.
 
@@ -80,7 +90,7 @@ def plan(
     if top < 1:
         found.problems.append(Problem("top", top, "at least 1"))
     found.raise_if_any()
-    return plan_scenario(scenario, bounds, framework, top)
+    return plan_scenario(scenario, bounds, framework, top, simulate=simulate)
 
 
 def estimate(
@@ -156,6 +166,8 @@ def plan_scenario(
     framework: str = "any",
     top: int = 10,
     progress: Callable[[int], None] | None = None,
+    *,
+    simulate: bool = False,
 ) -> PlanSet:
     """Search all layouts of a scenario and rank the best; see :func:`plan`."""
     space = Space(scenario.job, bounds, framework)
@@ -165,6 +177,9 @@ def plan_scenario(
     plans = tuple(scenario.evaluate(found.best.take(slice(0, top))))
     if plans:
         notes = _notes(scenario, bounds, found, plans[0])
+        if simulate:
+            plans = _timed_again(scenario, plans)
+            notes = tuple(note for note in (*notes, answer.changed_order(plans)) if note)
         return PlanSet(plans=plans, search=found.counts, notes=notes)
     if found.smallest is None:
         # Every layout left is one whose recomputation was to be solved for and cannot fit.
@@ -186,6 +201,48 @@ def estimate_scenario(scenario: Scenario, axes: dict[str, object]) -> Plan:
     layout = complete_layout(scenario, axes)
     scenario.check(layout)
     return scenario.evaluate(LayoutBatch.of([layout]))[0]
+
+
+def simulate(
+    model: str,
+    cluster: str,
+    *,
+    seq_len: int | str,
+    global_batch: int | str,
+    gpus: int | None = None,
+    precision: str = "bf16",
+    ecmp: str = "perfect",
+    ecmp_seed: int = 0,
+    disturbances: Disturbances | None = None,
+    **axes: object,
+) -> Simulated:
+    """Return one layout's step on the event clock, beside the analytical estimate.
+
+    Parameters
+    ----------
+    disturbances
+        What goes otherwise than planned; nothing by default. See :func:`estimate` for the others.
+
+    Raises
+    ------
+    SpecError
+        With a sentence for every rule the layout breaks.
+    """
+    from planner.disturbances import Disturbances
+
+    scenario = _scenario(model, cluster, seq_len, global_batch, gpus, precision, ecmp, ecmp_seed)
+    return simulate_scenario(scenario, axes, disturbances or Disturbances())
+
+
+def simulate_scenario(
+    scenario: Scenario, axes: dict[str, object], disturbances: Disturbances
+) -> Simulated:
+    """Return one layout of a scenario on the event clock; see :func:`simulate`."""
+    from planner.simulated import simulate_layout
+
+    layout = complete_layout(scenario, axes)
+    scenario.check(layout)
+    return simulate_layout(scenario, layout, disturbances)
 
 
 def check_choices(task: str, framework: str) -> None:
@@ -243,6 +300,17 @@ def _scenario(
         ecmp=ecmp,
         ecmp_seed=ecmp_seed,
     )
+
+
+def _timed_again(scenario: Scenario, plans: tuple[Plan, ...]) -> tuple[Plan, ...]:
+    """Return plans with the first few timed on the event clock too."""
+    from planner.simulated import event_step_s
+
+    first = [
+        replace(plan, event_step_s=event_step_s(scenario, plan.layout))
+        for plan in plans[:TIMED_AGAIN]
+    ]
+    return (*first, *plans[TIMED_AGAIN:])
 
 
 def _count(value: int | str, field: str) -> int:

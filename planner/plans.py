@@ -68,6 +68,8 @@ class Plan:
         Accelerators, and tokens of one step.
     price_usd_per_hour, power_W
         Of one accelerator, where known.
+    event_step_s
+        The step on the event clock; None where it was not asked.
     """
 
     layout: Layout
@@ -90,6 +92,7 @@ class Plan:
     price_usd_per_hour: float | None
     power_W: float | None
     provenance: Provenances
+    event_step_s: float | None = None
 
     @property
     def memory_total_bytes(self) -> float:
@@ -129,6 +132,7 @@ class Plan:
             "layout": {**self.layout.to_dict(), "cp": self.layout.cp, "gpus": self.gpus},
             "placement": self.placement.to_dict(),
             "step_time_s": self.step_time_s,
+            "event_step_time_s": self.event_step_s,
             "interval_s": list(self.interval_s),
             "tokens_per_s_per_gpu": self.tokens_per_s_per_gpu,
             "tflops_per_gpu": self.tflops_per_gpu,

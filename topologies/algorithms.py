@@ -174,15 +174,17 @@ def _tree(collective: Collective, links: GroupLinks) -> Way:
 def _up_to(links: GroupLinks, rate: Callable[[Crossing], Array]) -> dict[int, Array]:
     """Return the seconds a byte needs at each level, by the slowest link up to it.
 
-    Outside the fast domain a step of an outer level passes the inner ones too.
+    A step of an outer level passes the inner ones too, unless they join their own members only.
     """
     found: dict[int, Array] = {}
     slowest = np.zeros_like(links.size)
+    outside = False
     for crossing in links.crossings:
-        here = crossing.where_passed(1.0 / rate(crossing))
-        if crossing.tier.scale_out:
-            here = slowest = np.maximum(slowest, here)
+        if crossing.tier.scale_out and not outside:
+            slowest, outside = np.zeros_like(links.size), True
+        here = np.maximum(slowest, crossing.where_passed(1.0 / rate(crossing)))
         found[id(crossing)] = here
+        slowest = np.where(crossing.reached > crossing.inside, here, slowest)
     return found
 
 

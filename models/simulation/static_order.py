@@ -8,14 +8,14 @@ arrays (samples of a jittered step).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from models.simulation.pipeline_order import Action, Pass
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -27,6 +27,14 @@ if TYPE_CHECKING:
 
 class ScheduleError(Exception):
     """An order that never ends: some pass waits for one that comes after it."""
+
+
+class Times(NamedTuple):
+    """When the steps of an order happen, each in the shape of their seconds."""
+
+    start: Array
+    end: Array
+    arrived: Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,24 +69,57 @@ class Compiled:
         """
         return _Compiler(order, way).compiled()
 
-    def times(self, seconds: Array, hop_s: float = 0.0) -> tuple[Array, Array]:
-        """Return start and end of every step.
+    def times(self, seconds: Array, hop_s: Array | float = 0.0, *, waits: bool = False) -> Times:
+        """Return when every step starts, ends, and has arrived where it is needed.
 
         Parameters
         ----------
         seconds
             Shape ``[steps]`` or ``[steps, samples]``.
         hop_s
-            What passing on to another rank takes.
+            What passing on to another rank takes; a number, or for every step as `seconds`.
+        waits
+            Whether a rank goes on only when what it sends has arrived. Otherwise it sends beside
+            its next passes, one thing after the other.
+
+        Returns
+        -------
+        Times
+            Of all steps; `end` is when the rank may go on.
         """
-        start, end = np.zeros_like(seconds), np.zeros_like(seconds)
+        leaving = self.leaving().reshape(-1, *[1] * (seconds.ndim - 1))
+        hops = np.where(np.broadcast_to(leaving, seconds.shape), hop_s, 0.0)
+        if seconds.ndim == 1:  # plain numbers are faster than arrays of one
+            rows = self._walk(seconds.tolist(), hops.tolist(), max, waits=waits)
+        else:
+            rows = self._walk(list(seconds), list(hops), np.maximum, waits=waits)
+        return Times(*(np.array(row) for row in rows))
+
+    def leaving(self) -> NDArray[np.bool_]:
+        """Return which steps make what another rank needs."""
+        leaves = np.zeros(len(self.runs), dtype=np.bool_)
+        leaves[[need for needs in self.needs for need, far in needs if far]] = True
+        return leaves
+
+    def _walk(
+        self, seconds: list[Any], hops: list[Any], later: Callable[..., Any], *, waits: bool
+    ) -> tuple[list[Any], list[Any], list[Any]]:
+        start: list[Any] = []
+        end: list[Any] = []
+        arrived: list[Any] = []
+        free: dict[int, Any] = {}
+        ranks = self.rank.tolist()
         for at, (before, needs) in enumerate(zip(self.before, self.needs, strict=True)):
-            begin: Any = end[before] if before >= 0 else 0.0
+            begin: Any = end[before] if before >= 0 else 0.0 * seconds[at]
             for need, far in needs:
-                begin = np.maximum(begin, end[need] + hop_s if far else end[need])
-            start[at] = begin
-            end[at] = begin + seconds[at]
-        return start, end
+                begin = later(begin, arrived[need] if far else end[need])
+            done = begin + seconds[at]
+            start.append(begin)
+            sent = later(done, free.get(ranks[at], 0.0)) + hops[at]
+            free[ranks[at]] = sent
+            arrived.append(sent)
+            end.append(sent if waits else done)
+        return start, end, arrived
 
 
 class _Compiler:

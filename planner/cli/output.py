@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import stat
 import sys
-import tempfile
 from contextlib import contextmanager
-from errno import EISDIR
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from topologies.errors import Problem, SpecError
+from topologies.whole_file import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,40 +41,8 @@ def write_text(path: str, text: str) -> None:
     SpecError
         If the file cannot be written.
     """
-    if not path:
-        raise SpecError([Problem("file", repr(path), "give the name of a file")])
-    target = Path(os.path.realpath(path))
-    try:
-        if target.exists() and not target.is_file() and not target.is_dir():
-            target.write_text(text, encoding="utf-8")
-        else:
-            _replace(target, text)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise SpecError([Problem("file", path, f"cannot be written: {reason}")]) from error
-
-
-def _replace(target: Path, text: str) -> None:
-    """Put a finished file in the place of the old one, with the old one's permissions."""
-    if target.is_dir():
-        raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
-    mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o666 & ~_umask()
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        Path(name).chmod(mode)
-        Path(name).replace(target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    """Return the permissions that new files are denied; it can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    with whole_file(path) as stream:
+        stream.write(text.encode("utf-8"))
 
 
 def write_json(path: str, content: dict[str, Any]) -> None:
@@ -105,6 +68,17 @@ def counting(label: str, unit: str = "layouts") -> Iterator[Callable[[int], None
     with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
         task = bar.add_task(label)
         yield lambda count: bar.update(task, description=f"{label}: {count:,} {unit}")
+
+
+@contextmanager
+def working(label: str) -> Iterator[None]:
+    """Show that something long runs; silent where nobody watches."""
+    screen = Console(stderr=True)
+    if not screen.is_terminal:
+        yield
+        return
+    with screen.status(label):
+        yield
 
 
 def print_rows(rows: list[dict[str, Any]]) -> None:

@@ -26,6 +26,12 @@ Beside = Annotated[
     list[str] | None,
     typer.Option("--beside", help="A layout to set beside the best: tp=4,ulysses=4,pp=2,dp=8."),
 ]
+Simulate = Annotated[
+    bool,
+    typer.Option(
+        "--simulate/--no-simulate", help="Time the plans shown on the event clock as well."
+    ),
+]
 Task = Annotated[str, typer.Option("--task", help="train; serving comes later.")]
 
 
@@ -47,6 +53,7 @@ def plan(
     ecmp: EcmpMode = "perfect",
     ecmp_seed: EcmpSeed = 0,
     json_file: JsonFile = None,
+    simulate: Simulate = True,
     **axes: Any,  # noqa: ANN401 - typed by with_axes
 ) -> None:
     """Rank the layouts of a training job: step time, memory, what is exposed, what binds.
@@ -87,7 +94,8 @@ def plan(
     found.raise_if_any()
     with output.counting("Searching") as progress:
         answers = [
-            ask.plan_scenario(scenario, bounds, framework, top, progress) for scenario in scenarios
+            ask.plan_scenario(scenario, bounds, framework, top, progress, simulate=simulate)
+            for scenario in scenarios
         ]
     plans = PlanSet.merged(answers)
     if json_file is not None:

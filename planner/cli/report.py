@@ -69,15 +69,25 @@ def ranking(plans: tuple[Plan, ...]) -> Table:
     for name in ("#", "dp", "tp", "pp", "ulysses", "ring", "mb"):
         table.add_column(name, justify="right")
     table.add_column("and", overflow="fold")
-    for name in ("step", "p10-p90", "tokens/s/GPU", "MFU", "GiB/rank", "comm", "bubble"):
+    events = any(plan.event_step_s is not None for plan in plans)
+    for name in (
+        "step",
+        *(["events"] if events else []),
+        "p10-p90",
+        "tokens/s/GPU",
+        "MFU",
+        "GiB/rank",
+        "comm",
+        "bubble",
+    ):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("runs in", overflow="fold")
     for place, plan in enumerate(plans, start=1):
-        table.add_row(*_ranked(place, plan))
+        table.add_row(*_ranked(place, plan, events=events))
     return table
 
 
-def _ranked(place: int, plan: Plan) -> list[str]:
+def _ranked(place: int, plan: Plan, *, events: bool) -> list[str]:
     layout = plan.layout
     degrees = (layout.dp, layout.tp, layout.pp, layout.ulysses, layout.ring, layout.micro_batch)
     return [
@@ -85,6 +95,7 @@ def _ranked(place: int, plan: Plan) -> list[str]:
         *map(str, degrees),
         details(layout),
         seconds(plan.step_time_s),
+        *([_event_step(plan)] if events else []),
         interval(*plan.interval_s),
         f"{plan.tokens_per_s_per_gpu:,.0f}",
         f"{plan.mfu:.1%}",
@@ -93,6 +104,10 @@ def _ranked(place: int, plan: Plan) -> list[str]:
         f"{plan.bubble_fraction:.1%}",
         ", ".join(plan.runs_in) or "none known",
     ]
+
+
+def _event_step(plan: Plan) -> str:
+    return "" if plan.event_step_s is None else seconds(plan.event_step_s)
 
 
 def details(layout: Layout) -> str:

@@ -44,8 +44,7 @@ def run(schedule: Schedule, pp: int, many: int, vp: int, turn: Turn) -> Any:
     compiled = Compiled.of(*ordered(schedule, pp, many, vp))
     spent = {"F": turn.forward, "B": turn.backward, "I": turn.inputs, "W": turn.weights}
     seconds = np.array([sum(spent[action.kind] for action in runs) for runs in compiled.runs])
-    _, end = compiled.times(seconds, turn.hop)
-    return end.max(axis=0)
+    return compiled.times(seconds, turn.hop).end.max(axis=0)
 
 
 @given(st.sampled_from(sorted(BUBBLES)), st.data())

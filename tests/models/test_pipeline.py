@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from models.layout import Layout, Schedule
 from models.pipeline import Passes, PipelineClock
 from models.rank_parts import RankParts
-from models.schedule import APART, SEVERAL_CHUNKS, Path, paths
+from models.schedule import APART, PATHS, SEVERAL_CHUNKS, Path
 from models.simulation.schedules import ordered
 from models.simulation.static_order import Compiled
 from tests.models.cases import machine, prepared, toy
@@ -72,9 +72,9 @@ def test_one_f_one_b_with_unequal_stages_against_a_schedule_run_pass_by_pass(
 
 
 @pytest.mark.parametrize("schedule", [s for s in Schedule if s > Schedule.INTERLEAVED])
-@pytest.mark.parametrize("heavier", [1.05, 1.2])
+@pytest.mark.parametrize("heavier", [1.05, 1.2, 1.5])
 def test_a_slower_rank_sets_the_pace(schedule: Schedule, heavier: float) -> None:
-    """Ranks with the head take longer: within 4% of the schedule run pass by pass."""
+    """Ranks with the head take longer: within 2% of the schedule run pass by pass."""
     vp = 2 if SEVERAL_CHUNKS[schedule] else 1
     clock = pipeline_of(Layout(pp=4, vp=vp, schedule=schedule), 32)
     slow = np.where(clock.prepared.stages.last[0] > 0, heavier, 1.0)
@@ -82,10 +82,9 @@ def test_a_slower_rank_sets_the_pace(schedule: Schedule, heavier: float) -> None
     compiled = Compiled.of(*ordered(schedule, 4, 32, vp))
     spent = {"F": 1.0, "B": 2.0, "I": 1.5, "W": 0.5}
     held = {Path.LOOP: [3], Path.VEE: [0], Path.BOTH_WAYS: [0, 3]}
-    (path,) = paths(np.array([schedule]))
     seconds = np.array([sum(spent[action.kind] for action in runs) for runs in compiled.runs])
-    seconds *= np.where(np.isin(compiled.rank, held[Path(path)]), heavier, 1.0) / vp
-    assert closed == pytest.approx(compiled.times(seconds)[1].max(), rel=0.04)
+    seconds *= np.where(np.isin(compiled.rank, held[Path(PATHS[schedule])]), heavier, 1.0) / vp
+    assert closed == pytest.approx(compiled.times(seconds).end.max(), rel=0.02)
 
 
 def test_sends_hide_beside_other_passes_but_where_ranks_wait_for_them() -> None:

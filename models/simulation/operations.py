@@ -1,0 +1,240 @@
+"""From the inventory to tasks: what one rank runs for one part of the model in one phase.
+
+Operations come in the inventory's order, one after the other. Communication that may hide behind an
+operation starts together with it, and what comes next waits for both. Ring attention is played
+block by block.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from models.operation import Axis, Communication, Compute
+from models.part_times import PartClock
+from models.sequence_parallel import CORE_ATTENTION
+from models.simulation.program import Program, Task
+from models.simulation.timeline import Call, Stream
+from topologies.contention import Flow
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from models.compute import Device
+    from models.operation import Work
+    from models.shape import Shapes
+    from topologies.collective import Collective
+    from topologies.fabric import Fabric
+    from topologies.group_links import GroupLinks
+    from topologies.library import Algorithm
+
+    Operation = Compute | Communication
+
+_STREAMS = {
+    Axis.TP: Stream.TP,
+    Axis.ULYSSES: Stream.CP,
+    Axis.RING: Stream.CP,
+    Axis.INNER_RING: Stream.CP,
+}
+
+
+class Phase(StrEnum):
+    """What is run of a part of the model."""
+
+    FORWARD = "forward"
+    BACKWARD = "backward"
+    INPUT_GRADIENT = "input gradient"
+    WEIGHT_GRADIENT = "weight gradient"
+    REPEATED = "recomputation"
+    REPEATED_SELECTIVE = "selective recomputation"
+
+
+class Operations:
+    """Tasks of one layout.
+
+    Parameters
+    ----------
+    device, fabric
+        Accelerator with profile, links.
+    shapes
+        The layout's shape of work, alone.
+    """
+
+    def __init__(self, device: Device, fabric: Fabric, shapes: Shapes) -> None:
+        self.device, self.shapes = device, shapes
+        self.clock = PartClock(device, fabric, shapes)
+        self._loads: dict[tuple[Collective, Axis, float], tuple[float, ...]] = {}
+
+    def program(self, work: Work, phase: Phase, attention: float = 1.0) -> Program:
+        """Return what one part of the model runs in a phase.
+
+        Parameters
+        ----------
+        work
+            The part.
+        phase
+            Of it.
+        attention
+            Work of core attention over that of one whole sequence: packed shorter ones have less.
+        """
+        selective = phase is Phase.REPEATED_SELECTIVE
+        return _Part(self, _taken(work, phase), str(phase), selective, attention).program()
+
+    def load(self, op: Communication) -> tuple[float, ...]:
+        """Return the share of every class of links that a communication keeps busy."""
+        key = (op.collective, op.axis, float(op.nbytes[0]))
+        if key not in self._loads:
+            cost = self.clock.cost(op.collective, op.axis)
+            self._loads[key] = load(
+                op.collective, self.clock.links[op.axis], cost.chosen(op.nbytes)[0]
+            )
+        return self._loads[key]
+
+
+def load(collective: Collective, links: GroupLinks, algorithm: Algorithm) -> tuple[float, ...]:
+    """Return the share of every class of links that a collective of one group keeps busy."""
+    flow = Flow(collective=collective, algorithm=algorithm, links=links)
+    return tuple(float(share) for share in flow.occupancy())
+
+
+def _taken(work: Work, phase: Phase) -> Sequence[Operation]:
+    if phase in (Phase.FORWARD, Phase.REPEATED, Phase.REPEATED_SELECTIVE):
+        return work.forward
+    if phase is Phase.BACKWARD:
+        return work.backward
+    weights = phase is Phase.WEIGHT_GRADIENT
+    return [op for op in work.backward if op.name.endswith(" wgrad") == weights]
+
+
+class _Part:
+    """One part of the model while its program is written."""
+
+    def __init__(
+        self,
+        parent: Operations,
+        operations: Sequence[Operation],
+        phase: str,
+        selective: bool,
+        attention: float,
+    ) -> None:
+        self.parent, self.operations, self.phase = parent, operations, phase
+        self.selective, self.attention = selective, attention
+        self.computed = [op for op in operations if isinstance(op, Compute)]
+        names = {op.name for op in self.computed}
+        sent = [op for op in operations if isinstance(op, Communication)]
+        self.hidden = [op for op in sent if op.hidden_by in names]
+        self.pace = self._pace()
+        self.written = Program()
+
+    def program(self) -> Program:
+        for op in self.operations:
+            if isinstance(op, Communication):
+                if op not in self.hidden:
+                    self._together([self._sent(op)])
+            elif op.name == CORE_ATTENTION and self._hops():
+                self._ring(op)
+            else:
+                beside = [self._sent(each) for each in self.hidden if each.hidden_by == op.name]
+                self._together([self._compute(op), *beside])
+        return self.written
+
+    def _together(self, tasks: list[Task]) -> None:
+        self.written.together(task for task in tasks if task.seconds > 0)
+
+    def _share(self, op: Operation) -> float:
+        return float(_first(op.selective)) if self.selective else 1.0
+
+    def _pace(self) -> float:
+        """Return by how much kernels are stretched where the host starts them too slowly."""
+        kernels = sum(self._alone(op) for op in self.computed)
+        launches = sum(float(op.launches[0]) * self._share(op) for op in self.computed)
+        return max(1.0, launches * self._host_s() / kernels) if kernels else 1.0
+
+    def _host_s(self) -> float:
+        return float(self.parent.device.profile.host_launch_s.value)
+
+    def _alone(self, op: Compute) -> float:
+        seconds = float(self.parent.device.seconds(op)[0]) * self._share(op)
+        return seconds * self.attention if op.name == CORE_ATTENTION else seconds
+
+    def _compute(self, op: Compute, share: float = 1.0) -> Task:
+        call = Call(name=op.name, stream=Stream.COMPUTE, phase=self.phase)
+        return Task(call, self._alone(op) * self.pace * share)
+
+    def _sent(self, op: Communication, calls: float | None = None) -> Task:
+        clock = self.parent.clock
+        many = float(op.calls[0]) if calls is None else calls
+        seconds = float(clock.hop_seconds(op)[0]) * many * self._share(op)
+        if seconds <= 0:
+            return Task(self._call(op), 0.0)
+        steal = float(clock.steal(op.axis)[0])
+        return Task(self._call(op), seconds, steal, self.parent.load(op))
+
+    def _call(self, op: Communication) -> Call:
+        return Call(
+            name=op.name,
+            stream=_STREAMS[op.axis],
+            collective=op.collective,
+            nbytes=float(op.nbytes[0]),
+            group=int(self.parent.clock.links[op.axis].size[0]),
+            phase=self.phase,
+        )
+
+    # ------------------------------------------------------------------------------------- the ring
+
+    def _hops(self) -> list[Communication]:
+        hops = [op for op in self.hidden if op.hidden_by == CORE_ATTENTION]
+        return [op for op in hops if op.calls[0] > 0 and self._share(op) > 0]
+
+    def _ring(self, core: Compute) -> None:
+        """Play attention block by block, then bring gradients home."""
+        inside = int(self.parent.shapes.inner_ring[0])
+        if inside > 1 and self.parent.clock.rings.apart[0]:
+            self._windows(core, int(self.parent.shapes.windows[0]), inside)
+        else:
+            self._flat(core, int(self.parent.shapes.ring[0]))
+        for op in self._hops():
+            regular = float(self.parent.clock.rings.regular(op.axis)[0])
+            self._together([self._sent(op, max(float(op.calls[0]) - regular, 0.0))])
+
+    def _flat(self, core: Compute, blocks: int) -> None:
+        """Play a ring whose hops all share links, those of both rings spread over the blocks."""
+        first = float(_first(core.first_block))
+        for block in range(blocks):
+            share = (first if block == 0 else 1.0) / (blocks - 1.0 + first)
+            tasks = [self._compute(core, share)]
+            for op in self._hops():
+                regular = float(self.parent.clock.rings.regular(op.axis)[0])
+                if block != (0 if op.behind else blocks - 1):
+                    tasks.append(self._sent(op, regular / (blocks - 1.0)))
+            self._together(tasks)
+
+    def _windows(self, core: Compute, windows: int, inside: int) -> None:
+        """Play a double ring whose two rings travel on different links."""
+        hops = self._hops()
+        for window in range(windows):
+            outer = tuple(
+                self.written.issue(_outside(self._sent(op, 1.0)), self.written.front)
+                for op in hops
+                if op.axis is Axis.RING and window != (0 if op.behind else windows - 1)
+            )
+            for block in range(inside):
+                tasks = [self._compute(core, 1.0 / (windows * inside))]
+                tasks += [
+                    self._sent(op, 1.0)
+                    for op in hops
+                    if op.axis is Axis.INNER_RING and block != (0 if op.behind else inside - 1)
+                ]
+                self._together(tasks)
+            self.written.wait_for(outer)
+
+
+def _outside(task: Task) -> Task:
+    """Return a hop between windows, which has a stream of its own."""
+    return replace(task, call=replace(task.call, stream=Stream.CP_OUTER))
+
+
+def _first(value: object) -> float:
+    """Return the one entry of an array over a single shape, or a number as it is."""
+    return float(value if isinstance(value, float | int) else value[0])  # type: ignore[index]

@@ -1,0 +1,152 @@
+"""Playing a program: streams side by side, sharing links and stealing from compute.
+
+Every task proceeds at a rate: communication at its max-min fair share of the links that others use
+at the same moment (:func:`topologies.contention.shares` finds the same), compute at what
+communication beside it leaves. Rates change only when a task starts or ends; between two such
+moments the rest of each task shrinks evenly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from models.simulation.timeline import Stream
+from topologies.max_min import max_min_rates
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from models.simulation.program import Program, Task
+
+    Array = NDArray[np.floating[Any]]
+
+#: Tasks with less of them left than this share are done.
+DONE = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """When every task of a program ran.
+
+    Parameters
+    ----------
+    start_s, end_s
+        Shape ``[tasks]``, from the start of the program.
+    """
+
+    start_s: Array
+    end_s: Array
+
+    def end_of(self, numbers: tuple[int, ...]) -> float:
+        """Return when the last of some tasks ends; 0 for none."""
+        return max((float(self.end_s[number]) for number in numbers), default=0.0)
+
+
+class Player:
+    """Plays programs.
+
+    Parameters
+    ----------
+    contention
+        Whether communication that shares links slows down; otherwise each goes its own speed.
+    """
+
+    def __init__(self, *, contention: bool) -> None:
+        self.contention = contention
+        self._rates: dict[tuple[tuple[float, ...], ...], list[float]] = {}
+
+    def play(self, program: Program) -> Played:
+        """Return when every task runs.
+
+        Raises
+        ------
+        RuntimeError
+            If tasks wait for each other: a bug of what made the program.
+        """
+        return _Run(self, program).played()
+
+    def rates(self, tasks: list[Task]) -> list[float]:
+        """Return the rate of each of several tasks that run at the same time, 1 alone."""
+        stolen = sum(task.steal for task in tasks)
+        shares = self._shares([task.load for task in tasks])
+        return [
+            max(1.0 - stolen, 0.0) if task.call.stream is Stream.COMPUTE else share
+            for task, share in zip(tasks, shares, strict=True)
+        ]
+
+    def _shares(self, loads: list[tuple[float, ...]]) -> list[float]:
+        sharing = [at for at, load in enumerate(loads) if load]
+        shares = [1.0] * len(loads)
+        if not self.contention or len(sharing) < 2:
+            return shares
+        key = tuple(loads[at] for at in sharing)
+        if key not in self._rates:
+            load = np.array(key)
+            found = max_min_rates(load, np.ones(load.shape[1]), np.ones(len(key)))
+            self._rates[key] = [float(rate) for rate in found]
+        for at, share in zip(sharing, self._rates[key], strict=True):
+            shares[at] = share
+        return shares
+
+
+class _Run:
+    """One program while it is played."""
+
+    def __init__(self, player: Player, program: Program) -> None:
+        self.player, self.tasks = player, program.tasks
+        many = len(program.tasks)
+        self.start, self.end = np.zeros(many), np.zeros(many)
+        self.left = [0] * many  # tasks that each still waits for
+        self.waiting: list[list[int]] = [[] for _ in range(many)]  # who waits for each
+        for number, after in enumerate(program.after):
+            self.left[number] = len(set(after))
+            for needed in set(after):
+                self.waiting[needed].append(number)
+        self.queues: dict[Stream, list[int]] = {}
+        for number, task in enumerate(program.tasks):
+            self.queues.setdefault(task.call.stream, []).append(number)
+        self.next = dict.fromkeys(self.queues, 0)
+        self.running: dict[Stream, int] = {}
+        self.rest: dict[int, float] = {}
+
+    def played(self) -> Played:
+        clock, done = 0.0, 0
+        while done < len(self.tasks):
+            self._start(clock)
+            if not self.running:
+                raise RuntimeError("tasks wait for each other")
+            numbers = list(self.running.values())
+            rates = self.player.rates([self.tasks[number] for number in numbers])
+            step = min(
+                self.rest[number] / rate
+                for number, rate in zip(numbers, rates, strict=True)
+                if rate > 0.0
+            )
+            clock += step
+            for number, rate in zip(numbers, rates, strict=True):
+                self.rest[number] -= step * rate
+                if self.rest[number] <= DONE * self.tasks[number].seconds:
+                    self._finish(number, clock)
+                    done += 1
+        return Played(self.start, self.end)
+
+    def _start(self, clock: float) -> None:
+        """Start on every free stream the next task, if it waits for nothing."""
+        for stream, queue in self.queues.items():
+            at = self.next[stream]
+            if stream in self.running or at == len(queue) or self.left[queue[at]]:
+                continue
+            number = queue[at]
+            self.next[stream] += 1
+            self.running[stream] = number
+            self.rest[number] = self.tasks[number].seconds
+            self.start[number] = clock
+
+    def _finish(self, number: int, clock: float) -> None:
+        self.end[number] = clock
+        del self.running[self.tasks[number].call.stream], self.rest[number]
+        for waiting in self.waiting[number]:
+            self.left[waiting] -= 1

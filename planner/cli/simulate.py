@@ -1,0 +1,128 @@
+"""``meshwright simulate``: one layout on the event clock."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from planner.cli.axes import given, with_axes
+from planner.cli.job_options import (
+    ClusterName,
+    EcmpMode,
+    EcmpSeed,
+    GlobalBatch,
+    Gpus,
+    JsonFile,
+    Model,
+    Precision,
+    SeqLen,
+    load_scenario,
+)
+
+TraceFile = Annotated[
+    str | None,
+    typer.Option(
+        "--trace", help="Write every kernel and collective to FILE.json.gz, for Perfetto and HTA."
+    ),
+]
+Contention = Annotated[
+    bool,
+    typer.Option(
+        "--contention/--no-contention", help="Whether collectives that share links slow each other."
+    ),
+]
+Samples = Annotated[int, typer.Option("--samples", help="Steps to draw with --jitter or --packed.")]
+Seed = Annotated[int, typer.Option("--seed", help="Of all that is drawn.")]
+JitterSpread = Annotated[
+    float, typer.Option("--jitter", help="Spread of one accelerator's passes: 0.05 is 5%.")
+]
+Straggler = Annotated[
+    list[str] | None,
+    typer.Option("--straggler", help="RANK:FACTOR, a rank whose passes take FACTOR times as long."),
+]
+SlowLink = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--slow-link", help="RANK:SHARE, a node whose scale-out links have SHARE of their rate."
+    ),
+]
+FailedNics = Annotated[
+    list[str] | None,
+    typer.Option("--failed-nics", help="RANK:NUMBER, a node that lost NUMBER of its cards."),
+]
+Packed = Annotated[
+    str | None,
+    typer.Option(
+        "--packed", help="Sequences packed together: MEAN[:SPREAD] of their log-normal lengths."
+    ),
+]
+
+
+@with_axes
+def simulate(
+    model: Model,
+    cluster: ClusterName,
+    seq_len: SeqLen,
+    global_batch: GlobalBatch,
+    gpus: Gpus = None,
+    precision: Precision = "bf16",
+    ecmp: EcmpMode = "perfect",
+    ecmp_seed: EcmpSeed = 0,
+    json_file: JsonFile = None,
+    trace: TraceFile = None,
+    contention: Contention = True,
+    samples: Samples = 100,
+    seed: Seed = 0,
+    jitter: JitterSpread = 0.0,
+    straggler: Straggler = None,
+    slow_link: SlowLink = None,
+    failed_nics: FailedNics = None,
+    packed: Packed = None,
+    **axes: Any,  # noqa: ANN401 - typed by with_axes
+) -> None:
+    """Play one layout's step on the event clock, undisturbed or not, and record what happens.
+
+    Axes not given are those of `estimate`.
+    """
+    from models.simulation.trace import write_trace
+    from planner import ask
+    from planner.bounds import Bounds
+    from planner.cli import output, simulation_report
+    from planner.disturbances import Disturbances, by_rank, lengths
+    from topologies.errors import Collected
+
+    found = Collected()
+    scenario = found.attempt(
+        lambda: load_scenario(
+            model, cluster, seq_len, global_batch, gpus, precision, ecmp, ecmp_seed
+        )
+    )
+    found.attempt(lambda: Bounds.parse(given(axes)))
+    slowed = found.attempt(lambda: by_rank(straggler or [], "--straggler"))
+    linked = found.attempt(lambda: by_rank(slow_link or [], "--slow-link"))
+    failed = found.attempt(lambda: by_rank(failed_nics or [], "--failed-nics"))
+    mean, spread = found.attempt(lambda: lengths(packed) if packed else (None, 1.0)) or (None, 1.0)
+    found.raise_if_any()
+    disturbances = Disturbances(
+        contention=contention,
+        samples=samples,
+        seed=seed,
+        jitter=jitter,
+        stragglers=slowed,
+        slow_links=linked,
+        failed_nics=failed,
+        packed_tokens=mean,
+        packed_spread=spread,
+    )
+    with output.working("Simulating"):
+        answer = ask.simulate_scenario(scenario, given(axes), disturbances)
+    if trace is not None:
+        with output.working("Writing the trace"):
+            write_trace(answer.timeline, trace, device=scenario.cluster.accelerator.title)
+    if json_file is not None:
+        output.write_json(json_file, answer.to_dict())
+    if json_file != "-":
+        simulation_report.print_simulated(output.console(), scenario, answer)
+        if trace is not None:
+            output.console().print(f"Wrote {trace}: open it in ui.perfetto.dev.", markup=False)

@@ -1,0 +1,80 @@
+"""Tables for people: a step on both clocks, and what its ranks do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.table import Table
+
+from planner.cli import report
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from planner.scenario import Scenario
+    from planner.simulated import Simulated
+
+#: Pipeline ranks that are shown in full.
+SHOWN_RANKS = 16
+
+
+def print_simulated(screen: Console, scenario: Scenario, answer: Simulated) -> None:
+    """Print a simulated step."""
+    report.heading(screen, scenario)
+    plan, step = answer.plan, answer.step
+    screen.print(f"[bold]{escape(str(plan.layout))}[/bold] {report.details(plan.layout)}")
+    screen.print(
+        f"Step: {report.seconds(step.step_s)} on the event clock, "
+        f"{report.seconds(plan.step_time_s)} on the analytical one "
+        f"({step.step_s / plan.step_time_s - 1.0:+.1%})."
+    )
+    for sentence in _disturbed(answer):
+        screen.print(sentence)
+    screen.print()
+    screen.print(_ranks(answer))
+    left = len(answer.timeline.ranks) - SHOWN_RANKS
+    if left > 0:
+        screen.print(f"and {left} pipeline ranks more (all with --json)")
+    if not plan.fits:
+        screen.print("The layout does not fit in memory; see `estimate`.")
+
+
+def _disturbed(answer: Simulated) -> list[str]:
+    """Return sentences on what goes otherwise than planned."""
+    what, found = answer.disturbances, []
+    if not what.contention:
+        found.append("Collectives that share links are not slowed.")
+    mean = float(answer.steps_s.mean())
+    if what.drawn:
+        low, middle, high = answer.percentiles_s().values()
+        found.append(
+            f"Of {len(answer.steps_s)} steps drawn (seed {what.seed}): mean "
+            f"{report.seconds(mean)}, p10 {report.seconds(low)}, p50 {report.seconds(middle)}, "
+            f"p90 {report.seconds(high)}."
+        )
+    elif what.stragglers:
+        more = mean / answer.step.step_s - 1.0
+        found.append(f"With the stragglers: {report.seconds(mean)} ({more:+.1%}).")
+    if what.slow_links or what.failed_nics:
+        found.append("The ranks' links are those left by --slow-link and --failed-nics.")
+    return found
+
+
+def _ranks(answer: Simulated) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("rank", justify="right")
+    for name in ("idle", "bubble", "communication", "exposed", "hidden", "reducing after"):
+        table.add_column(name, justify="right")
+    for row in answer.ranks()[:SHOWN_RANKS]:
+        sent, exposed = row["communication_s"], row["exposed_s"]
+        table.add_row(
+            str(row["rank"]),
+            report.seconds(row["idle_s"]),
+            report.seconds(row["bubble_s"]),
+            report.seconds(sent),
+            report.seconds(exposed),
+            f"{1.0 - exposed / sent:.0%}" if sent else "",
+            report.seconds(row["reduction_tail_s"]),
+        )
+    return table
