@@ -14,7 +14,8 @@ scattered (frameworks that defer it to the last micro-batch save the difference)
 behind the backward pass of the last micro-batch (of every one with ZeRO-2 and 3), gathering behind
 the first forward pass, both layer by layer, so one layer's share is always exposed. Of a pipeline
 the first rank counts: it starts first and ends last. The gradients of a head tied to the embedding
-are summed between the first and the last pipeline rank.
+are summed between the first and the last pipeline rank where these hold one each, and all gradients
+between ranks that hold the same stages where the pipeline runs both ways (DualPipe).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from models.collectives import cost, steal
 from models.layout import strides
 from models.memory import GRADIENT_BYTES, OPTIMIZER_BYTES, PARAMETER_BYTES, shard_ranks
 from models.overlap import beside
+from models.schedule import BOTH_WAYS
 from topologies.collective import Collective
 
 if TYPE_CHECKING:
@@ -94,7 +96,7 @@ class DataParallelClock:
         ends = fabric.links(
             (np.minimum(meshes.pp, 2) * 1.0, stride.pp * np.maximum(meshes.pp / 2, 1))
         )
-        self.tied = cost(Collective.ALL_REDUCE, ends, profile)
+        self.between = cost(Collective.ALL_REDUCE, ends, profile)
 
     def optimizer(self) -> Array:
         """Return the seconds of the optimizer's step."""
@@ -133,7 +135,7 @@ class DataParallelClock:
             both = many * self._both_ways(gather, reduce, backward, steal)
             reduced = np.where(every, both, reduced)
             left = np.where(every, many * self._gathered(gather, forward, near), left)
-        total: Array = left + reduced + self.tied_s()
+        total: Array = left + reduced + self.between_s()
         return total
 
     def _once(self, time: Array, beyond: Pass, steal: Array) -> Array:
@@ -197,13 +199,19 @@ class DataParallelClock:
         layer_s: Array = (beyond.busy_s - beyond.edge_s) / np.maximum(self.layers - 1.0, 1.0)
         return layer_s
 
-    def tied_s(self) -> Array:
-        """Return the sum of a tied head's and the embedding's gradients, at the pipeline's ends."""
-        copies = self.prepared.parameters.tied_head
-        if not copies.any():
-            return np.zeros(len(self.params))
-        nbytes = copies[self.prepared.shape_index] * GRADIENT_BYTES
-        return self._where(self.prepared.batch.pp > 1, self.tied, nbytes)
+    def between_s(self) -> Array:
+        """Return the sum of gradients that ranks at both ends of the pipeline have of one tensor.
+
+        That is a head tied to the embedding; with a pipeline both ways, all that is left of their
+        gradients after sharding.
+        """
+        prepared = self.prepared
+        nbytes = prepared.copied_head() * GRADIENT_BYTES
+        mirrored = BOTH_WAYS.take(prepared.batch.schedule)
+        if mirrored.any():
+            shards = np.where(prepared.batch.zero >= 1, shard_ranks(prepared), 1.0)
+            nbytes = np.where(mirrored, self.params * GRADIENT_BYTES / shards, nbytes)
+        return self._where(nbytes > 0, self.between, nbytes)
 
     def scatter_s(self) -> Array:
         """Return the reduction of the rank's gradients within a replica of the shards."""
@@ -238,10 +246,9 @@ class DataParallelClock:
         """
         prepared, shape = self.prepared, self.prepared.shape_index
         table = prepared.parameters
-        tied = table.tied_head[shape] * (prepared.batch.pp > 1)
         layers = parts.sum_layers([each[shape] for each in table.layers])
         embedding = parts.first * table.embedding[shape]
-        head = parts.last * (table.head[shape] + tied)
+        head = parts.last * (table.head[shape] + prepared.copied_head())
         total = layers + embedding + head
         each = layers / self.layers
         return total, (each + embedding) / total, each / total, (each + head) / total

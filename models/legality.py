@@ -21,6 +21,7 @@ from models.layout import (
     SequenceOrder,
     StageSplit,
 )
+from models.schedule import BOTH_WAYS, CHUNKED, VEE, VEE_CHUNKS, fewest_micro_batches
 from topologies.errors import Problem
 
 if TYPE_CHECKING:
@@ -266,15 +267,21 @@ OPTION_RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "vp",
-        lambda b, _: (b.vp > 1) == (b.schedule == Schedule.INTERLEAVED),
+        lambda b, _: VEE[b.schedule] | ((b.vp > 1) == CHUNKED[b.schedule]),
         lambda *_: (
-            "more than one model chunk per rank is the interleaved schedule, and the reverse"
+            "more than one model chunk per rank is the interleaved or the looped-bfs schedule, "
+            "and the reverse"
         ),
     ),
     Rule(
+        "vp",
+        lambda b, _: ~VEE[b.schedule] | (b.vp == VEE_CHUNKS),
+        lambda x, _: f"{x.schedule.label} holds two model chunks per rank: use --vp {VEE_CHUNKS}",
+    ),
+    Rule(
         "schedule",
-        lambda b, _: (b.schedule != Schedule.INTERLEAVED) | (b.pp > 1),
-        lambda *_: "interleaving needs --pp 2 or more",
+        lambda b, _: (b.pp > 1) | (b.schedule <= Schedule.ONE_F_ONE_B),
+        lambda *_: "orders the passes of several ranks and needs --pp 2 or more",
     ),
     Rule(
         "schedule",
@@ -282,6 +289,27 @@ OPTION_RULES: tuple[Rule, ...] = (
         lambda x, job: (
             f"interleaving needs micro-batches per step ({job.workload.global_batch // x.dp} / "
             f"{x.micro_batch}) in multiples of pp = {x.pp}"
+        ),
+    ),
+    Rule(
+        "schedule",
+        lambda b, job: (
+            np.maximum(_micro_batches(b, job), 1) >= fewest_micro_batches(b.schedule, b.pp)
+        ),
+        lambda x, job: (
+            f"{x.schedule.label} on {x.pp} ranks needs {fewest_micro_batches(x.schedule, x.pp)} "
+            f"micro-batches per step or more ({job.workload.global_batch // x.dp} / "
+            f"{x.micro_batch}); lower --pp, --dp or --micro-batch"
+        ),
+    ),
+    Rule(
+        "schedule",
+        lambda b, job: (
+            ~BOTH_WAYS[b.schedule] | ((b.pp % 2 == 0) & (_micro_batches(b, job) % 2 == 0))
+        ),
+        lambda x, job: (
+            f"a pipeline both ways needs an even pp (it is {x.pp}) and even micro-batches per step "
+            f"({job.workload.global_batch // x.dp} / {x.micro_batch})"
         ),
     ),
     Rule(

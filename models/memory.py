@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.layout import Recompute, Schedule
+from models.layout import Recompute
 from models.rank_parts import RankParts
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class _Ranks:
         partial = (mode == Recompute.FULL) & (batch.recompute_layers > 0)
         self.partial = partial if partial.any() else None
         table = prepared.parameters
-        head = table.head[shape] + table.tied_head[shape] * (batch.pp > 1)
+        head = table.head[shape] + prepared.copied_head()
         self.params = [kind[shape] for kind in table.layers], table.embedding[shape], head
         sharded = (batch.zero == 3) & (shard_ranks(prepared) > 1)
         # FSDP keeps the gathered head between forward and backward; with pipeline stages all
@@ -123,10 +123,9 @@ class _Ranks:
         self.gathered_head = np.where(self.regathers, head * PARAMETER_BYTES, 0.0)
         self.whole_gradients = (batch.zero >= 2) & (shard_ranks(prepared) > 1)
         self.saved = [_kept(work)[shape, mode] for work in prepared.layers]
-        # The head's backward pass follows its forward pass at once, but in GPipe; the embedding
-        # keeps a number per token.
-        held = np.where(batch.schedule == Schedule.GPIPE, prepared.micro_batches, 1.0)
-        self.head_saved = prepared.head.saved_bytes()[shape] * held
+        self.warm_up = prepared.warm_up()
+        self.head_saved = prepared.head.saved_bytes()[shape] * self.warm_up.head
+        # The embedding keeps a number per token of all micro-batches.
         self.embedding_saved = prepared.embedding.saved_bytes()[shape] * prepared.micro_batches
         self.logits = prepared.head.working_bytes[shape]
         self.state_bytes = _state_bytes(prepared)
@@ -134,7 +133,6 @@ class _Ranks:
         self.layer_peak = self._layer_peak()
         self.communication = self._communication()
         self.context = self._context()
-        self.warm_up = prepared.warm_up()
 
     def total(self, rank: int) -> Array:
         """Return the total of one kind of rank for every layout."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import reduce
 from typing import TYPE_CHECKING
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
     from models.layout import Array
     from topologies.collective import Collective
+
+
+#: What names of products that give gradients of weights end with.
+WEIGHT_GRADIENT = " wgrad"
 
 
 class Kind(StrEnum):
@@ -66,6 +70,11 @@ class Compute:
     selective: Array
     first_block: Array | float = 1.0
 
+    @property
+    def of_weights(self) -> bool:
+        """Whether it gives gradients of weights, which nothing but the optimizer waits for."""
+        return self.name.endswith(WEIGHT_GRADIENT)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Communication:
@@ -96,6 +105,12 @@ class Communication:
     hidden_by: str = ""
     behind: bool = False
     selective: Array | float = 0.0
+
+    def without_weights(self) -> Communication:
+        """Return it in a pass that leaves gradients of weights for later: they hide nothing."""
+        if self.hidden_by.endswith(WEIGHT_GRADIENT):
+            return replace(self, hidden_by="")
+        return self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

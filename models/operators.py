@@ -8,7 +8,7 @@ import numpy as np
 
 from models.dtype import BF16
 from models.kernel_set import EAGER, FUSED, KernelSet, Traffic
-from models.operation import Compute, Kind
+from models.operation import WEIGHT_GRADIENT, Compute, Kind
 
 if TYPE_CHECKING:
     from models.architecture import Layer, NormKind
@@ -27,7 +27,7 @@ def product(
     """Return a matrix product forward, and backward its input and weight gradients."""
     forward = gemm(name, shapes, rows, columns, depth, launches)
     data = gemm(f"{name} dgrad", shapes, rows, depth, columns, launches)
-    weight = gemm(f"{name} wgrad", shapes, columns, depth, rows, launches)
+    weight = gemm(f"{name}{WEIGHT_GRADIENT}", shapes, columns, depth, rows, launches)
     return (forward,), (data, weight)
 
 

@@ -61,12 +61,16 @@ class PartTimes:
     ----------
     forward, backward
         The two passes.
+    inputs, weights
+        The backward pass in two: all but the gradients of weights, and these alone, later.
     repeated, repeated_selective
         What full and what selective recomputation add to the backward pass.
     """
 
     forward: Spent
     backward: Spent
+    inputs: Spent
+    weights: Spent
     repeated: Spent
     repeated_selective: Spent
 
@@ -95,9 +99,14 @@ class PartClock:
     def times(self, work: Work) -> PartTimes:
         """Return the seconds of one part."""
         forward = self._phase(work.forward_compute(), work.forward_communication())
+        back, sent = work.backward_compute(), work.backward_communication()
         return PartTimes(
             forward=forward,
-            backward=self._phase(work.backward_compute(), work.backward_communication()),
+            backward=self._phase(back, sent),
+            inputs=self._phase(
+                [op for op in back if not op.of_weights], [op.without_weights() for op in sent]
+            ),
+            weights=self._phase([op for op in back if op.of_weights], []),
             repeated=forward,
             repeated_selective=self._phase(
                 work.forward_compute(), work.forward_communication(), selective=True

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.inventory import embedding_work, head_work, layer_work
-from models.layout import Recompute, Schedule
+from models.layout import Recompute
 from models.parameters import ParameterTable
+from models.schedule import PATHS, Path
 from models.shape import Shapes, distinct
 from models.stages import StageTable
+from models.warm_up import WarmUp
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,27 +29,6 @@ if TYPE_CHECKING:
 
 #: Axes, beside cp, that decide which groups reduce gradients and send between stages.
 MESH_AXES = ("tp", "dp", "dp_replicate", "pp", "rank_order")
-
-
-@dataclass(frozen=True, slots=True)
-class WarmUp:
-    """Micro-batches pipeline ranks hold at once, in whole-rank units; one entry per layout.
-
-    Parameters
-    ----------
-    first, fewer
-        What the first pipeline rank would hold, and how many fewer each further one.
-    most
-        Micro-batches of a step: none holds more.
-    """
-
-    first: Array
-    fewer: Array
-    most: Array
-
-    def in_flight(self, position: Array) -> Array:
-        """Return what the rank at a position of the pipeline holds."""
-        return np.minimum(self.first - self.fewer * position, self.most)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,19 +115,19 @@ class Prepared:
         return self.warm_up().in_flight(position)
 
     def warm_up(self) -> WarmUp:
-        """Return what the schedule of each layout has pipeline ranks hold.
+        """Return what the schedule of each layout has pipeline ranks hold."""
+        return WarmUp.of(self.batch, self.micro_batches)
 
-        GPipe holds all; 1F1B ``pp - position`` (Narayanan et al., arXiv:2104.04473 section 2.2);
-        interleaved ``(2 (pp - position - 1) + (v - 1) pp + 1) / v`` (Megatron-LM's warm-up count);
-        none more than there are.
+    def copied_head(self) -> Array:
+        """Return the parameters of a head tied to the embedding that are on another rank.
+
+        Where one rank holds both ends of the model they are one tensor.
         """
-        batch = self.batch
-        chunks = (2.0 * (batch.pp - 1.0) + (batch.vp - 1.0) * batch.pp + 1.0) / batch.vp
-        interleaved = batch.schedule == Schedule.INTERLEAVED
-        gpipe = batch.schedule == Schedule.GPIPE
-        first = np.where(interleaved, chunks, np.where(gpipe, self.micro_batches, batch.pp))
-        fewer = np.where(interleaved, 2.0 / batch.vp, np.where(gpipe, 0.0, 1.0))
-        return WarmUp(first, fewer, self.micro_batches)
+        copies = self.parameters.tied_head
+        if not copies.any():
+            return np.zeros(len(self))
+        apart = (self.batch.pp > 1) & (PATHS.take(self.batch.schedule) == Path.LOOP)
+        return np.where(apart, copies[self.shape_index], 0.0)
 
     def repeated_share(self, layers: Array) -> Array:
         """Return the share of a rank's layers that full recomputation repeats."""

@@ -1,9 +1,10 @@
 """Which layers each pipeline rank holds, and the few kinds of rank that makes.
 
 A model of equal layers cut into stages has at most a handful of distinct ranks: the first (with
-the embedding), the last (with the head) and those between, which differ by a layer at most. Memory
-and time are taken per kind of rank. Of equal ranks the earliest counts, as it holds the most
-micro-batches in flight.
+the embedding), the last (with the head) and those between, which differ by a layer at most. Where
+the pipeline is a V, the first rank has both ends of the model; where it runs both ways, the first
+and the last rank both have. Memory and time are taken per kind of rank. Of equal ranks the earliest
+counts, as none holds more micro-batches in flight.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 
 from models.inventory import head_work, layer_work
 from models.layout import StageSplit
+from models.schedule import PATHS, Path
 from models.shape import Shapes, distinct
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ class StageTable:
     layers
         All layers of the rank.
     first, last
-        1 where the rank holds the embedding, or the head.
+        1 where the rank holds the embedding, or the head; both where it holds either end.
     position
         Earliest pipeline rank of this kind.
     multiplicity
@@ -72,8 +74,9 @@ class StageTable:
         cls, architecture: Architecture, batch: LayoutBatch, workload: Workload
     ) -> tuple[StageTable, NDArray[np.intp]]:
         """Return the cuts a batch uses, and for each layout the index of its cut."""
-        first, index = distinct([batch.pp, batch.vp, batch.stage_split])
-        axes = zip(batch.pp[first], batch.vp[first], batch.stage_split[first], strict=True)
+        columns = [batch.pp, batch.vp, batch.stage_split, PATHS.take(batch.schedule)]
+        first, index = distinct(columns)
+        axes = zip(*(column[first] for column in columns), strict=True)
         cuts = [_ranks(architecture, workload, *map(int, cut)) for cut in axes]
         width = max(len(ranks) for ranks in cuts)
         padded = [ranks + [(*ranks[0][:-1], 0)] * (width - len(ranks)) for ranks in cuts]
@@ -184,18 +187,26 @@ def _spread(sums: list[float], stages: int, head: float, limit: float) -> list[i
 
 @cache
 def _ranks(
-    architecture: Architecture, workload: Workload, pp: int, vp: int, split: int
+    architecture: Architecture, workload: Workload, pp: int, vp: int, split: int, path: int
 ) -> list[tuple[tuple[int, ...], int, int, int, int]]:
     """Return the distinct ranks: layers of each kind, first?, last?, position, multiplicity."""
     sizes = split_layers(pp * vp, split, *layer_weights(architecture, workload))
     bounds = [0, *accumulate(sizes)]
     found: dict[tuple[tuple[int, ...], int, int], tuple[int, int]] = {}
     for rank in range(pp):
+        held = _stages(rank, pp, vp, path)
         members: list[int] = []
-        for chunk in range(rank, pp * vp, pp):
-            members += architecture.kind_of_layer[bounds[chunk] : bounds[chunk + 1]]
+        for stage in held:
+            members += architecture.kind_of_layer[bounds[stage] : bounds[stage + 1]]
         counts = tuple(members.count(kind) for kind in range(len(architecture.kinds)))
-        key = (counts, int(rank == 0), int(rank == pp - 1))
+        key = (counts, int(0 in held), int(pp * vp - 1 in held))
         position, many = found.get(key, (rank, 0))
         found[key] = (position, many + 1)
     return [(*key, *value) for key, value in found.items()]
+
+
+def _stages(rank: int, pp: int, vp: int, path: int) -> list[int]:
+    """Return the stages that a rank holds."""
+    if path == Path.LOOP:
+        return list(range(rank, pp * vp, pp))
+    return [rank, pp * vp - 1 - rank]

@@ -13,7 +13,7 @@ import numpy as np
 
 from models.dtype import BF16
 from models.kernel_set import FUSED
-from models.operation import Axis, Communication
+from models.operation import WEIGHT_GRADIENT, Axis, Communication
 from topologies.collective import Collective
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def column_input(
         calls=many * shapes.sharded,
         selective=shapes.pick(0.0, 1.0),
     )
-    hidden_by = f"{_COLUMN_PRODUCT[name]} wgrad"
+    hidden_by = f"{_COLUMN_PRODUCT[name]}{WEIGHT_GRADIENT}"
     scatter = Communication(
         name=f"{name} gradient scatter",
         collective=Collective.REDUCE_SCATTER,

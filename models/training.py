@@ -1,10 +1,7 @@
 """The analytical clock: seconds of one training step, in closed form, for every layout at once.
 
-A step is the pipeline (1F1B, GPipe or interleaved), then what of the gradient reduction and the
-parameter gathering is not hidden, the optimizer, and what the host adds. With stages of unequal
-length the pipeline takes ``sum over ranks of (F + B) / v + (m - 1/v) max (F + B)``, which is
-``(m + (p - 1) / v) (F + B)`` for equal ones (Narayanan et al., arXiv:2104.04473 section 2.2); GPipe
-takes forward and backward apart.
+A step is the pipeline, then what of the gradient reduction and the parameter gathering is not
+hidden, the optimizer, and what the host adds.
 """
 
 from __future__ import annotations
@@ -14,15 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models import collectives
 from models.data_parallel import DataParallelClock, Pass
-from models.dtype import BF16
 from models.inventory import full_attention_flop, model_flop
-from models.layout import Recompute, Schedule, strides
-from models.overlap import beside
+from models.layout import Recompute
 from models.part_times import PartClock, PartTimes
+from models.pipeline import Passes, PipelineClock
 from models.rank_parts import RankParts
-from topologies.collective import Collective
+from models.schedule import ALWAYS_APART, APART
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -105,41 +100,36 @@ class StepClock:
         self.layers = [_Tables.of(clock.times(work)) for work in prepared.layers]
         self.embedding = _Tables.of(clock.times(prepared.embedding))
         self.head = _Tables.of(clock.times(prepared.head))
-        self.interleaved = prepared.batch.schedule == Schedule.INTERLEAVED
-        self.hop, self.steal = self._hop()
-        self.sent = np.where(self.interleaved, prepared.batch.vp * self.hop, self.hop)
-        shape, mode = prepared.shape_index, prepared.batch.recompute
-        self.partial = bool(np.any(prepared.batch.recompute_layers))
-        self.again = [table.repeated_total[shape, mode] for table in self.layers]
-        self.forward = self._per_part("forward")
-        layers, embedding, head = self._per_part("backward")
+        self.pipeline = PipelineClock(prepared, device, fabric)
+        shape, batch = prepared.shape_index, prepared.batch
+        self.partial = bool(np.any(batch.recompute_layers))
+        self.again = [table.repeated_total[shape, batch.recompute] for table in self.layers]
+        self.whole_or_apart = 2 * shape + ALWAYS_APART.take(batch.schedule)
+        self.forward = self._per_part("forward", shape)
+        layers, embedding, head = self._per_part("backward", self.whole_or_apart)
         if not self.partial:  # what is recomputed is so in every layer
             layers = [own + again for own, again in zip(layers, self.again, strict=True)]
         self.backward = layers, embedding, head
 
-    def _per_part(self, phase: str) -> tuple[list[Array], Array, Array]:
+    def _per_part(self, phase: str, index: NDArray[np.intp]) -> tuple[list[Array], Array, Array]:
         """Return a phase's seconds of each kind of layer and of the two ends, per layout."""
-        shape = self.prepared.shape_index
         return (
-            [getattr(table, phase)[shape] for table in self.layers],
-            getattr(self.embedding, phase)[shape],
-            getattr(self.head, phase)[shape],
+            [getattr(table, phase).take(index) for table in self.layers],
+            getattr(self.embedding, phase).take(index),
+            getattr(self.head, phase).take(index),
         )
 
     def step(self) -> StepTime:
         """Return the time of every layout."""
         prepared, batch = self.prepared, self.prepared.batch
-        ranks = range(prepared.stages.width)
-        passes = [self._passes(rank) for rank in ranks]
-        forward = np.stack([pass_s for pass_s, _ in passes])
-        backward = np.stack([pass_s for _, pass_s in passes])
-        slowest = np.argmax(forward + backward, axis=0)
-        pipeline = self._pipeline(forward, backward)
+        passes = self._passes()
+        slowest = np.argmax(passes.both, axis=0)
+        pipeline = self.pipeline.seconds(passes)
         parts = RankParts.of(prepared, slowest)
         busy = self._busy(slowest, parts)
-        many = prepared.micro_batches
-        compute, recompute, tp, cp = (many * kind for kind in busy)
-        steady = many * (forward + backward).max(axis=0)
+        turns = prepared.micro_batches * self.pipeline.share
+        compute, recompute, tp, cp = (turns * kind for kind in busy)
+        steady = prepared.micro_batches * passes.both.max(axis=0)
         pp = np.maximum(steady - compute - recompute - tp - cp, 0.0)
         bubble = np.maximum(pipeline - steady, 0.0)
         ends = RankParts.of(prepared, 0)
@@ -158,30 +148,51 @@ class StepClock:
         low, high = self._interval(spent)
         return StepTime(**spent, low=low, high=high)
 
-    def _passes(self, rank: int) -> tuple[Array, Array]:
-        """Return one micro-batch's passes through one kind of rank, hops included."""
-        parts = RankParts.of(self.prepared, rank)
-        forward, backward = self._computed(parts, rank)
-        onwards, back = self._sending(forward), self._sending(backward)
-        # The last stage sends nothing on and the first nothing back, but for other chunks.
-        forward = forward + np.where(self.interleaved, 1.0, 1.0 - parts.last) * onwards
-        return forward, backward + np.where(self.interleaved, 1.0, 1.0 - parts.first) * back
+    def _passes(self) -> Passes:
+        """Return one micro-batch's passes through every kind of rank, sends included."""
+        kinds = range(self.prepared.stages.width)
+        parts = [RankParts.of(self.prepared, rank) for rank in kinds]
+        sent = [
+            self.pipeline.sending(parts[rank], *self._computed(parts[rank], rank)) for rank in kinds
+        ]
+        forward, backward = (np.stack(passes) for passes in zip(*sent, strict=True))
+        inputs, weights = self._apart(backward)
+        return Passes(forward=forward, backward=backward, inputs=inputs, weights=weights)
+
+    def _apart(self, backward: Array) -> tuple[Array, Array]:
+        """Return the backward passes in two, for the layouts that run some of them so."""
+        inputs, weights = np.zeros_like(backward), np.zeros_like(backward)
+        rows = np.flatnonzero(APART.take(self.prepared.batch.schedule))
+        if len(rows):
+            those = self.prepared.take(rows)
+            shape, share = those.shape_index, self.pipeline.share[rows]
+            whole = ~ALWAYS_APART.take(those.batch.schedule)
+            for rank in range(those.stages.width):
+                parts = RankParts.of(those, rank)
+                later, unhidden = (
+                    parts.sum(*self._per_part(phase, shape)) * share
+                    for phase in ("weights", "unhidden")
+                )
+                weights[rank, rows] = later
+                inputs[rank, rows] = backward[rank, rows] - later + whole * unhidden
+        return inputs, weights
 
     def _computed(self, parts: RankParts, rank: int) -> tuple[Array, Array]:
         """Return one micro-batch's passes through one kind of rank, without hops."""
         forward, backward = parts.sum(*self.forward), parts.sum(*self.backward)
         if self.partial:
             backward += parts.sum_layers(self.again) * self._repeats(rank)
-        return forward, backward
+        return forward * self.pipeline.share, backward * self.pipeline.share
 
     def _beside_gradients(self, parts: RankParts) -> tuple[Pass, Pass]:
         """Return the passes of the first rank that gradients and parameters hide behind."""
-        found = []
+        found, share = [], self.pipeline.share
         for busy, (_, embedding, head) in zip(
             self._computed(parts, 0), (self.forward, self.backward), strict=True
         ):
-            layers = busy - parts.first * embedding - parts.last * head
-            found.append(Pass(busy, layers / parts.layers + parts.last * head))
+            last = share * parts.last * head
+            layers = busy - share * parts.first * embedding - last
+            found.append(Pass(busy, layers / (share * parts.layers) + last))
         return found[0], found[1]
 
     def _repeats(self, rank: int | NDArray[np.intp]) -> Array | float:
@@ -199,50 +210,12 @@ class StepClock:
         repeats = self._repeats(rank)
         spent, again = [], []
         for kind in range(3):
-            layers = [table.both[shape, kind] for table in self.layers]
-            ends = self.embedding.both[shape, kind], self.head.both[shape, kind]
+            layers = [table.both[self.whole_or_apart, kind] for table in self.layers]
+            ends = (end.both[self.whole_or_apart, kind] for end in (self.embedding, self.head))
             spent.append(parts.sum(layers, *ends))
             repeated = [table.repeated[shape, mode, kind] for table in self.layers]
             again.append(parts.sum_layers(repeated) * repeats)
         return spent[0], again[0], spent[1] + again[1], spent[2] + again[2]
-
-    def _pipeline(self, forward: Array, backward: Array) -> Array:
-        batch, many = self.prepared.batch, self.prepared.micro_batches
-        stages, cut = self.prepared.stages, self.prepared.stage_index
-        both = forward + backward
-        slowest = both.max(axis=0)
-        once: Array = np.zeros_like(slowest)
-        for rank in range(stages.width):
-            once += stages.look_up(stages.multiplicity, cut, rank) * both[rank]
-        steady: Array = many * slowest + (once - slowest) / batch.vp
-        # Filling and draining, every hop is waited for, whatever hides those in between.
-        hops = 2.0 * (batch.vp * batch.pp - 1.0)
-        fill: Array = np.where(self.interleaved, hops * self.hop, 0.0)
-        gpipe = batch.schedule == Schedule.GPIPE
-        if not gpipe.any():
-            return steady + fill
-        apart = once + (many - 1.0) * (forward.max(axis=0) + backward.max(axis=0))
-        return np.where(gpipe, apart, steady) + fill
-
-    def _hop(self) -> tuple[Array, Array]:
-        """Return the time to send one micro-batch's activations on, and what it steals hidden."""
-        prepared, meshes = self.prepared, self.prepared.meshes
-        width = prepared.architecture.hidden * BF16
-        nbytes = prepared.shapes.tokens * width / prepared.shapes.norm_shard
-        links = self.fabric.links((meshes.pp * 1.0, strides(meshes).pp))
-        cost = collectives.cost(Collective.SHIFT, links, self.device.profile)
-        steal = collectives.steal(links, self.device.profile)
-        hop = cost.seconds(nbytes[prepared.shape_index], prepared.mesh_index)
-        return hop, steal[prepared.mesh_index]
-
-    def _sending(self, busy: Array) -> Array:
-        """Return what a pass that keeps a rank `busy` waits for its sends.
-
-        1F1B and GPipe wait for each; interleaving sends every chunk's output, hidden behind the
-        other chunks as far as they last (Megatron's overlap_p2p_comm).
-        """
-        hidden = beside(self.sent, busy, self.steal)
-        return np.where(self.interleaved, hidden, self.sent)
 
     def _interval(self, parts: dict[str, Array]) -> tuple[Array, Array]:
         """Return the 10th and 90th percentile: compute and communication err apart."""
@@ -256,10 +229,15 @@ class StepClock:
 
 @dataclass(frozen=True, slots=True)
 class _Tables:
-    """One part's seconds as tables over shapes (and recomputation modes)."""
+    """One part's seconds as tables over shapes (and recomputation modes).
+
+    Backward passes have two rows per shape: whole, and with gradients of weights apart.
+    """
 
     forward: Array
     backward: Array
+    weights: Array
+    unhidden: Array
     both: Array
     repeated: Array
     repeated_total: Array
@@ -269,10 +247,16 @@ class _Tables:
         nothing = np.zeros_like(times.forward.stacked())
         modes = [nothing, times.repeated_selective.stacked(), times.repeated.stacked()]
         repeated = np.stack(modes, axis=1)
+        whole = times.backward.stacked()
+        apart = times.inputs.stacked() + times.weights.stacked()
+        backward = np.stack([whole, apart], axis=1)
+        both = times.forward.stacked()[:, None] + backward
         return cls(
             forward=times.forward.total,
-            backward=times.backward.total,
-            both=times.forward.stacked() + times.backward.stacked(),
+            backward=backward.sum(axis=-1).ravel(),
+            weights=times.weights.total,
+            unhidden=(apart - whole).sum(axis=-1),
+            both=both.reshape(-1, both.shape[-1]),
             repeated=repeated,
             repeated_total=repeated.sum(axis=-1),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from models.layout import Layout, LayoutBatch, Schedule, StageSplit
+from models.schedule import VEE, VEE_CHUNKS
 from planner.bounds import Bounds, flag
 from topologies.errors import Problem, SpecError, raise_if_any
 
@@ -38,6 +39,8 @@ def complete_layout(scenario: Scenario, axes: dict[str, object]) -> Layout:
     values.setdefault("tp_sp", int(values.get("tp", 1) > 1))
     several_chunks = values.get("vp", 1) > 1
     values.setdefault("schedule", Schedule.INTERLEAVED if several_chunks else Schedule.ONE_F_ONE_B)
+    if VEE[values["schedule"]]:
+        values.setdefault("vp", VEE_CHUNKS)
     stages = values.get("pp", 1) * values.get("vp", 1)
     even = len(scenario.architecture.layers) % stages == 0
     values.setdefault("stage_split", StageSplit.EVEN if even else StageSplit.BALANCED)

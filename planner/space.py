@@ -4,11 +4,13 @@ Enumerated are all tp x ulysses x ring x pp x dp that use every accelerator; mic
 powers of two; every ZeRO stage and every power-of-two HSDP replica count; both context-parallel
 methods, both placements of a hybrid, the rank orders that differ; flat rings and, where the
 framework has them, double rings whose windows are powers of two; even stages, and balanced ones
-where they differ; interleaving by 2 to 8 chunks; no, selective and full recomputation, and full
-recomputation of the fewest layers that fit (found in closed form: more are never faster).
+where they differ; interleaving by 2 to 8 chunks, and every other schedule that the framework runs;
+no, selective and full recomputation, and full recomputation of the fewest layers that fit (found in
+closed form: more are never faster).
 
 Left out unless pinned, because they are never faster nor smaller than what is in: GPipe (against
-1F1B), contiguous rings where the sequence can be cut in zigzag, more recomputed layers than needed.
+1F1B), looped BFS (against interleaved 1F1B), contiguous rings where the sequence can be cut in
+zigzag, more recomputed layers than needed.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ from models.layout import (
 )
 from models.legality import mesh_legal, options_legal, replicates_kv
 from models.rank_order import distinct_orders
+from models.schedule import SEVERAL_CHUNKS
 from models.stages import layer_weights, split_layers
+from planner.schedules import SCHEDULES, chunks, possible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -154,16 +158,17 @@ class Space:
         tp, ulysses, ring, pp, dp = mesh
         passes = self.job.workload.global_batch // (dp * micro_batch)
         flags = (tp > 1, ulysses > 1, ring > 1, pp > 1, dp > 1, self._replicates(tp, ulysses))
+        schedules = possible(pp, passes)
         key = (
             *flags,
             self._halves(ulysses * ring),
             tuple(self._inner_rings(ring)),
             pp,
-            passes % pp == 0,
+            schedules,
             tuple(self._replicas(dp, dp * ulysses * ring)),
         )
         if key not in self._option_cache:
-            self._option_cache[key] = self._expand(mesh, interleave=passes % pp == 0)
+            self._option_cache[key] = self._expand(mesh, schedules)
         return self._option_cache[key]
 
     @cached_property
@@ -174,7 +179,7 @@ class Space:
     def _choice_cache(self) -> dict[tuple[int, ...], LayoutBatch]:
         return {}
 
-    def _expand(self, mesh: tuple[int, ...], *, interleave: bool) -> Options:
+    def _expand(self, mesh: tuple[int, ...], schedules: tuple[Schedule, ...]) -> Options:
         """Return the choices of a mesh with every number of chunks and of replicas."""
         tp, ulysses, ring, pp, dp = mesh
         replicates, halves = self._replicates(tp, ulysses), self._halves(ulysses * ring)
@@ -186,12 +191,12 @@ class Space:
         replicas = self._replicas(dp, dp * ulysses * ring)
         rows: list[Ints] = []
         several: list[Ints] = []
-        for schedule, split, replicated in product(Schedule, StageSplit, (False, True)):
+        for schedule, split, replicated in product(schedules, StageSplit, (False, True)):
             alike = (choices.schedule == schedule) & (choices.stage_split == split)
             chosen = np.flatnonzero(alike & ((choices.dp_replicate > 1) == replicated))
-            chunks = self._chunks(pp, schedule, split, interleave=interleave)
+            several_chunks = self._chunks(pp, schedule, split)
             shards = [many for many in replicas if (many > 1) == replicated]
-            pairs = np.array(list(product(chunks, shards)), dtype=np.int32).reshape(-1, 2)
+            pairs = np.array(list(product(several_chunks, shards)), dtype=np.int32).reshape(-1, 2)
             rows.append(np.repeat(chosen.astype(np.int32), len(pairs)))
             several.append(np.tile(pairs, (len(chosen), 1)))
         index = np.concatenate(rows)
@@ -208,7 +213,6 @@ class Space:
         both, replicable = ulysses > 1 and ring > 1, dp > 1
         halves = self._halves(ulysses * ring)
         order = SequenceOrder.ZIGZAG if halves else SequenceOrder.CONTIGUOUS
-        schedules = [Schedule.ONE_F_ONE_B, Schedule.INTERLEAVED]
         axes: dict[str, list[int]] = {
             "kernels": self._pick("kernels", list(Kernels)),
             "cp_method": self._pick("cp_method", list(CpMethod), CpMethod.P2P, used=ring > 1),
@@ -218,7 +222,7 @@ class Space:
             "tp_sp": self._pick("tp_sp", [0, 1], 0, used=tp > 1),
             "recompute": self._pick("recompute", list(Recompute)),
             "recompute_layers": self._pick("recompute_layers", [0, FEWEST]),
-            "schedule": self._pick("schedule", schedules, Schedule.ONE_F_ONE_B, used=pp > 1),
+            "schedule": self._pick("schedule", SCHEDULES, Schedule.ONE_F_ONE_B, used=pp > 1),
             "stage_split": self._pick("stage_split", list(StageSplit), 0, used=pp > 1),
             "zero": self._pick("zero", [0, 1, 2, 3], 0, used=dp * ulysses * ring > 1),
             "dp_replicate": self._pick("dp_replicate", [1, 2], 1, used=replicable),
@@ -226,7 +230,7 @@ class Space:
         }
         table = np.array(list(product(*axes.values())), dtype=np.int32).reshape(-1, len(axes))
         columns = dict(zip(axes, table.T.copy(), strict=True))
-        columns["vp"] = np.where(columns["schedule"] == Schedule.INTERLEAVED, 2, 1).astype(np.int32)
+        columns["vp"] = np.where(SEVERAL_CHUNKS[columns["schedule"]], 2, 1).astype(np.int32)
         for axis, degree in zip((*MESH_AXES, "micro_batch"), (*mesh, 1), strict=True):
             columns[axis] = np.full(len(table), degree, dtype=np.int32)
         batch = LayoutBatch(**columns)
@@ -282,17 +286,10 @@ class Space:
         wanted = [int(value) for value in self.bounds.choose(axis, candidates)]
         return wanted if used else wanted[:1]
 
-    def _chunks(self, pp: int, schedule: int, split: int, *, interleave: bool) -> list[int]:
+    def _chunks(self, pp: int, schedule: Schedule, split: int) -> list[int]:
         """Return numbers of chunks per rank that make distinct, legal stages."""
-        wanted = self.bounds.choose("vp", [1, *INTERLEAVINGS])
-        several = schedule == Schedule.INTERLEAVED
-        return [
-            vp
-            for vp in wanted
-            if (vp > 1) == several
-            and (interleave or not several)
-            and self._is_split(pp * vp, split)
-        ]
+        wanted = chunks(schedule, self.bounds.choose("vp", [1, *INTERLEAVINGS]))
+        return [vp for vp in wanted if self._is_split(pp * vp, split)]
 
     def _is_split(self, stages: int, split: int) -> bool:
         """Whether a split is possible, and, balanced, another than the even one."""

@@ -24,6 +24,7 @@ from models.layout import (
 from models.legality import Job, legal
 from models.prepared import Prepared
 from models.workload import Workload
+from planner.schedules import chunks
 
 #: Grouped heads, whole heads, windows in five of six layers, and more heads than widths divide.
 MODELS = ("llama-3.2-1b", "llama-2-7b", "llama-3.1-8b", "gemma-3-1b", "qwen3-32b", "gpt2-xl")
@@ -73,12 +74,10 @@ def layouts(draw: st.DrawFn, job: Job, **fixed: Any) -> Layout:
     """Draw a layout that is legal for a job; `fixed` holds axes that are not to be drawn."""
     degrees = draw(_degrees(job.gpus, fixed))
     windowed = any(kind.mixer.window for kind in job.architecture.kinds)
-    several = {
-        "gathers": degrees["ulysses"] == 1 and (windowed or draw(st.booleans())),
-        "interleaved": degrees["pp"] > 1 and draw(st.booleans()),
-    }
+    gathers = degrees["ulysses"] == 1 and (windowed or draw(st.booleans()))
     full = draw(st.sampled_from(list(Recompute)))
-    schedules = [Schedule.GPIPE, Schedule.ONE_F_ONE_B]
+    schedules = [schedule for schedule in Schedule if degrees["pp"] > 1 or schedule <= 1]
+    schedule = fixed.get("schedule", draw(st.sampled_from(schedules)))
     zero = draw(st.integers(0, 3))
     drawn: dict[str, Any] = {
         **degrees,
@@ -88,14 +87,10 @@ def layouts(draw: st.DrawFn, job: Job, **fixed: Any) -> Layout:
         "tp_sp": degrees["tp"] > 1 and draw(st.booleans()),
         "recompute": full,
         "recompute_layers": draw(st.integers(0, 6)) if full is Recompute.FULL else 0,
-        "schedule": (
-            Schedule.INTERLEAVED if several["interleaved"] else draw(st.sampled_from(schedules))
-        ),
-        "vp": draw(st.integers(2, 4)) if several["interleaved"] else 1,
-        "inner_ring": (
-            1 if several["gathers"] else draw(st.sampled_from(_windows(degrees["ring"])))
-        ),
-        "cp_method": CpMethod.ALL_GATHER if several["gathers"] else CpMethod.P2P,
+        "schedule": schedule,
+        "vp": draw(st.sampled_from(chunks(schedule, [1, 2, 3, 4]))),
+        "inner_ring": (1 if gathers else draw(st.sampled_from(_windows(degrees["ring"])))),
+        "cp_method": CpMethod.ALL_GATHER if gathers else CpMethod.P2P,
         "sequence_order": draw(st.sampled_from(list(SequenceOrder))),
         "cp_placement": draw(st.sampled_from(list(CpPlacement))),
         "kernels": draw(st.sampled_from(list(Kernels))),

@@ -51,7 +51,7 @@ class Gradients:
         self.params = float(self.clock.params[0])
         self.whole = bool(prepared.batch.zero[0] == 0)
         self.optimizer_s = float(self.clock.optimizer()[0])
-        self.tied_s = float(self.clock.tied_s()[0])
+        self.between_s = float(self.clock.between_s()[0])
 
     def gathers(self, stage: Stage) -> list[Task]:
         """Return the gathering of every bucket of a stage, first layer first."""
@@ -90,13 +90,12 @@ class Gradients:
 
     def _shares(self, stage: Stage) -> list[float]:
         """Return every bucket's share of the rank's parameters; one at least."""
-        table, batch = self.prepared.parameters, self.prepared.batch
+        table = self.prepared.parameters
         shares = [float(table.layers[kind][0]) for kind in stage.kinds] or [0.0]
         if stage.embedding:
             shares[0] += float(table.embedding[0])
         if stage.head:
-            tied = float(table.tied_head[0]) if batch.pp[0] > 1 else 0.0
-            shares[-1] += float(table.head[0]) + tied
+            shares[-1] += float(table.head[0]) + float(self.prepared.copied_head()[0])
         return [params / self.params for params in shares]
 
     def _task(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from models.layout import Schedule
+from models.schedule import CHUNKED, VEE, VEE_CHUNKS, fewest_micro_batches
 from models.simulation import pipeline_order, vee_order
 from models.simulation.pipeline_order import Way
 from topologies.errors import Problem, SpecError
@@ -62,29 +63,15 @@ def ordered(schedule: Schedule, pp: int, micro_batches: int, vp: int = 1) -> tup
             return vee_order.dual_pipe_v(pp, micro_batches), Way.vee(pp)
 
 
-def fewest_micro_batches(schedule: Schedule, pp: int) -> int:
-    """Return how many micro-batches a schedule needs: what fills its ranks.
-
-    ZB-V ``2 pp - 1`` (pytorch ScheduleZBVZeroBubble), DualPipe and DualPipeV ``2 pp``
-    (deepseek-ai/DualPipe dualpipe.py).
-    """
-    if schedule is Schedule.ZB_V:
-        return 2 * pp - 1
-    return 2 * pp if schedule in (Schedule.DUALPIPE, Schedule.DUALPIPE_V) else 1
-
-
 def _wrong(schedule: Schedule, pp: int, micro_batches: int, vp: int) -> str:
     """Return why there is no order; empty if there is one."""
-    fewest = fewest_micro_batches(schedule, pp)
-    chunked = (Schedule.INTERLEAVED, Schedule.LOOPED_BFS, Schedule.ZB_H1)
-    vee = schedule in (Schedule.ZB_V, Schedule.DUALPIPE_V)
-    if vee and vp != 2:
-        return "holds two model chunks per rank: use --vp 2"
-    if not vee and vp > 1 and schedule not in chunked:
-        return "holds one model chunk per rank: use --vp 1"
+    chunks = VEE_CHUNKS if VEE[schedule] else 1
+    if vp != chunks and not (CHUNKED[schedule] or schedule is Schedule.ZB_H1):
+        return f"holds {chunks} model chunks per rank, not {vp}"
+    fewest = int(fewest_micro_batches(schedule, pp))
     if micro_batches < fewest:
         return f"needs {fewest} micro-batches or more on {pp} ranks, not {micro_batches}"
-    if schedule in (Schedule.INTERLEAVED, Schedule.ZB_H1) and vp > 1 and micro_batches % pp:
+    if vp > 1 and schedule in (Schedule.INTERLEAVED, Schedule.ZB_H1) and micro_batches % pp:
         return f"needs micro-batches in multiples of the {pp} ranks, not {micro_batches}"
     if schedule is Schedule.DUALPIPE and (pp % 2 or micro_batches % 2):
         return f"needs even numbers of ranks and of micro-batches, not {pp} and {micro_batches}"

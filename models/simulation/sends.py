@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from models.collectives import cost, steal
 from models.dtype import BF16
-from models.layout import Schedule, strides
+from models.layout import strides
 from models.simulation.operations import load
 from models.simulation.program import Task
 from models.simulation.timeline import Call, Stream
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from models.compute import Device
     from models.prepared import Prepared
     from topologies.fabric import Fabric
-
-#: Schedules whose ranks wait until what they send has arrived; others go on with the next pass.
-WAITING = (Schedule.GPIPE, Schedule.ONE_F_ONE_B)
 
 
 def send_task(prepared: Prepared, device: Device, fabric: Fabric) -> Task:

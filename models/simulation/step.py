@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models.layout import Schedule
+from models.schedule import WAITING
 from models.simulation.gradients import Gradients
 from models.simulation.operations import Operations
 from models.simulation.passes import ALONE, Company, Passes, PassRun
 from models.simulation.pipeline_order import Pass
 from models.simulation.schedules import ordered
-from models.simulation.sends import WAITING, send_task
+from models.simulation.sends import send_task
 from models.simulation.stages import held_by, stages_of
 from models.simulation.static_order import Compiled
 from models.simulation.streams import Player
@@ -117,7 +118,7 @@ class StepSimulation:
         order, self.way = ordered(self.schedule, pp, self.micro_batches, vp)
         self.compiled = Compiled.of(order, self.way)
         self.stages = stages_of(prepared, self.way)
-        self.waits = self.schedule in WAITING
+        self.waits = bool(WAITING[self.schedule])
         links = [self.slower.get(rank, fabric) for rank in range(pp)]
         player = Player(contention=contention)
         passes = {
@@ -174,7 +175,7 @@ class StepSimulation:
         first = np.array([times.start[mine].min() for mine in own])
         last = np.array([times.end[mine].max() for mine in own])
         ends = self._ends(times)
-        reduced = float(ends.max()) + max(each.tied_s for each in self.gradients)
+        reduced = float(ends.max()) + max(each.between_s for each in self.gradients)
         optimizer_s = max(each.optimizer_s for each in self.gradients)
         overhead_s = float(self.device.profile.step_s.value)
         return Step(

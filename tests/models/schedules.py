@@ -16,7 +16,15 @@ FILE = Path(__file__).parents[1] / "data" / "pipeline_schedules.csv"
 NAMES = {
     "GPipe": Schedule.GPIPE,
     "1F1B(sail)": Schedule.ONE_F_ONE_B,
+    "LoopedBFS": Schedule.LOOPED_BFS,
     "Interleaved1F1B": Schedule.INTERLEAVED,
+    "VPP2(sail, Megatron interleaved)": Schedule.INTERLEAVED,
+    "InterleavedZeroBubble(ZB1P)": Schedule.ZB_H1,
+    "ZB1P(sail)": Schedule.ZB_H1,
+    "ZB2P(sail)": Schedule.ZB_H2,
+    "ZBV": Schedule.ZB_V,
+    "ZBV(sail)": Schedule.ZB_V,
+    "DualPipeV": Schedule.DUALPIPE_V,
 }
 
 

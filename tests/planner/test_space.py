@@ -59,6 +59,18 @@ def enumerated(work: Job, framework: str = "unrestricted", **bounds: object) -> 
 # -------------------------------------------------------------------- every combination, one by one
 
 
+#: Schedules that are not dominated, with chunks per rank that suit them and some that do not.
+ORDERS = [
+    *((Schedule.INTERLEAVED, vp) for vp in range(1, 9)),
+    *((Schedule.ONE_F_ONE_B, vp) for vp in (1, 2)),
+    (Schedule.ZB_H1, 1),
+    (Schedule.ZB_H2, 1),
+    *((Schedule.ZB_V, vp) for vp in (1, 2)),
+    (Schedule.DUALPIPE, 1),
+    (Schedule.DUALPIPE_V, 2),
+]
+
+
 def every_row(work: Job, framework: str) -> set[Row]:
     """Return all lawful layouts of a job that say no more than they mean."""
     found: set[Row] = set()
@@ -86,14 +98,12 @@ def every_combination(work: Job) -> Iterator[LayoutBatch]:
             "ulysses": [ulysses],
             "ring": [ring],
             "inner_ring": [2**k for k in range(ring.bit_length())],
-            "vp": range(1, 9),
             "micro_batch": [1, 2, 4, 8, 16, 32, 64],
             "zero": range(4),
             "dp_replicate": [1, 2, 4, 8, 16],
             "tp_sp": [0, 1],
             "recompute": list(Recompute),
             "recompute_layers": [0, FEWEST],
-            "schedule": [Schedule.ONE_F_ONE_B, Schedule.INTERLEAVED],
             "cp_method": list(CpMethod),
             "sequence_order": [SequenceOrder.ZIGZAG if zigzag else SequenceOrder.CONTIGUOUS],
             "cp_placement": list(CpPlacement),
@@ -101,8 +111,12 @@ def every_combination(work: Job) -> Iterator[LayoutBatch]:
             "rank_order": [0],
             "stage_split": list(StageSplit),
         }
-        grids = np.meshgrid(*(np.array(candidates[axis], dtype=np.int32) for axis in AXES))
-        batch = LayoutBatch(**{axis: g.ravel() for axis, g in zip(AXES, grids, strict=True)})
+        single = [axis for axis in AXES if axis not in ("schedule", "vp")]
+        values = [range(len(ORDERS)), *(candidates[axis] for axis in single)]
+        grids = np.meshgrid(*(np.array(each, dtype=np.int32) for each in values))
+        order, *columns = (grid.ravel() for grid in grids)
+        schedule, vp = np.array(ORDERS, dtype=np.int32)[order].T
+        batch = LayoutBatch(**dict(zip(single, columns, strict=True)), schedule=schedule, vp=vp)
         for order in RankOrder:
             yield batch.with_columns(rank_order=np.full(len(batch), order, dtype=np.int32))
 
@@ -191,7 +205,7 @@ FREE = job("llama-3.2-1b", 8)
         ({"micro_batch": 2}, {"micro_batch": {2}}),
         ({"zero": "1..2"}, {"zero": {1, 2}}),
         ({"recompute": "none,selective"}, {"recompute": {0, 1}, "recompute_layers": {0}}),
-        ({"vp": 2}, {"vp": {2}, "schedule": {Schedule.INTERLEAVED}}),
+        ({"vp": 2}, {"vp": {2}, "schedule": {2, 6, 8}}),
         ({"schedule": "1f1b"}, {"schedule": {1}, "vp": {1}}),
         ({"kernels": "fused"}, {"kernels": {1}}),
         ({"tp_sp": True}, {"tp_sp": {1}, "tp": {2, 4, 8}}),
@@ -250,9 +264,12 @@ def test_cp_bounds_the_product_of_ulysses_and_ring() -> None:
 
 
 def test_what_is_left_out_can_be_pinned() -> None:
-    """GPipe, contiguous rings, micro-batches of 3, and a number of recomputed layers."""
+    """GPipe, looped BFS, contiguous rings, micro-batches of 3, numbers of recomputed layers."""
     work = job("llama-3.2-1b", 8, global_batch=24)
-    assert {row[AXES.index("schedule")] for row in enumerated(work, schedule="gpipe")} == {0}
+    for pinned, chunks in (("gpipe", {1}), ("looped-bfs", {2, 4, 8})):
+        found = enumerated(work, schedule=pinned, pp=2, stage_split="even")
+        assert {row[AXES.index("schedule")] for row in found} == {Schedule.from_label(pinned)}
+        assert {row[AXES.index("vp")] for row in found} == chunks
     contiguous = enumerated(work, sequence_order="contiguous", ring=8)
     assert {row[AXES.index("sequence_order")] for row in contiguous} == {0}
     assert {row[AXES.index("micro_batch")] for row in enumerated(work, micro_batch=3)} == {3}

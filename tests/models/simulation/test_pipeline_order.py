@@ -9,60 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.simulation.pipeline_order import (
-    Action,
-    Pass,
-    Way,
-    gpipe,
-    interleaved,
-    looped_bfs,
-    one_f_one_b,
-    zero_bubble_h1,
-    zero_bubble_h2,
-)
+from models.layout import Schedule
+from models.schedule import CHUNKED, VEE
+from models.simulation.pipeline_order import Action, Pass
+from models.simulation.schedules import ordered
 from models.simulation.static_order import Compiled, ScheduleError
-from models.simulation.vee_order import dual_pipe, dual_pipe_v, zero_bubble_v
-from tests.models.schedules import published
-
-
-def ordered(name, pp, many, chunks=1):
-    """Return the order and the way of a schedule."""
-    orders = {
-        "gpipe": lambda: (gpipe(pp, many), Way.loop(pp, 1)),
-        "1f1b": lambda: (one_f_one_b(pp, many), Way.loop(pp, 1)),
-        "looped-bfs": lambda: (looped_bfs(pp, many, chunks), Way.loop(pp, chunks)),
-        "interleaved": lambda: (interleaved(pp, many, chunks), Way.loop(pp, chunks)),
-        "zb-h1": lambda: (zero_bubble_h1(pp, many, chunks), Way.loop(pp, chunks)),
-        "zb-h2": lambda: (zero_bubble_h2(pp, many), Way.loop(pp, 1)),
-        "zb-v": lambda: (zero_bubble_v(pp, many), Way.vee(pp)),
-        "dualpipe-v": lambda: (dual_pipe_v(pp, many), Way.vee(pp)),
-        "dualpipe": lambda: (dual_pipe(pp, many), Way.both_ways(pp, many)),
-    }
-    return orders[name]()
-
-
-NAMES = {
-    "GPipe": "gpipe",
-    "1F1B(sail)": "1f1b",
-    "LoopedBFS": "looped-bfs",
-    "Interleaved1F1B": "interleaved",
-    "VPP2(sail, Megatron interleaved)": "interleaved",
-    "InterleavedZeroBubble(ZB1P)": "zb-h1",
-    "ZB1P(sail)": "zb-h1",
-    "ZB2P(sail)": "zb-h2",
-    "ZBV": "zb-v",
-    "ZBV(sail)": "zb-v",
-    "DualPipeV": "dualpipe-v",
-}
+from tests.models.schedules import NAMES, published
+from topologies.errors import SpecError
 
 
 class Run:
     """One schedule with the seconds of its passes: what the table's columns say."""
 
-    def __init__(self, name, pp, many, chunks=1, seconds=(1.0, 1.0, 1.0)):
+    def __init__(self, schedule, pp, many, chunks=1, seconds=(1.0, 1.0, 1.0)):
         forward, inputs, weights = (float(value) / chunks for value in seconds)
         spent = {"F": forward, "B": inputs + weights, "I": inputs, "W": weights}
-        self.compiled = Compiled.of(*ordered(name, pp, many, chunks))
+        self.compiled = Compiled.of(*ordered(schedule, pp, many, chunks))
         self.seconds = np.array([sum(spent[a.kind] for a in runs) for runs in self.compiled.runs])
         self.start, self.end, _ = self.compiled.times(self.seconds)
         self.chunks, self.ranks = chunks, range(pp)
@@ -126,7 +88,7 @@ def test_uneven_passes_take_what_they_take_within_two_percent(row):
 @pytest.mark.parametrize(("pp", "many"), [(4, 8), (4, 12), (8, 16), (8, 32), (16, 32)])
 def test_dual_pipe_keeps_its_published_bubble_and_memory(pp, many):
     """Bubble (p / 2 - 1) (F&B + B - 3 W) and p + 1 micro-batches, arXiv:2412.19437 table 2."""
-    run = Run("dualpipe", pp, many)
+    run = Run(Schedule.DUALPIPE, pp, many)
     assert run.makespan - many * 3 == pytest.approx((pp / 2 - 1) * (3 + 2 - 3))
     assert run.peak == pp + 1
 
@@ -134,20 +96,20 @@ def test_dual_pipe_keeps_its_published_bubble_and_memory(pp, many):
 @pytest.mark.parametrize(("pp", "many"), [(4, 8), (8, 16), (8, 32)])
 def test_bubbles_are_those_of_the_papers(pp, many):
     ideal = 3.0 * many
-    assert Run("gpipe", pp, many).makespan - ideal == (pp - 1) * 3
-    assert Run("1f1b", pp, many).makespan - ideal == (pp - 1) * 3
-    assert Run("interleaved", pp, many, 2).makespan - ideal == (pp - 1) * 3 / 2
-    assert Run("zb-h1", pp, many).makespan - ideal == pp - 1
-    assert Run("zb-h2", pp, many).worst_bubble == 0
-    assert Run("zb-v", pp, many, 2).worst_bubble == 0
+    assert Run(Schedule.GPIPE, pp, many).makespan - ideal == (pp - 1) * 3
+    assert Run(Schedule.ONE_F_ONE_B, pp, many).makespan - ideal == (pp - 1) * 3
+    assert Run(Schedule.INTERLEAVED, pp, many, 2).makespan - ideal == (pp - 1) * 3 / 2
+    assert Run(Schedule.ZB_H1, pp, many).makespan - ideal == pp - 1
+    assert Run(Schedule.ZB_H2, pp, many).worst_bubble == 0
+    assert Run(Schedule.ZB_V, pp, many, 2).worst_bubble == 0
 
 
-@given(st.sampled_from(sorted(set(NAMES.values()) | {"dualpipe"})), st.data())
-def test_every_micro_batch_passes_every_stage_once_each_way(name, data):
+@given(st.sampled_from(Schedule), st.data())
+def test_every_micro_batch_passes_every_stage_once_each_way(schedule, data):
     pp = data.draw(st.sampled_from([2, 4, 6, 8]))
-    chunks = data.draw(st.sampled_from([2, 3])) if name in ("interleaved", "looped-bfs") else 1
+    chunks = data.draw(st.sampled_from([2, 3])) if CHUNKED[schedule] else 1 + int(VEE[schedule])
     many = pp * data.draw(st.integers(2, 4))
-    order, way = ordered(name, pp, many, chunks)
+    order, way = ordered(schedule, pp, many, chunks)
     passes = Counter(
         (action.kind, action.stage, action.micro_batch)
         for steps in order
@@ -161,12 +123,12 @@ def test_every_micro_batch_passes_every_stage_once_each_way(name, data):
             whole = passes[Pass.BACKWARD, stage, micro_batch]
             apart = {passes[kind, stage, micro_batch] for kind in Pass if kind in ("I", "W")}
             assert apart == {1 - whole}
-    run = Run(name, pp, many, chunks)
+    run = Run(schedule, pp, many, chunks)
     assert run.makespan >= 3 * many
 
 
 def test_samples_are_timed_together_as_each_alone():
-    compiled = Compiled.of(*ordered("1f1b", 4, 8))
+    compiled = Compiled.of(*ordered(Schedule.ONE_F_ONE_B, 4, 8))
     seconds = np.random.default_rng(0).uniform(0.5, 1.5, (len(compiled.runs), 5))
     together = compiled.times(seconds, hop_s=0.1).end
     for sample in range(5):
@@ -176,7 +138,26 @@ def test_samples_are_timed_together_as_each_alone():
 
 
 def test_an_order_that_waits_for_itself_is_refused_by_name():
-    order, way = ordered("1f1b", 2, 4)
+    order, way = ordered(Schedule.ONE_F_ONE_B, 2, 4)
     order[0] = [order[0][-1], *order[0][:-1]]
     with pytest.raises(ScheduleError, match="rank 0 waits to run B of micro-batch 3 on stage 0"):
         Compiled.of(order, way)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "pp", "many", "vp", "why"),
+    [
+        (Schedule.ONE_F_ONE_B, 4, 8, 2, "holds 1 model chunks per rank, not 2"),
+        (Schedule.ZB_V, 4, 8, 1, "holds 2 model chunks per rank, not 1"),
+        (Schedule.INTERLEAVED, 4, 6, 2, "in multiples of the 4 ranks, not 6"),
+        (Schedule.ZB_H2, 4, 6, 1, "needs 7 micro-batches or more on 4 ranks, not 6"),
+        (Schedule.ZB_V, 4, 6, 2, "needs 7 micro-batches or more on 4 ranks, not 6"),
+        (Schedule.DUALPIPE_V, 4, 7, 2, "needs 8 micro-batches or more on 4 ranks, not 7"),
+        (Schedule.DUALPIPE, 4, 6, 1, "needs 8 micro-batches or more on 4 ranks, not 6"),
+        (Schedule.DUALPIPE, 3, 8, 1, "even numbers of ranks and of micro-batches, not 3 and 8"),
+        (Schedule.DUALPIPE, 4, 9, 1, "even numbers of ranks and of micro-batches, not 4 and 9"),
+    ],
+)
+def test_there_is_no_order_of_what_cannot_be(schedule, pp, many, vp, why):
+    with pytest.raises(SpecError, match=why):
+        ordered(schedule, pp, many, vp)
