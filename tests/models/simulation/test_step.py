@@ -191,6 +191,24 @@ def test_slower_links_of_one_pipeline_rank_slow_the_step():
         assert crippled.step_s > even.step_s
 
 
+def test_asynchronous_ulysses_hides_two_of_three_exchanges_at_most():
+    layout = Layout(ulysses=8, dp=4)
+    plain, ahead = example(layout), example(layout, async_ulysses=True)
+    assert ahead.step().step_s < plain.step().step_s
+
+    def exchanged(simulation):
+        timeline = record(simulation)
+        names = np.array([call.name for call in timeline.calls])[timeline.call]
+        mine = names == "ulysses q, k, v"
+        return float((timeline.end_s - timeline.start_s)[mine].sum())
+
+    assert exchanged(ahead) == pytest.approx(exchanged(plain), rel=0.05)
+    spared = plain.step().step_s - ahead.step().step_s
+    assert spared <= exchanged(plain) * 2 / 3
+    alone = Layout(ring=8, dp=4)  # nothing to exchange
+    assert example(alone, async_ulysses=True).step().step_s == example(alone).step().step_s
+
+
 def test_repeated_layers_are_spread_over_the_chunks_of_a_rank():
     layout = replace(
         EXAMPLES[0], recompute=Recompute.FULL, recompute_layers=3, stage_split=StageSplit.EVEN
