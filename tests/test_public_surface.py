@@ -19,8 +19,12 @@ JOB_OPTIONS = {
     *("--ecmp", "--ecmp-seed"),
 }
 OWN_OPTIONS = {
-    "plan": {"--framework", "--top", "--beside", "--task"},
+    "plan": {"--framework", "--top", "--beside", "--task", "--simulate"},
     "estimate": {"--map"},
+    "simulate": {
+        *("--trace", "--contention", "--async-ulysses", "--samples", "--seed", "--jitter"),
+        *("--straggler", "--slow-link", "--failed-nics", "--packed"),
+    },
     "sweep": {"--framework", "--network", "--csv", "--figure"},
 }
 
