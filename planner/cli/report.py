@@ -9,7 +9,15 @@ from rich.table import Table
 from rich.text import Text
 
 from models.framework import why_not
-from models.layout import CpMethod, CpPlacement, Kernels, LayoutBatch, Recompute, StageSplit
+from models.layout import (
+    CpMethod,
+    CpPlacement,
+    Kernels,
+    LayoutBatch,
+    Recompute,
+    Schedule,
+    StageSplit,
+)
 from models.rank_order import first_alike
 from models.workload import format_count
 from planner.cli import placement_report
@@ -117,6 +125,8 @@ def details(layout: Layout) -> str:
         parts.append(f"x{layout.dp_replicate} replicas")
     if layout.tp_sp:
         parts.append("tp-sp")
+    if layout.pp > 1 and layout.schedule not in (Schedule.ONE_F_ONE_B, Schedule.INTERLEAVED):
+        parts.append(layout.schedule.label)
     if layout.vp > 1:
         parts.append(f"vp{layout.vp}")
     if layout.pp > 1 and layout.stage_split == StageSplit.BALANCED:
