@@ -98,20 +98,36 @@ class PartClock:
 
     def times(self, work: Work) -> PartTimes:
         """Return the seconds of one part."""
-        forward = self._phase(work.forward_compute(), work.forward_communication())
-        back, sent = work.backward_compute(), work.backward_communication()
+        computed = self._computed(work.forward_compute())
+        sent = self._sent(work.forward_communication())
+        forward = self._phase(computed, sent)
+        back, returned = (
+            self._computed(work.backward_compute()),
+            self._sent(work.backward_communication()),
+        )
         return PartTimes(
             forward=forward,
-            backward=self._phase(back, sent),
+            backward=self._phase(back, returned),
             inputs=self._phase(
-                [op for op in back if not op.of_weights], [op.without_weights() for op in sent]
+                [pair for pair in back if not pair[0].of_weights],
+                [(op.without_weights(), call_s) for op, call_s in returned],
             ),
-            weights=self._phase([op for op in back if op.of_weights], []),
+            weights=self._phase([pair for pair in back if pair[0].of_weights], []),
             repeated=forward,
             repeated_selective=self._phase(
-                work.forward_compute(), work.forward_communication(), selective=True
+                [(op, time * op.selective) for op, time in computed],
+                [(op, call_s * op.selective) for op, call_s in sent],
+                selective=True,
             ),
         )
+
+    def _computed(self, operations: Iterable[Compute]) -> list[tuple[Compute, Array]]:
+        """Return operations with their seconds."""
+        return [(op, self.device.seconds(op)) for op in operations]
+
+    def _sent(self, operations: Iterable[Communication]) -> list[tuple[Communication, Array]]:
+        """Return communication with the seconds of one call."""
+        return [(op, self.hop_seconds(op)) for op in operations]
 
     def hop_seconds(self, op: Communication) -> Array:
         """Return the time of one call of a communication."""
@@ -126,8 +142,8 @@ class PartClock:
 
     def _phase(
         self,
-        compute: Iterable[Compute],
-        communication: Iterable[Communication],
+        computed: list[tuple[Compute, Array]],
+        sent: list[tuple[Communication, Array]],
         *,
         selective: bool = False,
     ) -> Spent:
@@ -135,18 +151,13 @@ class PartClock:
         seconds: dict[str, Array] = {}
         first: Array | float = 1.0
         launches = kernels = nothing
-        for op in compute:
-            share = op.selective if selective else 1.0
-            time = self.device.seconds(op) * share
+        for op, time in computed:
             seconds[op.name] = seconds.get(op.name, nothing) + time
-            kernels, launches = kernels + time, launches + op.launches * share
+            kernels = kernels + time
+            launches = launches + (op.launches * op.selective if selective else op.launches)
             first = op.first_block if op.name == CORE_ATTENTION else first
         paced = self.device.host_bound(kernels, launches)
         pace = paced / np.where(kernels > 0, kernels, 1.0)
-        sent = [
-            (op, self.hop_seconds(op) * (op.selective if selective else 1.0))
-            for op in communication
-        ]
         tp, cp = self._waits(sent, {name: time * pace for name, time in seconds.items()})
         hops = [pair for pair in sent if pair[0].hidden_by == CORE_ATTENTION]
         if hops:

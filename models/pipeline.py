@@ -13,6 +13,7 @@ its bubble: of the two the root of the sum of squares is left, between the longe
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from topologies.fabric import Fabric
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Passes:
     """Seconds of one micro-batch's passes; arrays of shape ``[kinds of rank, layouts]``.
 
@@ -52,7 +53,7 @@ class Passes:
     inputs: Array
     weights: Array
 
-    @property
+    @cached_property
     def both(self) -> Array:
         """Forward and backward together."""
         return self.forward + self.backward
@@ -73,8 +74,10 @@ class PipelineClock:
         self.hop, self.steal = self._hop(device, fabric)
         self.waiting = WAITING.take(batch.schedule)
         self.sent = np.where(self.waiting, self.hop, batch.vp * self.hop)
+        both_ways = BOTH_WAYS.take(batch.schedule)
+        self.both_ways = bool(both_ways.any())
         #: Of a rank's stages, the share that one micro-batch passes.
-        self.share = np.where(BOTH_WAYS.take(batch.schedule), 0.5, 1.0)
+        self.share = np.where(both_ways, 0.5, 1.0)
         # The last stage sends nothing on and the first nothing back, but for other chunks.
         self.ends = np.where(batch.vp > 1, 0.0, self.share)
 

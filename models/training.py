@@ -124,12 +124,12 @@ class StepClock:
         prepared, batch = self.prepared, self.prepared.batch
         passes = self._passes()
         slowest = np.argmax(passes.both, axis=0)
-        pipeline = self.pipeline.seconds(passes)
+        pace, pipeline = passes.both.max(axis=0), self.pipeline.seconds(passes)
         parts = RankParts.of(prepared, slowest)
         busy = self._busy(slowest, parts)
         turns = prepared.micro_batches * self.pipeline.share
         compute, recompute, tp, cp = (turns * kind for kind in busy)
-        steady = prepared.micro_batches * passes.both.max(axis=0)
+        steady = prepared.micro_batches * pace
         pp = np.maximum(steady - compute - recompute - tp - cp, 0.0)
         bubble = np.maximum(pipeline - steady, 0.0)
         ends = RankParts.of(prepared, 0)
@@ -161,7 +161,7 @@ class StepClock:
 
     def _apart(self, backward: Array) -> tuple[Array, Array]:
         """Return the backward passes in two, for the layouts that run some of them so."""
-        inputs, weights = np.zeros_like(backward), np.zeros_like(backward)
+        inputs, weights = np.zeros(backward.shape), np.zeros(backward.shape)
         rows = np.flatnonzero(APART.take(self.prepared.batch.schedule))
         if len(rows):
             those = self.prepared.take(rows)
@@ -182,7 +182,9 @@ class StepClock:
         forward, backward = parts.sum(*self.forward), parts.sum(*self.backward)
         if self.partial:
             backward += parts.sum_layers(self.again) * self._repeats(rank)
-        return forward * self.pipeline.share, backward * self.pipeline.share
+        if self.pipeline.both_ways:
+            forward, backward = forward * self.pipeline.share, backward * self.pipeline.share
+        return forward, backward
 
     def _beside_gradients(self, parts: RankParts) -> tuple[Pass, Pass]:
         """Return the passes of the first rank that gradients and parameters hide behind."""

@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from models.layout import Array, LayoutBatch
 
 #: What the first rank and the model's last stage hold: so many times ``pp``, and so many more.
-_HELD = np.full((len(Schedule), 2, 2), ((1.0, 0.0), (0.0, 1.0)))
-_HELD[[Schedule.GPIPE, Schedule.LOOPED_BFS]] = 0.0, np.inf  # all there are
-_HELD[Schedule.ZB_H1] = 1.0, 0.0
-_HELD[Schedule.ZB_H2] = 2.0, -1.0
-_HELD[Schedule.DUALPIPE, 0] = 0.5, 0.5
-_HELD[Schedule.DUALPIPE_V, 0] = 1.0, 0.5
+_HELD = np.full((len(Schedule), 4), (1.0, 0.0, 0.0, 1.0))
+_HELD[[Schedule.GPIPE, Schedule.LOOPED_BFS]] = 0.0, np.inf, 0.0, np.inf  # all there are
+_HELD[Schedule.ZB_H1] = 1.0, 0.0, 1.0, 0.0
+_HELD[Schedule.ZB_H2] = 2.0, -1.0, 2.0, -1.0
+_HELD[Schedule.DUALPIPE] = 0.5, 0.5, 0.0, 1.0
+_HELD[Schedule.DUALPIPE_V] = 1.0, 0.5, 0.0, 1.0
+_FIRST_TIMES, _FIRST_MORE, _HEAD_TIMES, _HEAD_MORE = np.ascontiguousarray(_HELD.T)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +55,12 @@ class WarmUp:
         its chunks. None holds more than there are. The last stage's backward pass follows its
         forward pass at once, but gradients of its weights may wait for more micro-batches.
         """
-        held = _HELD[batch.schedule]
-        first, head = (held[:, end, 0] * batch.pp + held[:, end, 1] for end in (0, 1))
-        chunks = (2.0 * (batch.pp - 1.0) + (batch.vp - 1.0) * batch.pp + 1.0) / batch.vp
-        interleaved = batch.schedule == Schedule.INTERLEAVED
-        waning = batch.schedule == Schedule.ONE_F_ONE_B
+        schedule, pp = batch.schedule, batch.pp
+        first = _FIRST_TIMES.take(schedule) * pp + _FIRST_MORE.take(schedule)
+        head = _HEAD_TIMES.take(schedule) * pp + _HEAD_MORE.take(schedule)
+        chunks = (2.0 * (pp - 1.0) + (batch.vp - 1.0) * pp + 1.0) / batch.vp
+        interleaved = schedule == Schedule.INTERLEAVED
+        waning = schedule == Schedule.ONE_F_ONE_B
         return cls(
             first=np.where(interleaved, chunks, first),
             fewer=np.where(interleaved, 2.0 / batch.vp, waning * 1.0),

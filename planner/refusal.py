@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from models.framework import UNRESTRICTED, lacking
+from models.layout import Schedule
 from models.legality import problems
 from planner.bounds import Bounds, flag
 from planner.complete import complete_layout
@@ -52,8 +53,11 @@ def _why_alone(scenario: Scenario, axis: str, bounds: Bounds) -> list[str]:
     bound = bounds.axes[axis]
     if any(_space(scenario, Bounds({axis: bound})).batches()):
         return []
+    pins: dict[str, object] = {axis: bound.low}
+    if axis == "schedule" and bound.low > Schedule.ONE_F_ONE_B:
+        pins["pp"] = 2  # the fewest ranks that it orders
     try:
-        layout = complete_layout(scenario, {axis: bound.low})
+        layout = complete_layout(scenario, pins)
     except SpecError as error:
         return [problem.mend for problem in error.problems]
     broken = problems(layout, scenario.job)
