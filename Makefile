@@ -24,9 +24,10 @@ lint: $(VENV)/dev.stamp  ## formatting, lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/core.stamp  ## layouts costed per second on one core, and how clusters scale
+bench: $(VENV)/core.stamp  ## layouts costed per second on one core, how clusters scale, the event clock
 	$(BIN)/python -m benchmarks.layouts_per_second
 	$(BIN)/python -m benchmarks.cluster_scale
+	$(BIN)/python -m benchmarks.event_clock
 
 picture: $(VENV)/core.stamp  ## redraw the README's pictures and rewrite its worked cases
 	$(BIN)/python docs/draw.py

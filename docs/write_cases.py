@@ -27,7 +27,7 @@ def main() -> None:
     text = _filled(text, "405b", _published())
     text = _filled(text, "8b", _block(_meshwright(PLAN_8B)))
     text = _filled(text, "links", _block(_links()))
-    benchmarks = ("layouts_per_second", "cluster_scale")
+    benchmarks = ("layouts_per_second", "cluster_scale", "event_clock")
     bench = [_run([sys.executable, "-m", f"benchmarks.{name}"]) for name in benchmarks]
     text = _filled(text, "bench", _block("\n".join(bench)))
     README.write_text(text, encoding="utf-8")

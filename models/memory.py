@@ -262,3 +262,46 @@ def fewest_repeated_layers(prepared: Prepared, profile: Profile, capacity: float
         kept = np.floor(layers * room / (spared * (1.0 + profile.fragmentation.value)) + 1e-9)
         fewest = np.maximum(fewest, np.where(room < 0, np.inf, layers - kept))
     return fewest
+
+
+def standing_bytes(prepared: Prepared, profile: Profile, parts: RankParts) -> float:
+    """Return what a rank of one layout holds whatever it is doing.
+
+    Parameters
+    ----------
+    prepared
+        The layout with its inventory.
+    profile
+        Context, communicator and allocator parameters.
+    parts
+        What the rank is made of.
+    """
+    ranks = _Ranks(prepared, profile)
+    states = parts.sum(*ranks.params) * ranks.all_state_bytes
+    logits = parts.last * ranks.logits
+    asked = logits + np.maximum(ranks.layer_peak - logits, 0.0) + ranks.communication
+    asked = asked + parts.last * ranks.gathered_head
+    total = states + ranks.context + asked * (1.0 + profile.fragmentation.value)
+    return float(total[0])
+
+
+def kept_bytes(prepared: Prepared, profile: Profile, parts: RankParts, repeated: float) -> float:
+    """Return what a micro-batch keeps in a stage of one layout from its forward pass on.
+
+    Parameters
+    ----------
+    prepared, profile
+        The layout with its inventory, and the allocator's parameters.
+    parts
+        What the stage is made of.
+    repeated
+        Share of its layers that are recomputed in full.
+    """
+    shape, mode = prepared.shape_index, prepared.batch.recompute
+    kept = parts.sum_layers([_kept(work)[shape, mode] for work in prepared.layers])
+    if mode[0] == Recompute.FULL:
+        spared = parts.sum_layers([_spared(work)[shape] for work in prepared.layers])
+        kept = kept + (1.0 - repeated) * spared
+    kept = kept + parts.first * prepared.embedding.saved_bytes()[shape]
+    kept = kept + parts.last * prepared.head.saved_bytes()[shape]
+    return float(kept[0]) * (1.0 + profile.fragmentation.value)

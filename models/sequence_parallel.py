@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 #: Name of the compute operation that ring hops may hide behind.
 CORE_ATTENTION = "core attention"
+#: Name of Ulysses' exchange of queries, keys and values.
+EXCHANGE = "ulysses q, k, v"
 
 
 def query_heads(attention: Attention, shapes: Shapes) -> Array:
@@ -159,7 +161,7 @@ def exchange(attention: Attention, shapes: Shapes) -> tuple[Communication, Commu
     active = np.where(shapes.ulysses > 1, 1.0, 0.0)
     again = np.where(shapes.fused, 1.0, 0.0)
     into = Communication(
-        name="ulysses q, k, v",
+        name=EXCHANGE,
         collective=Collective.ALL_TO_ALL,
         axis=Axis.ULYSSES,
         nbytes=qkv * BF16 / 3.0,

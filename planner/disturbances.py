@@ -22,6 +22,8 @@ class Disturbances:
     ----------
     contention
         Whether collectives that share links at the same time slow each other.
+    async_ulysses
+        Whether Ulysses exchanges a tensor beside the projection of the next one.
     samples, seed
         Steps to draw, and the seed of all that is drawn.
     jitter
@@ -38,6 +40,7 @@ class Disturbances:
     """
 
     contention: bool = True
+    async_ulysses: bool = False
     samples: int = 1
     seed: int = 0
     jitter: float = 0.0

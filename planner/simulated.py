@@ -60,7 +60,7 @@ class Simulated:
         return {f"p{at}": float(np.percentile(self.steps_s, at)) for at in PERCENTILES}
 
     def ranks(self) -> list[dict[str, float]]:
-        """Return what every pipeline rank does with its time, in seconds."""
+        """Return what every pipeline rank does with its time, and the most memory it uses."""
         found = []
         for place, rank in enumerate(self.timeline.ranks):
             sent = self.timeline.overlap_s(place) + self.timeline.exposed_s(place)
@@ -72,6 +72,7 @@ class Simulated:
                     "communication_s": sent,
                     "exposed_s": self.timeline.exposed_s(place),
                     "reduction_tail_s": float(self.step.tail_s[place]),
+                    "peak_memory_bytes": float(self.timeline.memory[place][1].max()),
                 }
             )
         return found
@@ -84,6 +85,7 @@ class Simulated:
                 "undisturbed_step_time_s": self.step.step_s,
                 "pipeline_s": self.step.pipeline_s,
                 "contention": self.disturbances.contention,
+                "async_ulysses": self.disturbances.async_ulysses,
                 "samples": len(self.steps_s),
                 "seed": self.disturbances.seed,
                 "percentiles_s": self.percentiles_s(),
@@ -118,6 +120,7 @@ def simulate_layout(scenario: Scenario, layout: Layout, disturbances: Disturbanc
         scenario.fabric,
         contention=disturbances.contention,
         slower=_slower(scenario, batch, disturbances),
+        async_ulysses=disturbances.async_ulysses,
     )
     return Simulated(
         plan=scenario.evaluate(batch)[0],

@@ -9,13 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from models.simulation.program import Program, Task
-from models.simulation.streams import Played, Player
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from models.simulation.streams import Played, Player
 
 #: A backlog of more than this many times what a program takes alone is played as this much.
 LONG = 16.0
@@ -88,13 +87,8 @@ class Beside:
     def _played(self, program: Program, queue: list[Task]) -> Run:
         whole = Program(list(program.tasks), list(program.after), program.front)
         numbers = tuple(whole.issue(task, ()) for task in queue)
-        played = self.player.play(whole)
-        end = played.end_of(program.front)
-        left = []
-        for number, task in zip(numbers, queue, strict=True):
-            started = max(float(played.start_s[number]), end)
-            rest = float(played.end_s[number]) - started
-            if rest > 0:
-                left.append(replace(task, seconds=rest))
-        clipped = Played(played.start_s, np.minimum(played.end_s, end))
-        return Run(end, whole, clipped, tuple(left))
+        played = self.player.play(whole, until=program.front)
+        left_s = [float(played.left_s[number]) for number in numbers]
+        left = (replace(task, seconds=rest) for task, rest in zip(queue, left_s, strict=True))
+        rest = tuple(task for task in left if task.seconds > 0)
+        return Run(played.end_of(program.front), whole, played, rest)

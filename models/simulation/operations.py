@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from models.operation import Axis, Communication, Compute
 from models.part_times import PartClock
-from models.sequence_parallel import CORE_ATTENTION
+from models.sequence_parallel import CORE_ATTENTION, EXCHANGE
 from models.simulation.program import Program, Task
 from models.simulation.timeline import Call, Stream
 from topologies.contention import Flow
@@ -59,10 +59,14 @@ class Operations:
         Accelerator with profile, links.
     shapes
         The layout's shape of work, alone.
+    async_ulysses
+        Whether Ulysses exchanges a tensor beside the projection of the next one.
     """
 
-    def __init__(self, device: Device, fabric: Fabric, shapes: Shapes) -> None:
-        self.device, self.shapes = device, shapes
+    def __init__(
+        self, device: Device, fabric: Fabric, shapes: Shapes, *, async_ulysses: bool = False
+    ) -> None:
+        self.device, self.shapes, self.async_ulysses = device, shapes, async_ulysses
         self.clock = PartClock(device, fabric, shapes)
         self._loads: dict[tuple[Collective, Axis, float], tuple[float, ...]] = {}
 
@@ -79,7 +83,10 @@ class Operations:
             Work of core attention over that of one whole sequence: packed shorter ones have less.
         """
         selective = phase is Phase.REPEATED_SELECTIVE
-        return _Part(self, _taken(work, phase), str(phase), selective, attention).program()
+        taken = _taken(work, phase)
+        if self.async_ulysses:
+            taken = _one_tensor_ahead(taken)
+        return _Part(self, taken, str(phase), selective, attention).program()
 
     def load(self, op: Communication) -> tuple[float, ...]:
         """Return the share of every class of links that a communication keeps busy."""
@@ -105,6 +112,25 @@ def _taken(work: Work, phase: Phase) -> Sequence[Operation]:
         return work.backward
     weights = phase is Phase.WEIGHT_GRADIENT
     return [op for op in work.backward if op.name.endswith(" wgrad") == weights]
+
+
+def _one_tensor_ahead(operations: Sequence[Operation]) -> list[Operation]:
+    """Return operations with the exchange of two of q, k and v beside their projection.
+
+    Forward, a tensor is exchanged while the next one is projected; backward, its gradient is while
+    that of the one before goes through its projection (DeepSpeed ``sp_stream``, VeOmni
+    ``async_ulysses``). One of the three, and the exchange of the output, have nothing beside them.
+    """
+    names = {op.name for op in operations}
+    beside = "qkv" if "qkv" in names else "qkv dgrad"
+    found: list[Operation] = []
+    for op in operations:
+        if isinstance(op, Communication) and op.name == EXCHANGE and beside in names:
+            found.append(replace(op, calls=op.calls / 3.0))
+            found.append(replace(op, calls=op.calls * 2.0 / 3.0, hidden_by=beside))
+        else:
+            found.append(op)
+    return found
 
 
 class _Part:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from models.layout import strides
+from models.simulation.counters import class_names, links, memory
 from models.simulation.pipeline_order import Pass
 from models.simulation.timeline import Call, Stream, Timeline
 from topologies.collective import Collective
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from models.simulation.passes import PassRun
+    from models.simulation.program import Task
     from models.simulation.static_order import Times
     from models.simulation.step import StepSimulation
 
@@ -59,6 +61,7 @@ class _Recorder:
         self.simulation = simulation
         self.times: Times = simulation.times()
         self.calls: dict[Call, int] = {}
+        self.loads: dict[Call, tuple[float, ...]] = {}
         self.templates: dict[int, _Spans] = {}
         self.columns: list[tuple[Ints, Ints, Array, Array, Ints, Ints]] = []
         self.passes: list[int] = []  # number of the first span of every step
@@ -89,8 +92,8 @@ class _Recorder:
             micro_batch=micro_batch,
             chunk=chunk,
             flows=flows,
-            memory=tuple((np.zeros(1), np.zeros(1)) for _ in simulation.gradients),
-            links=(),
+            memory=memory(simulation, self.times),
+            links=links(self.loads, self._classes(), calls, (rank, call, start, end)),
             step_s=max(float(end.max()), simulation.step().step_s),
             groups=self._groups(),
         )
@@ -124,6 +127,7 @@ class _Recorder:
             for task, start, end in rows:
                 if end <= start or task.call.stream is Stream.SEND:
                     continue
+                self._note(task)
                 span = (self._number(task.call), offset + float(start), offset + float(end))
                 if task.call.stream is not Stream.DP:
                     yield span
@@ -164,6 +168,15 @@ class _Recorder:
         )
         self.count += many
 
+    def _note(self, task: Task) -> None:
+        """Note the load of a call."""
+        if task.load:
+            self.loads[task.call] = task.load
+
+    def _classes(self) -> list[str]:
+        """Return the names of the classes of links that loads speak of."""
+        return class_names(self.simulation.fabric.links((np.ones(1), np.ones(1))))
+
     def _number(self, call: Call) -> int:
         return self.calls.setdefault(call, len(self.calls))
 
@@ -187,6 +200,7 @@ class _Recorder:
                 if need not in sent:
                     call = _renamed(simulation.sends[rank].call, Stream.SEND, forward=forward)
                     sent[need] = self._one(call, rank, since, until, micro_batch)
+                    self._note(replace(simulation.sends[rank], call=call))
                 stream = Stream.RECEIVE if forward else Stream.RECEIVE_BACK
                 call = _renamed(simulation.sends[rank].call, stream, forward=forward)
                 here = self._one(call, simulation.ranks[at], since, until, micro_batch)

@@ -51,12 +51,15 @@ class Compiled:
         The step that its rank runs before; -1 for the first.
     needs
         The steps that it waits for beside, each with whether that is another rank's.
+    leaving
+        Whether it makes what another rank needs.
     """
 
     rank: Ints
     runs: tuple[tuple[Action, ...], ...]
     before: tuple[int, ...]
     needs: tuple[tuple[tuple[int, bool], ...], ...]
+    leaving: NDArray[np.bool_]
 
     @classmethod
     def of(cls, order: Order, way: Way) -> Compiled:
@@ -87,19 +90,13 @@ class Compiled:
         Times
             Of all steps; `end` is when the rank may go on.
         """
-        leaving = self.leaving().reshape(-1, *[1] * (seconds.ndim - 1))
+        leaving = self.leaving.reshape(-1, *[1] * (seconds.ndim - 1))
         hops = np.where(np.broadcast_to(leaving, seconds.shape), hop_s, 0.0)
         if seconds.ndim == 1:  # plain numbers are faster than arrays of one
-            rows = self._walk(seconds.tolist(), hops.tolist(), max, waits=waits)
+            rows = self._walk(seconds.tolist(), hops.tolist(), _later, waits=waits)
         else:
             rows = self._walk(list(seconds), list(hops), np.maximum, waits=waits)
         return Times(*(np.array(row) for row in rows))
-
-    def leaving(self) -> NDArray[np.bool_]:
-        """Return which steps make what another rank needs."""
-        leaves = np.zeros(len(self.runs), dtype=np.bool_)
-        leaves[[need for needs in self.needs for need, far in needs if far]] = True
-        return leaves
 
     def _walk(
         self, seconds: list[Any], hops: list[Any], later: Callable[..., Any], *, waits: bool
@@ -107,16 +104,17 @@ class Compiled:
         start: list[Any] = []
         end: list[Any] = []
         arrived: list[Any] = []
-        free: dict[int, Any] = {}
-        ranks = self.rank.tolist()
-        for at, (before, needs) in enumerate(zip(self.before, self.needs, strict=True)):
-            begin: Any = end[before] if before >= 0 else 0.0 * seconds[at]
+        steps = zip(self.before, self.needs, seconds, hops, strict=True)
+        for before, needs, taken, hop_s in steps:
+            if before >= 0:
+                begin, sent = end[before], arrived[before]
+            else:
+                begin = sent = 0.0 * taken
             for need, far in needs:
                 begin = later(begin, arrived[need] if far else end[need])
-            done = begin + seconds[at]
+            done = begin + taken
+            sent = later(done, sent) + hop_s
             start.append(begin)
-            sent = later(done, free.get(ranks[at], 0.0)) + hops[at]
-            free[ranks[at]] = sent
             arrived.append(sent)
             end.append(sent if waits else done)
         return start, end, arrived
@@ -141,13 +139,20 @@ class _Compiler:
             moved = [rank for rank in waiting if self._advance(rank, places, last)]
             waiting = [rank for rank in waiting if places[rank] < len(self.order[rank])]
             if waiting and not moved:
-                raise ScheduleError(self._stuck(waiting[0], places[waiting[0]]))
+                step = self.order[waiting[0]][places[waiting[0]]]
+                raise ScheduleError(deadlock(waiting[0], _passes(step)[0]))
         return Compiled(
             rank=np.array(self.rank, dtype=np.int64),
             runs=tuple(self.runs),
             before=tuple(self.before),
             needs=tuple(self.needs),
+            leaving=self._leaving(),
         )
+
+    def _leaving(self) -> NDArray[np.bool_]:
+        leaving = np.zeros(len(self.runs), dtype=np.bool_)
+        leaving[[need for needs in self.needs for need, far in needs if far]] = True
+        return leaving
 
     def _advance(self, rank: int, places: list[int], last: list[int]) -> bool:
         """Run what a rank can, and return whether that was anything."""
@@ -191,13 +196,23 @@ class _Compiler:
         after = (Pass.BACKWARD, Pass.INPUT_GRADIENT)
         return tuple(Action(kind, stage + 1, micro_batch) for kind in after)
 
-    def _stuck(self, rank: int, place: int) -> str:
-        action = _passes(self.order[rank][place])[0]
-        return (
-            f"deadlock: rank {rank} waits to run {action.kind} of micro-batch {action.micro_batch} "
-            f"on stage {action.stage}"
-        )
+
+def deadlock(rank: int, action: Action) -> str:
+    """Return what is wrong where a rank waits for ever.
+
+    >>> deadlock(1, Action(Pass.BACKWARD, 1, 0))
+    'deadlock: rank 1 waits to run B of micro-batch 0 on stage 1'
+    """
+    return (
+        f"deadlock: rank {rank} waits to run {action.kind} of micro-batch {action.micro_batch} "
+        f"on stage {action.stage}"
+    )
 
 
 def _passes(step: Action | Pair) -> tuple[Action, ...]:
     return (step,) if isinstance(step, Action) else (step.forward, step.backward)
+
+
+def _later(one: float, other: float) -> float:
+    """Return the later of two times; calling the built-in ``max`` takes twice as long."""
+    return one if one > other else other  # noqa: FURB136

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.floating[Any]]
 
+#: Less than this share of a step is nothing.
+ROUNDING = 1e-9
 #: Passes after which gradients of the weights are there.
 _MAKES_GRADIENTS = (Pass.BACKWARD, Pass.WEIGHT_GRADIENT)
 
@@ -92,6 +94,8 @@ class StepSimulation:
         The links of some pipeline ranks, where those are others.
     attention
         Work of core attention over that of whole sequences.
+    async_ulysses
+        Whether Ulysses exchanges a tensor beside the projection of the next one.
 
     Raises
     ------
@@ -108,10 +112,12 @@ class StepSimulation:
         contention: bool = True,
         slower: Mapping[int, Fabric] | None = None,
         attention: float = 1.0,
+        async_ulysses: bool = False,
     ) -> None:
         batch = prepared.batch
         self.prepared, self.device, self.fabric = prepared, device, fabric
         self.contention, self.slower = contention, slower or {}
+        self.async_ulysses = async_ulysses
         self.schedule = Schedule(int(batch.schedule[0]))
         self.micro_batches = int(prepared.micro_batches[0])
         pp, vp = int(batch.pp[0]), int(batch.vp[0])
@@ -122,7 +128,12 @@ class StepSimulation:
         links = [self.slower.get(rank, fabric) for rank in range(pp)]
         player = Player(contention=contention)
         passes = {
-            which: Passes(Operations(device, which, prepared.shapes), prepared, player, attention)
+            which: Passes(
+                Operations(device, which, prepared.shapes, async_ulysses=async_ulysses),
+                prepared,
+                player,
+                attention,
+            )
             for which in set(links)
         }
         self.passes = [passes[which] for which in links]
@@ -132,7 +143,7 @@ class StepSimulation:
             Gradients(prepared, device, which, own) for which, own in zip(links, held, strict=True)
         ]
         self.ranks = self.compiled.rank.tolist()
-        self.leaving = self.compiled.leaving()
+        self.leaving = self.compiled.leaving
         self.runs = self._runs()
 
     def with_attention(self, share: float) -> StepSimulation:
@@ -144,6 +155,7 @@ class StepSimulation:
             contention=self.contention,
             slower=self.slower,
             attention=share,
+            async_ulysses=self.async_ulysses,
         )
 
     @property
@@ -181,8 +193,8 @@ class StepSimulation:
         return Step(
             step_s=reduced + optimizer_s + overhead_s,
             pipeline_s=pipeline_s,
-            idle_s=np.maximum(pipeline_s - busy, 0.0),  # rounding aside
-            bubble_s=np.maximum(last - first - busy, 0.0),
+            idle_s=_beyond_rounding(pipeline_s - busy, pipeline_s),
+            bubble_s=_beyond_rounding(last - first - busy, pipeline_s),
             last_s=last,
             tail_s=ends - last,
             reduced_s=reduced,
@@ -311,3 +323,8 @@ class StepSimulation:
     def _sends(self, step: int) -> bool:
         """Return whether a step makes what another rank needs."""
         return step >= 0 and bool(self.leaving[step])
+
+
+def _beyond_rounding(seconds: Array, of: float) -> Array:
+    """Return differences of sums, and 0 where they are nothing but rounding."""
+    return np.where(seconds > ROUNDING * of, seconds, 0.0)

@@ -9,6 +9,7 @@ moments the rest of each task shrinks evenly.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from models.simulation.timeline import Stream
 from topologies.max_min import max_min_rates
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from models.simulation.program import Program, Task
@@ -34,11 +37,14 @@ class Played:
     Parameters
     ----------
     start_s, end_s
-        Shape ``[tasks]``, from the start of the program.
+        Shape ``[tasks]``, from the start of the program; when it stopped where one is later.
+    left_s
+        What of every task was left then, as seconds that it takes alone.
     """
 
     start_s: Array
     end_s: Array
+    left_s: Array
 
     def end_of(self, numbers: tuple[int, ...]) -> float:
         """Return when the last of some tasks ends; 0 for none."""
@@ -58,15 +64,23 @@ class Player:
         self.contention = contention
         self._rates: dict[tuple[tuple[float, ...], ...], list[float]] = {}
 
-    def play(self, program: Program) -> Played:
+    def play(self, program: Program, until: Sequence[int] | None = None) -> Played:
         """Return when every task runs.
+
+        Parameters
+        ----------
+        program
+            The tasks.
+        until
+            Those that must be done before it stops; None for all.
 
         Raises
         ------
         RuntimeError
             If tasks wait for each other: a bug of what made the program.
         """
-        return _Run(self, program).played()
+        wanted = range(len(program.tasks)) if until is None else until
+        return _Run(self, program).played(set(wanted))
 
     def rates(self, tasks: list[Task]) -> list[float]:
         """Return the rate of each of several tasks that run at the same time, 1 alone."""
@@ -98,7 +112,7 @@ class _Run:
     def __init__(self, player: Player, program: Program) -> None:
         self.player, self.tasks = player, program.tasks
         many = len(program.tasks)
-        self.start, self.end = np.zeros(many), np.zeros(many)
+        self.start, self.end = np.full(many, inf), np.full(many, inf)
         self.left = [0] * many  # tasks that each still waits for
         self.waiting: list[list[int]] = [[] for _ in range(many)]  # who waits for each
         for number, after in enumerate(program.after):
@@ -110,28 +124,25 @@ class _Run:
             self.queues.setdefault(task.call.stream, []).append(number)
         self.next = dict.fromkeys(self.queues, 0)
         self.running: dict[Stream, int] = {}
-        self.rest: dict[int, float] = {}
+        self.rest = {number: task.seconds for number, task in enumerate(program.tasks)}
 
-    def played(self) -> Played:
-        clock, done = 0.0, 0
-        while done < len(self.tasks):
+    def played(self, wanted: set[int]) -> Played:
+        clock = 0.0
+        while wanted:
             self._start(clock)
-            if not self.running:
-                raise RuntimeError("tasks wait for each other")
             numbers = list(self.running.values())
             rates = self.player.rates([self.tasks[number] for number in numbers])
-            step = min(
-                self.rest[number] / rate
-                for number, rate in zip(numbers, rates, strict=True)
-                if rate > 0.0
-            )
+            step = min(map(self._takes_s, numbers, rates), default=inf)
+            if step == inf:
+                raise RuntimeError("tasks wait for each other")
             clock += step
             for number, rate in zip(numbers, rates, strict=True):
                 self.rest[number] -= step * rate
                 if self.rest[number] <= DONE * self.tasks[number].seconds:
                     self._finish(number, clock)
-                    done += 1
-        return Played(self.start, self.end)
+                    wanted.discard(number)
+        left = np.array([self.rest.get(number, 0.0) for number in range(len(self.tasks))])
+        return Played(np.minimum(self.start, clock), np.minimum(self.end, clock), left)
 
     def _start(self, clock: float) -> None:
         """Start on every free stream the next task, if it waits for nothing."""
@@ -142,8 +153,13 @@ class _Run:
             number = queue[at]
             self.next[stream] += 1
             self.running[stream] = number
-            self.rest[number] = self.tasks[number].seconds
             self.start[number] = clock
+
+    def _takes_s(self, number: int, rate: float) -> float:
+        """Return how long a task still takes at a rate: none at all if nothing of it is left."""
+        if self.rest[number] <= 0.0:
+            return 0.0
+        return self.rest[number] / rate if rate > 0.0 else inf
 
     def _finish(self, number: int, clock: float) -> None:
         self.end[number] = clock

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 #: Columns where the output is no terminal.
-PLAIN_WIDTH = 132
+PLAIN_WIDTH = 140
 
 
 class Screen(Console):

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from planner.scenario import Scenario
     from topologies.cluster import Cluster
 
+#: What a pipeline runs if nothing is said: told apart by the chunks of a rank.
+_USUAL_SCHEDULES = (Schedule.ONE_F_ONE_B, Schedule.INTERLEAVED)
 KILOWATT_HOUR_J, MEGAWATT_HOUR_J = 3.6e6, 3.6e9
 
 
@@ -129,6 +131,8 @@ def details(layout: Layout) -> str:
         parts.append(layout.schedule.label)
     if layout.vp > 1:
         parts.append(f"vp{layout.vp}")
+    if layout.pp > 1 and layout.schedule not in _USUAL_SCHEDULES:
+        parts.append(layout.schedule.label)
     if layout.pp > 1 and layout.stage_split == StageSplit.BALANCED:
         parts.append("balanced")
     if layout.ring > 1 and layout.cp_method == CpMethod.ALL_GATHER:

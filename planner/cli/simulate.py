@@ -32,6 +32,13 @@ Contention = Annotated[
         "--contention/--no-contention", help="Whether collectives that share links slow each other."
     ),
 ]
+AsyncUlysses = Annotated[
+    bool,
+    typer.Option(
+        "--async-ulysses",
+        help="Exchange each of q, k and v beside the projection of the next one.",
+    ),
+]
 Samples = Annotated[int, typer.Option("--samples", help="Steps to draw with --jitter or --packed.")]
 Seed = Annotated[int, typer.Option("--seed", help="Of all that is drawn.")]
 JitterSpread = Annotated[
@@ -72,6 +79,7 @@ def simulate(
     json_file: JsonFile = None,
     trace: TraceFile = None,
     contention: Contention = True,
+    async_ulysses: AsyncUlysses = False,
     samples: Samples = 100,
     seed: Seed = 0,
     jitter: JitterSpread = 0.0,
@@ -106,6 +114,7 @@ def simulate(
     found.raise_if_any()
     disturbances = Disturbances(
         contention=contention,
+        async_ulysses=async_ulysses,
         samples=samples,
         seed=seed,
         jitter=jitter,

@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from planner.cli import report
+from topologies.units import GIB
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,6 +46,8 @@ def _disturbed(answer: Simulated) -> list[str]:
     what, found = answer.disturbances, []
     if not what.contention:
         found.append("Collectives that share links are not slowed.")
+    if what.async_ulysses:
+        found.append("Ulysses exchanges q, k and v beside their projections.")
     mean = float(answer.steps_s.mean())
     if what.drawn:
         low, middle, high = answer.percentiles_s().values()
@@ -64,7 +67,15 @@ def _disturbed(answer: Simulated) -> list[str]:
 def _ranks(answer: Simulated) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("rank", justify="right")
-    for name in ("idle", "bubble", "communication", "exposed", "hidden", "reducing after"):
+    for name in (
+        "idle",
+        "bubble",
+        "communication",
+        "exposed",
+        "hidden",
+        "reducing after",
+        "peak GiB",
+    ):
         table.add_column(name, justify="right")
     for row in answer.ranks()[:SHOWN_RANKS]:
         sent, exposed = row["communication_s"], row["exposed_s"]
@@ -76,5 +87,6 @@ def _ranks(answer: Simulated) -> Table:
             report.seconds(exposed),
             f"{1.0 - exposed / sent:.0%}" if sent else "",
             report.seconds(row["reduction_tail_s"]),
+            f"{row['peak_memory_bytes'] / GIB:.1f}",
         )
     return table

@@ -18,6 +18,7 @@ PLAN_KEYS = {
     "layout",
     "placement",
     "step_time_s",
+    "event_step_time_s",
     "interval_s",
     "tokens_per_s_per_gpu",
     "tflops_per_gpu",

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from models.catalogue import load_architecture
 from models.layout import Kernels, Layout, LayoutBatch, Recompute, Schedule, StageSplit
 from models.legality import Job, legal
+from models.memory import memory_bill
 from models.simulation.record import record
 from models.simulation.step import StepSimulation
 from models.simulation.timeline import COMMUNICATION, Stream
@@ -146,6 +147,27 @@ def test_the_record_is_the_step(layout, tmp_path):
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
+@pytest.mark.parametrize("layout", EXAMPLES, ids=str)
+def test_memory_in_use_peaks_where_the_bill_says(layout):
+    """The fullest rank of the bill, within what its formula for all ranks rounds."""
+    simulation = example(layout)
+    peaks = [float(nbytes.max()) for _, nbytes in record(simulation).memory]
+    bill = memory_bill(simulation.prepared, DEVICE.profile)
+    assert max(peaks) == pytest.approx(float(bill.total[0]), rel=0.03)
+    for _, nbytes in record(simulation).memory:
+        assert nbytes[-1] == pytest.approx(nbytes[0])
+
+
+@pytest.mark.parametrize("layout", EXAMPLES, ids=str)
+def test_no_class_of_links_is_used_beyond_its_rate(layout):
+    links = record(example(layout)).links
+    assert links
+    for name, _, when, share in links:
+        assert np.all(share <= 1 + 1e-6), name
+        assert share[-1] == pytest.approx(0.0, abs=1e-9)
+        assert np.all(np.diff(when) > 0)
+
+
 def test_every_layer_of_every_micro_batch_is_in_the_record():
     simulation = example(EXAMPLES[1])
     timeline = record(simulation)
@@ -167,6 +189,24 @@ def test_slower_links_of_one_pipeline_rank_slow_the_step():
     for layout in EXAMPLES[:2]:
         even, crippled = example(layout).step(), example(layout, slower={2: slow}).step()
         assert crippled.step_s > even.step_s
+
+
+def test_asynchronous_ulysses_hides_two_of_three_exchanges_at_most():
+    layout = Layout(ulysses=8, dp=4)
+    plain, ahead = example(layout), example(layout, async_ulysses=True)
+    assert ahead.step().step_s < plain.step().step_s
+
+    def exchanged(simulation):
+        timeline = record(simulation)
+        names = np.array([call.name for call in timeline.calls])[timeline.call]
+        mine = names == "ulysses q, k, v"
+        return float((timeline.end_s - timeline.start_s)[mine].sum())
+
+    assert exchanged(ahead) == pytest.approx(exchanged(plain), rel=0.05)
+    spared = plain.step().step_s - ahead.step().step_s
+    assert spared <= exchanged(plain) * 2 / 3
+    alone = Layout(ring=8, dp=4)  # nothing to exchange
+    assert example(alone, async_ulysses=True).step().step_s == example(alone).step().step_s
 
 
 def test_repeated_layers_are_spread_over_the_chunks_of_a_rank():

@@ -1,0 +1,116 @@
+"""Counters of a simulated step: memory in use, and how busy every class of links is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from models.memory import kept_bytes, standing_bytes
+from models.simulation.pipeline_order import Pass
+from models.simulation.stages import held_by, parts_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from models.simulation.static_order import Times
+    from models.simulation.step import StepSimulation
+    from models.simulation.timeline import Call
+    from topologies.group_links import GroupLinks
+
+    Array = NDArray[np.floating[Any]]
+    Ints = NDArray[np.int64]
+
+#: The passes after which what a micro-batch kept is free.
+_FREES = (Pass.BACKWARD, Pass.WEIGHT_GRADIENT)
+
+
+def memory(simulation: StepSimulation, times: Times) -> tuple[tuple[Array, Array], ...]:
+    """Return for every pipeline rank times, and the bytes in use from each on.
+
+    Activations come with a micro-batch's forward pass through a stage and go when its gradients of
+    the weights are done.
+    """
+    prepared, profile = simulation.prepared, simulation.device.profile
+    kinds = len(prepared.layers)
+    kept = [
+        float(kept_bytes(prepared, profile, parts_of([stage], kinds), _repeated(stage.repeated)))
+        for stage in simulation.stages
+    ]
+    changes: list[list[tuple[float, float]]] = [[] for _ in simulation.gradients]
+    for at, actions in enumerate(simulation.compiled.runs):
+        for action in actions:
+            rank = simulation.ranks[at]
+            if action.kind is Pass.FORWARD:
+                changes[rank].append((float(times.start[at]), kept[action.stage]))
+            elif action.kind in _FREES:
+                changes[rank].append((float(times.end[at]), -kept[action.stage]))
+    found = []
+    for rank, own in enumerate(changes):
+        held = [simulation.stages[stage] for stage in held_by(rank, simulation.way)]
+        standing = float(standing_bytes(prepared, profile, parts_of(held, kinds)))
+        when, much = (np.array(column) for column in zip(*sorted(own), strict=True))
+        found.append(
+            (np.concatenate([[0.0], when]), standing + np.concatenate([[0.0], np.cumsum(much)]))
+        )
+    return tuple(found)
+
+
+def _repeated(layers: Sequence[bool]) -> float:
+    """Return the share of some layers that are recomputed."""
+    return sum(layers) / len(layers) if layers else 0.0
+
+
+def links(
+    loads: dict[Call, tuple[float, ...]],
+    names: Sequence[str],
+    calls: Sequence[Call],
+    columns: tuple[Ints, Ints, Array, Array],
+) -> tuple[tuple[str, int, Array, Array], ...]:
+    """Return for every class of links and rank times, and the share of it in use from each on.
+
+    Where collectives together ask for more than a class has, all of it is in use.
+
+    Parameters
+    ----------
+    loads
+        For every call that communicates its share of every class while it runs alone.
+    names
+        Of the classes.
+    calls
+        What spans are.
+    columns
+        Rank, call, start and end of every span.
+    """
+    rank, call, start, end = columns
+    taken = np.zeros((len(calls), len(names)))
+    for number, each in enumerate(calls):
+        if each in loads:
+            taken[number] = loads[each]
+    found = []
+    for place, name in enumerate(names):
+        used = np.flatnonzero((taken[call, place] > 0) & (end > start))
+        for one in np.unique(rank[used]):
+            mine = used[rank[used] == one]
+            share = taken[call[mine], place]
+            found.append((name, int(one), *_steps(start[mine], end[mine], share)))
+    return tuple(found)
+
+
+def _steps(start: Array, end: Array, share: Array) -> tuple[Array, Array]:
+    """Return the moments at which a sum of shares changes, and the sum, up to 1, from each on."""
+    when, place = np.unique(np.concatenate([start, end]), return_inverse=True)
+    change = np.bincount(place, weights=np.concatenate([share, -share]))
+    return when, np.clip(np.cumsum(change), 0.0, 1.0)
+
+
+def class_names(group: GroupLinks) -> list[str]:
+    """Return the names of all classes of links, in the order of loads."""
+    found = []
+    for crossing in group.crossings:
+        many = crossing.taken.shape[0]
+        name = crossing.tier.name
+        found += [name] if many == 1 else [f"{name} {place}" for place in range(many)]
+    return found

@@ -1,0 +1,165 @@
+"""``meshwright simulate`` and the event clock behind ``plan``."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from planner import plan, simulate
+from planner.cli import build
+from planner.disturbances import Disturbances, by_rank, lengths
+from topologies.errors import SpecError
+
+JOB = ["llama-3.1-8b", "--cluster", "h100-dgx:4", "--seq-len", "8k", "--global-batch", "64"]
+COMMAND = [sys.executable, "-c", "from planner.cli import main; main()", "simulate"]
+LAYOUT = ["--tp", "2", "--pp", "4", "--dp", "4"]
+OPTIONS = {"seq_len": "8k", "global_batch": 64, "tp": 2, "pp": 4, "dp": 4}
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(build(), ["simulate", *JOB, *arguments])
+
+
+def answer(*arguments: str):
+    done = run(*LAYOUT, *arguments, "--json", "-")
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def test_both_clocks_and_every_pipeline_rank_are_in_the_answer():
+    found = answer()
+    simulated = found["simulated"]
+    assert simulated["step_time_s"] == pytest.approx(found["step_time_s"], rel=0.05)
+    assert [row["rank"] for row in simulated["ranks"]] == [0, 8, 16, 24]
+    for row in simulated["ranks"]:
+        assert 0 <= row["bubble_s"] <= row["idle_s"] < simulated["step_time_s"]
+        assert 0 <= row["exposed_s"] <= row["communication_s"]
+
+
+def test_the_screen_names_both_steps():
+    shown = run(*LAYOUT).stdout
+    assert "on the event clock" in shown
+    assert "on the analytical one" in shown
+
+
+def test_disturbances_slow_the_step_and_are_drawn_by_their_seed():
+    planned = answer()["simulated"]["step_time_s"]
+    for option in (
+        ["--straggler", "3:1.5"],
+        ["--failed-nics", "9:6"],
+        ["--slow-link", "9:0.1"],
+        ["--jitter", "0.1"],
+    ):
+        assert answer(*option)["simulated"]["step_time_s"] > planned * 1.001, option
+    drawn = [answer("--jitter", "0.1", "--seed", seed)["simulated"] for seed in "112"]
+    assert drawn[0] == drawn[1]
+    assert drawn[0]["step_time_s"] != drawn[2]["step_time_s"]
+    packed = answer("--packed", "1k:0.5")["simulated"]
+    assert packed["step_time_s"] < planned
+    assert packed["samples"] == 100
+    assert packed["percentiles_s"]["p10"] < packed["percentiles_s"]["p90"]
+    calm = answer("--no-contention")["simulated"]
+    assert calm["undisturbed_step_time_s"] <= planned
+
+
+def test_a_trace_is_written_whole(tmp_path):
+    file = tmp_path / "step.json.gz"
+    done = run(*LAYOUT, "--trace", str(file))
+    assert done.exit_code == 0
+    assert f"Wrote {file}" in done.stdout.replace("\n", "")
+    with gzip.open(file) as stream:
+        events = json.load(stream)["traceEvents"]
+    kinds = {event["ph"] for event in events}
+    assert kinds >= {"X", "M", "s", "f", "C"}
+    names = {event["name"] for event in events}
+    assert any("core attention" in name for name in names)
+    assert any("reduce gradients" in name for name in names)
+
+
+WRONG = [
+    (["--straggler", "32:1.2"], "--straggler", "a rank from 0 to 31"),
+    (["--straggler", "1:0"], "--straggler", "above 0"),
+    (["--straggler", "one"], "--straggler", "a rank and a number"),
+    (["--slow-link", "1:1.5"], "--slow-link", "up to 1"),
+    (["--failed-nics", "1:8"], "--failed-nics", "from 1 to 7"),
+    (["--failed-nics", "1:nan"], "--failed-nics", "from 1 to 7"),
+    (["--jitter", "5"], "--jitter", "between 0 and 1"),
+    (["--samples", "0", "--jitter", "0.1"], "--samples", "at least 1"),
+    (["--packed", "16k"], "--packed", "8192 tokens of a pack"),
+    (["--packed", "1k:wide"], "--packed", "8k:0.7"),
+    (["--trace", "/nowhere/step.json.gz"], "--trace", "cannot be written"),
+    (["--schedule", "zigzag"], "schedule", ""),
+    (["--ulysses", "3"], "ulysses", ""),
+]
+
+
+@pytest.mark.parametrize(("arguments", "field", "mend"), WRONG, ids=str)
+def test_what_cannot_be_is_refused_in_one_message(arguments, field, mend):
+    done = subprocess.run(
+        [*COMMAND, *JOB, *LAYOUT, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    message = " ".join(done.stderr.split())
+    assert field in message
+    assert mend in message
+    assert "Traceback" not in message
+
+
+def test_an_interrupted_simulation_leaves_no_trace_behind(tmp_path):
+    big = ["llama-3.1-405b", "--cluster", "h100-dgx:2048", "--seq-len", "128k"]
+    axes = ["--tp", "8", "--ring", "16", "--pp", "16", "--dp", "8", "--stage-split", "balanced"]
+    command = [*COMMAND, *big, "--global-batch", "1024"]
+    process = subprocess.Popen(
+        [*command, *axes, "--trace", str(tmp_path / "step.json.gz")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.iterdir()) and process.poll() is None:  # until the file is begun
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    assert not list(tmp_path.iterdir())
+
+
+def test_python_asks_the_same():
+    found = simulate("llama-3.1-8b", "h100-dgx:4", **OPTIONS)
+    assert found.step.step_s == answer()["simulated"]["undisturbed_step_time_s"]
+    slower = simulate(
+        "llama-3.1-8b", "h100-dgx:4", disturbances=Disturbances(stragglers={0: 2.0}), **OPTIONS
+    )
+    assert slower.steps_s[0] > found.steps_s[0]
+    with pytest.raises(SpecError, match="--jitter"):
+        simulate("llama-3.1-8b", "h100-dgx:4", disturbances=Disturbances(jitter=-1.0), **OPTIONS)
+
+
+def test_texts_of_disturbances():
+    assert by_rank(["1:2", "3:0.5"], "--straggler") == {1: 2.0, 3: 0.5}
+    assert lengths("4k") == (4096.0, 1.0)
+    assert lengths("4k:0.3") == (4096.0, 0.3)
+
+
+def test_plans_are_timed_again_unless_told_otherwise():
+    job = ("llama-3.1-8b", "h100-dgx:4")
+    found = plan(*job, seq_len="8k", global_batch=64, top=12)
+    timed = [one.event_step_s for one in found.plans]
+    assert timed[10:] == [None] * len(timed[10:])
+    for one in found.plans[:10]:
+        assert one.event_step_s == pytest.approx(one.step_time_s, rel=0.1)
+    assert any("event clock" in note for note in found.notes)
+    alone = plan(*job, seq_len="8k", global_batch=64, top=12, simulate=False)
+    assert {one.event_step_s for one in alone.plans} == {None}
+    assert not any("event clock" in note for note in alone.notes)
+    assert [one.layout for one in alone.plans] == [one.layout for one in found.plans]
