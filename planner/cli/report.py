@@ -127,8 +127,6 @@ def details(layout: Layout) -> str:
         parts.append(f"x{layout.dp_replicate} replicas")
     if layout.tp_sp:
         parts.append("tp-sp")
-    if layout.pp > 1 and layout.schedule not in (Schedule.ONE_F_ONE_B, Schedule.INTERLEAVED):
-        parts.append(layout.schedule.label)
     if layout.vp > 1:
         parts.append(f"vp{layout.vp}")
     if layout.pp > 1 and layout.schedule not in _USUAL_SCHEDULES:
