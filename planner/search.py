@@ -13,8 +13,8 @@ from models.memory import fewest_repeated_layers, memory_bill
 from models.prepared import Prepared
 from models.shape import run_starts
 from models.training import StepClock
+from planner.options import FEWEST, MESH_AXES
 from planner.plans import SearchCounts
-from planner.space import FEWEST, MESH_AXES
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,9 +14,10 @@ from models.memory import memory_bill
 from models.prepared import Prepared
 from models.training import step_time
 from planner.bounds import Bounds
+from planner.options import FEWEST, MESH_AXES
 from planner.scenario import Scenario
 from planner.search import Found, first_fit, search
-from planner.space import FEWEST, MESH_AXES, Space
+from planner.space import Space
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -28,7 +28,8 @@ from models.legality import Job, legal
 from models.stages import layer_weights, split_layers
 from models.workload import Workload
 from planner.bounds import Bounds
-from planner.space import FEWEST, Space, divisors
+from planner.options import FEWEST
+from planner.space import Space, divisors
 from tests.rank_orders import first_of_its_kind
 
 if TYPE_CHECKING:
