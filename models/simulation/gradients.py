@@ -6,6 +6,8 @@ a rank sends in a step is divided among them by their parameters.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,13 +23,37 @@ from topologies.collective import Collective
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from models.collectives import Cost
     from models.compute import Device
     from models.prepared import Prepared
     from models.simulation.stages import Stage
     from topologies.fabric import Fabric
-    from topologies.group_links import GroupLinks
-    from topologies.library import Algorithm
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """What data parallelism does with all that a rank holds, to be divided into buckets.
+
+    Parameters
+    ----------
+    call
+        Of the whole.
+    seconds
+        It takes, alone.
+    steal
+        Share of the compute it takes away while it runs.
+    load
+        Share of every class of links that it keeps busy.
+    """
+
+    call: Call
+    seconds: float
+    steal: float = 0.0
+    load: tuple[float, ...] = ()
+
+    def bucket(self, share: float) -> Task:
+        """Return a share of it."""
+        call = replace(self.call, nbytes=self.call.nbytes * share)
+        return Task(call, self.seconds * share, self.steal, self.load)
 
 
 class Gradients:
@@ -52,41 +78,62 @@ class Gradients:
         self.whole = bool(prepared.batch.zero[0] == 0)
         self.optimizer_s = float(self.clock.optimizer()[0])
         self.between_s = float(self.clock.between_s()[0])
+        self._gathers: dict[Stage, list[Task]] = {}
 
     def gathers(self, stage: Stage) -> list[Task]:
         """Return the gathering of every bucket of a stage, first layer first."""
-        what = Collective.ALL_GATHER
-        whole_s = float(self.clock.gather_s()[0])
-        clock, nbytes = self.clock, self.params * PARAMETER_BYTES
-        return [
-            self._task("gather parameters", what, whole_s, nbytes, share, clock.shards)
-            for share in self._shares(stage)
-        ]
+        if stage not in self._gathers:
+            whole = self._gathering
+            self._gathers[stage] = [whole.bucket(share) for share in self._shares(stage)]
+        return self._gathers[stage]
 
     def reductions(self, stage: Stage) -> list[list[Task]]:
         """Return the reduction of every bucket of a stage, first layer first.
 
         Within the shards, and with replicas of them a second one.
         """
+        return [
+            [each.bucket(share) for each in self._reducing if each.seconds > 0]
+            for share in self._shares(stage)
+        ]
+
+    @cached_property
+    def _gathering(self) -> Exchange:
+        return self._exchange(
+            "gather parameters",
+            Collective.ALL_GATHER,
+            float(self.clock.gather_s()[0]),
+            self.params * PARAMETER_BYTES,
+        )
+
+    @cached_property
+    def _reducing(self) -> tuple[Exchange, Exchange]:
         clock, nbytes = self.clock, self.params * GRADIENT_BYTES
         what = Collective.ALL_REDUCE if self.whole else Collective.REDUCE_SCATTER
-        within_s, across_s = float(clock.scatter_s()[0]), float(clock.across_s()[0])
-        shard = nbytes / float(shard_ranks(self.prepared)[0])
-        found = []
-        for share in self._shares(stage):
-            both = [
-                self._task("reduce gradients", what, within_s, nbytes, share, clock.shards),
-                self._task(
-                    "reduce gradients across replicas",
-                    Collective.ALL_REDUCE,
-                    across_s,
-                    shard,
-                    share,
-                    clock.replicas,
-                ),
-            ]
-            found.append([task for task in both if task.seconds > 0])
-        return found
+        within = self._exchange("reduce gradients", what, float(clock.scatter_s()[0]), nbytes)
+        across = self._exchange(
+            "reduce gradients across replicas",
+            Collective.ALL_REDUCE,
+            float(clock.across_s()[0]),
+            nbytes / float(shard_ranks(self.prepared)[0]),
+            replicas=True,
+        )
+        return within, across
+
+    def _exchange(
+        self, name: str, what: Collective, seconds: float, nbytes: float, *, replicas: bool = False
+    ) -> Exchange:
+        clock = self.clock
+        if seconds <= 0:
+            return Exchange(call=Call(name=name, stream=Stream.DP, collective=what), seconds=0.0)
+        links = (clock.replicas if replicas else clock.shards).take(self.prepared.mesh_index)
+        cost = clock.across if replicas else clock.costs[what]
+        chosen = cost.chosen(np.full(cost.start_s.shape[1], nbytes))[0]
+        call = Call(
+            name=name, stream=Stream.DP, collective=what, nbytes=nbytes, group=int(links.size[0])
+        )
+        steal = float((clock.steal_across if replicas else clock.steal)[0])
+        return Exchange(call=call, seconds=seconds, steal=steal, load=load(what, links, chosen))
 
     def _shares(self, stage: Stage) -> list[float]:
         """Return every bucket's share of the rank's parameters; one at least."""
@@ -97,34 +144,3 @@ class Gradients:
         if stage.head:
             shares[-1] += float(table.head[0]) + float(self.prepared.copied_head()[0])
         return [params / self.params for params in shares]
-
-    def _task(
-        self,
-        name: str,
-        what: Collective,
-        whole_s: float,
-        nbytes: float,
-        share: float,
-        links: GroupLinks,
-    ) -> Task:
-        if whole_s <= 0:
-            return Task(Call(name=name, stream=Stream.DP, collective=what), 0.0)
-        own = links.take(self.prepared.mesh_index)
-        across = links is self.clock.replicas
-        cost = self.clock.across if across else self.clock.costs[what]
-        return Task(
-            Call(
-                name=name,
-                stream=Stream.DP,
-                collective=what,
-                nbytes=nbytes * share,
-                group=int(own.size[0]),
-            ),
-            whole_s * share,
-            float((self.clock.steal_across if across else self.clock.steal)[0]),
-            load(what, own, _algorithm(cost, nbytes)),
-        )
-
-
-def _algorithm(cost: Cost, nbytes: float) -> Algorithm:
-    return cost.chosen(np.full(cost.start_s.shape[1], nbytes))[0]

@@ -243,6 +243,8 @@ class _Pass:
 
     def _note_send(self, run: Run) -> None:
         """Note when what the pass before made has arrived, if it has in this run."""
+        if self.company.send is None:
+            return
         sent = [at for at, task in enumerate(run.program.tasks) if task.call.stream is Stream.SEND]
         if sent and not any(task.call.stream is Stream.SEND for task in run.left):
             self.found.send_s = self.clock + run.played.end_of(tuple(sent))

@@ -106,6 +106,7 @@ class _Streams:
 
     def __init__(self, program: Program, player: Player) -> None:
         self.program, self.player, self.env = program, player, simpy.Environment()
+        self.kinds = [player.kind(task) for task in program.tasks]
         many = len(program.tasks)
         self.start, self.end = np.zeros(many), np.zeros(many)
         self.done = [self.env.event() for _ in program.tasks]
@@ -153,7 +154,7 @@ class _Streams:
             rest -= rate * (self.env.now - began)
 
     def _rate(self, number: int) -> float:
-        rates = self.player.rates([self.program.tasks[one] for one in self.running])
+        rates = self.player.rates(tuple(self.kinds[one] for one in self.running))
         return rates[self.running.index(number)]
 
     def _change(self) -> None:

@@ -9,6 +9,7 @@ other axes do the same at the same time. Every distinct pass is played on the st
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -216,7 +217,6 @@ class StepSimulation:
     def _runs(self) -> list[list[PassRun]]:
         """Return how every step of the schedule runs, pair by pair of its passes."""
         cache: dict[tuple[object, ...], PassRun] = {}
-        starts = self._starts()
         gathering, reducing = self._special()
         found = []
         for at, actions in enumerate(self.compiled.runs):
@@ -231,7 +231,7 @@ class StepSimulation:
                     rank if gathers or reduces or rank in self.slower else None,
                     gathers,
                     reduces,
-                    self._lead_s(at, action, starts) if gathers and not self._every else 0.0,
+                    self._lead_s(at, action) if gathers and not self._every else 0.0,
                     sends and not place,
                 )
                 if key not in cache:
@@ -258,7 +258,7 @@ class StepSimulation:
         )
         return self.passes[rank].run(stage, action.kind, company)
 
-    def _lead_s(self, at: int, action: Action, starts: Array) -> float:
+    def _lead_s(self, at: int, action: Action) -> float:
         """Return how long the links are free to gather a stage's parameters before its first pass.
 
         The rank's stages are gathered one after the other, in the order in which they start.
@@ -272,8 +272,9 @@ class StepSimulation:
         } - {self.stages[action.stage]}
         gradients = self.gradients[rank]
         taken = [task.seconds for stage in before for task in gradients.gathers(stage)]
-        return float(starts[at] - sum(taken))
+        return float(self._starts[at] - sum(taken))
 
+    @cached_property
     def _starts(self) -> Array:
         """Return when every step starts if nothing runs beside the passes."""
         alone: dict[tuple[object, ...], float] = {}

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 #: Tasks with less of them left than this share are done.
 DONE = 1e-12
 
+#: What decides how tasks slow each other: whether it computes, what it steals, its load on links.
+Kind = tuple[bool, float, tuple[float, ...]]
+
 
 @dataclass(frozen=True, slots=True)
 class Played:
@@ -62,7 +65,8 @@ class Player:
 
     def __init__(self, *, contention: bool) -> None:
         self.contention = contention
-        self._rates: dict[tuple[tuple[float, ...], ...], list[float]] = {}
+        self.kinds: dict[Kind, int] = {}
+        self._rates: dict[tuple[int, ...], list[float]] = {}
 
     def play(self, program: Program, until: Sequence[int] | None = None) -> Played:
         """Return when every task runs.
@@ -82,28 +86,31 @@ class Player:
         wanted = range(len(program.tasks)) if until is None else until
         return _Run(self, program).played(set(wanted))
 
-    def rates(self, tasks: list[Task]) -> list[float]:
-        """Return the rate of each of several tasks that run at the same time, 1 alone."""
-        stolen = sum(task.steal for task in tasks)
-        shares = self._shares([task.load for task in tasks])
-        return [
-            max(1.0 - stolen, 0.0) if task.call.stream is Stream.COMPUTE else share
-            for task, share in zip(tasks, shares, strict=True)
-        ]
+    def kind(self, task: Task) -> int:
+        """Return the number of all tasks that slow each other like this one."""
+        kind = (task.call.stream is Stream.COMPUTE, task.steal, task.load)
+        return self.kinds.setdefault(kind, len(self.kinds))
 
-    def _shares(self, loads: list[tuple[float, ...]]) -> list[float]:
-        sharing = [at for at, load in enumerate(loads) if load]
-        shares = [1.0] * len(loads)
-        if not self.contention or len(sharing) < 2:
-            return shares
-        key = tuple(loads[at] for at in sharing)
-        if key not in self._rates:
-            load = np.array(key)
-            found = max_min_rates(load, np.ones(load.shape[1]), np.ones(len(key)))
-            self._rates[key] = [float(rate) for rate in found]
-        for at, share in zip(sharing, self._rates[key], strict=True):
-            shares[at] = share
-        return shares
+    def rates(self, kinds: tuple[int, ...]) -> list[float]:
+        """Return the rate of each of several tasks that run at the same time, 1 alone."""
+        if kinds not in self._rates:
+            known = list(self.kinds)
+            self._rates[kinds] = self._shared([known[kind] for kind in kinds])
+        return self._rates[kinds]
+
+    def _shared(self, kinds: list[Kind]) -> list[float]:
+        """Return rates, found once for every set of kinds."""
+        sharing = [at for at, (_, _, load) in enumerate(kinds) if load]
+        rates = [1.0] * len(kinds)
+        if self.contention and len(sharing) > 1:
+            load = np.array([kinds[at][2] for at in sharing])
+            found = max_min_rates(load, np.ones(load.shape[1]), np.ones(len(sharing)))
+            for at, rate in zip(sharing, found, strict=True):
+                rates[at] = float(rate)
+        left = max(1.0 - sum(steal for _, steal, _ in kinds), 0.0)
+        return [
+            left if computes else rate for (computes, _, _), rate in zip(kinds, rates, strict=True)
+        ]
 
 
 class _Run:
@@ -111,6 +118,7 @@ class _Run:
 
     def __init__(self, player: Player, program: Program) -> None:
         self.player, self.tasks = player, program.tasks
+        self.kinds = [player.kind(task) for task in program.tasks]
         many = len(program.tasks)
         self.start, self.end = np.full(many, inf), np.full(many, inf)
         self.left = [0] * many  # tasks that each still waits for
@@ -131,7 +139,7 @@ class _Run:
         while wanted:
             self._start(clock)
             numbers = list(self.running.values())
-            rates = self.player.rates([self.tasks[number] for number in numbers])
+            rates = self.player.rates(tuple(self.kinds[number] for number in numbers))
             step = min(map(self._takes_s, numbers, rates), default=inf)
             if step == inf:
                 raise RuntimeError("tasks wait for each other")
