@@ -21,7 +21,7 @@ from models.layout import Schedule
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from models.layout import Array
+    from models.layout import Array, Ints
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +151,36 @@ def _dual(ranks: Array, hops: Array, further: Array, turn: Turn) -> Array:
         + hops * hop
         + _longest(late * 0.0, late, turned, turned + late)
     )
+
+
+def turning(schedule: Ints, pp: Ints, inputs: Array, weights: Array) -> Array:
+    """Return how long before the end a rank has all weight gradients of one of its two stages.
+
+    On the rank of a V, or of a pipeline both ways, where that is the shortest: found like the
+    bubbles, for schedules that run weight gradients apart. Rank 0 alone would have more time: it
+    starts with one stage and ends with it.
+
+    Parameters
+    ----------
+    schedule, pp
+        Of each layout; what is returned for schedules with one stage a rank means nothing.
+    inputs, weights
+        Seconds of the two parts of a stage's backward pass, the first with the hop that follows it.
+    """
+
+    def dual(ranks: Array) -> Array:
+        halfway = np.ceil(ranks / 2.0) * inputs - ranks % 2 * weights
+        found: Array = np.minimum(weights + (ranks - 1.0) * (inputs - weights), halfway)
+        return found
+
+    both_ways = np.where(pp == 2, inputs + weights, dual(pp / 2.0))
+    zero_bubble = (2.0 * pp - 3.0) * weights - (pp - 2.0) * inputs
+    found: Array = np.select(
+        [schedule == Schedule.ZB_V, schedule == Schedule.DUALPIPE_V],
+        [np.maximum(zero_bubble, inputs - weights), dual(pp * 1.0)],
+        both_ways,
+    )
+    return found
 
 
 def _longest(*chains: Array) -> Array:

@@ -56,10 +56,13 @@ class Pass:
     edge_s
         Of those, its last layer and the head: forward nothing is gathered any more while they run,
         backward nothing is ready to be reduced.
+    between_s
+        From one stage of the rank to its next, where it has several.
     """
 
     busy_s: Array
     edge_s: Array
+    between_s: Array
 
 
 class DataParallelClock:
@@ -142,14 +145,16 @@ class DataParallelClock:
         """Return what of a step's gathering or reduction is exposed: the first bucket and more.
 
         The first layer's gradients (with the embedding's) are ready last and its parameters needed
-        first. The other buckets of its model chunk hide behind the rest of its pass, all of the
-        rank's behind that and, in between chunks, passes of `pp` micro-batches each.
+        first. The other buckets of its stage hide behind the rest of its pass, all of the rank's
+        behind that and what it does between its stages.
         """
-        chunks, pp = self.prepared.batch.vp * 1.0, self.prepared.batch.pp * 1.0
+        batch = self.prepared.batch
+        stage_s = beyond.busy_s / batch.vp
+        stages = np.where(BOTH_WAYS.take(batch.schedule), 2.0, batch.vp)
         apart = time * self.first_share
-        own = time / chunks - apart - (beyond.busy_s / chunks - beyond.edge_s)
-        between = ((chunks - 1.0) * pp + 1.0) / chunks
-        everything = time - apart - (between * beyond.busy_s - beyond.edge_s)
+        own = time / stages - apart - (stage_s - beyond.edge_s)
+        between_s = (stages - 1.0) * beyond.between_s
+        everything = time - apart - (between_s + stage_s - beyond.edge_s)
         return apart + np.maximum(np.maximum(own, everything), steal * (time - apart))
 
     def _each_time(self, time: Array, beyond: Pass, steal: Array) -> Array:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from models.bubble import turning
 from models.data_parallel import DataParallelClock, Pass
 from models.inventory import full_attention_flop, model_flop
 from models.layout import Recompute
@@ -187,15 +188,38 @@ class StepClock:
         return forward, backward
 
     def _beside_gradients(self, parts: RankParts) -> tuple[Pass, Pass]:
-        """Return the passes of the first rank that gradients and parameters hide behind."""
-        found, share = [], self.pipeline.share
-        for busy, (_, embedding, head) in zip(
-            self._computed(parts, 0), (self.forward, self.backward), strict=True
-        ):
-            last = share * parts.last * head
-            layers = busy - share * parts.first * embedding - last
-            found.append(Pass(busy, layers / (share * parts.layers) + last))
-        return found[0], found[1]
+        """Return the passes of the first rank that parameters and gradients hide behind.
+
+        Gradients are there when the backward pass has been, or that of the weights where it is run
+        apart.
+        """
+        batch = self.prepared.batch
+        stages_ahead = batch.pp / batch.vp
+        forward, backward = self._computed(parts, 0)
+        (_, *ahead), (_, *behind) = self.forward, self.backward
+        between = stages_ahead * backward
+        apart = APART.take(batch.schedule)
+        if apart.any():
+            layers, *ends = self._per_part("weights", self.prepared.shape_index)
+            weights = parts.sum(layers, *ends) * self.pipeline.share
+            inputs = (backward - weights) / batch.vp + self.pipeline.hop
+            turned = turning(batch.schedule, batch.pp, inputs, weights / batch.vp)
+            between = np.where(apart, turned, between)
+            backward = np.where(apart, weights, backward)
+            behind = [np.where(apart, *each) for each in zip(ends, behind, strict=True)]
+        return (
+            self._pass(parts, forward, stages_ahead * forward, *ahead),
+            self._pass(parts, backward, between, *behind),
+        )
+
+    def _pass(
+        self, parts: RankParts, busy: Array, between: Array, embedding: Array, head: Array
+    ) -> Pass:
+        """Return a pass over a rank, given what the ends of the model take of it."""
+        share = self.pipeline.share
+        last = share * parts.last * head
+        layers = busy - share * parts.first * embedding - last
+        return Pass(busy, layers / (share * parts.layers) + last, between)
 
     def _repeats(self, rank: int | NDArray[np.intp]) -> Array | float:
         """Return the share of a rank's layers whose recomputation counts."""

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.bubble import BUBBLES, Turn, bubble
+from models.bubble import BUBBLES, Turn, bubble, turning
 from models.layout import Schedule
 from models.schedule import ALWAYS_APART, CHUNKED, SEVERAL_CHUNKS, fewest_micro_batches
+from models.simulation.pipeline_order import Pass
 from models.simulation.schedules import ordered
 from models.simulation.static_order import Compiled
 
@@ -97,3 +98,32 @@ def test_even_passes_without_hops() -> None:
     assert found[Schedule.ZB_H1] == found[Schedule.ZB_H2] == found[Schedule.ZB_V] == 7
     assert found[Schedule.DUALPIPE] == 3 * 2
     assert found[Schedule.DUALPIPE_V] == 7 * 2
+
+
+@given(
+    st.sampled_from([Schedule.ZB_V, Schedule.DUALPIPE, Schedule.DUALPIPE_V]),
+    st.integers(2, 12),
+    st.floats(0.05, 1.0),
+    st.floats(0.0, 0.01),
+)
+def test_a_v_turns_round_as_soon_as_its_order_says(
+    schedule: Schedule, pp: int, weights: float, hop: float
+) -> None:
+    """The least time on any rank from the last gradients of its first stage done to the end."""
+    pp += pp % 2 if schedule is Schedule.DUALPIPE else 0
+    vp = 1 + int(SEVERAL_CHUNKS[schedule])
+    compiled = Compiled.of(*ordered(schedule, pp, 2 * pp + 4, vp))
+    spent = {"F": 1.0, "B": 2.0, "I": 2.0 - weights, "W": weights}
+    seconds = np.array([sum(spent[action.kind] for action in runs) for runs in compiled.runs])
+    end = compiled.times(seconds, hop).end
+    done: dict[tuple[int, int], float] = {}
+    for rank, runs, when in zip(compiled.rank.tolist(), compiled.runs, end.tolist(), strict=True):
+        for action in runs:
+            if action.kind in (Pass.WEIGHT_GRADIENT, Pass.BACKWARD):
+                place = rank, action.stage
+                done[place] = max(done.get(place, 0.0), when)
+    first = {rank: min(done[place] for place in done if place[0] == rank) for rank in range(pp)}
+    soonest = min(end.max() - when for when in first.values())
+    sizes = np.array([int(schedule)]), np.array([pp])
+    found = turning(*sizes, np.array([2.0 - weights + hop]), np.array([weights]))
+    assert found[0] == pytest.approx(soonest, abs=1e-9)

@@ -46,12 +46,11 @@ def test_both_clocks_agree_where_nothing_contends(drawn):
 
 
 @st.composite
-def even_stages(draw, schedules):
-    """Draw a layout whose stages are alike, of a model with next to no vocabulary."""
-    pp, schedule = draw(st.sampled_from([2, 4, 8])), draw(st.sampled_from(schedules))
-    vp = draw(st.sampled_from(chunks(schedule, [1, 2, 4])))
+def even_stages(draw):
+    """Draw a layout of any schedule but GPipe and 1F1B, and as many layers on every stage."""
+    schedule = draw(st.sampled_from([each for each in Schedule if each > Schedule.ONE_F_ONE_B]))
+    pp, vp = draw(st.sampled_from([2, 4, 8])), draw(st.sampled_from(chunks(schedule, [1, 2, 4])))
     model = toy(
-        vocab_size=8,
         hidden_size=4096,
         intermediate_size=14336,
         num_hidden_layers=pp * vp * draw(st.integers(1, 3)),
@@ -62,33 +61,34 @@ def even_stages(draw, schedules):
         pp=pp,
         vp=vp,
         schedule=schedule,
+        dp=draw(st.sampled_from([1, 2])),
         tp=draw(st.sampled_from([1, 2, 4])),
         ring=draw(st.sampled_from([1, 2])),
         kernels=draw(st.sampled_from(list(Kernels))),
         recompute=draw(st.sampled_from(list(Recompute))),
-        zero=0,
+        zero=draw(st.sampled_from([0, 1])),
     )
-    seq_len = 2 ** draw(st.integers(12, 16))
     many = pp * draw(st.integers(2, 6))
-    workload = Workload(seq_len=seq_len, global_batch=many)
+    workload = Workload(seq_len=2 ** draw(st.integers(13, 17)), global_batch=many * layout.dp)
     job = Job(architecture=model, workload=workload, gpus=layout.gpus)
     assume(bool(legal(LayoutBatch.of([layout]), job)[0]))
     return strategies.Drawn(job, (layout,))
 
 
-@settings(max_examples=60)
-@given(even_stages([Schedule.INTERLEAVED]))
-def test_both_clocks_agree_on_interleaved_stages_that_are_alike(drawn):
-    closed, played = both(drawn.prepared())
-    assert played == pytest.approx(closed, rel=0.01)
-
-
-@settings(max_examples=60)
-@given(even_stages([schedule for schedule in Schedule if schedule > Schedule.INTERLEAVED]))
+@settings(max_examples=200)
+@given(even_stages())
 def test_both_clocks_agree_on_every_other_schedule_of_stages_that_are_alike(drawn):
-    """Within 3%: the final norm makes the last stage a little longer than the others."""
-    closed, played = both(drawn.prepared())
-    assert played == pytest.approx(closed, rel=0.03)
+    """Alike they are without what only the first and the last stage do.
+
+    From 8k tokens: in shorter passes than that reductions do not end before the next stage's, and
+    what they steal from its passes only the closed form counts (1.1% of a step at 4k).
+    """
+    work = drawn.prepared()
+    ends = {
+        end: replace(getattr(work, end), forward=(), backward=()) for end in ("embedding", "head")
+    }
+    closed, played = both(replace(work, **ends))
+    assert played == pytest.approx(closed, rel=0.01)
 
 
 @settings(max_examples=60)
