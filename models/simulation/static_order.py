@@ -8,6 +8,7 @@ arrays (samples of a jittered step).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from models.simulation.pipeline_order import Action, Pass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -37,7 +38,7 @@ class Times(NamedTuple):
     arrived: Array
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Compiled:
     """An order as arrays over steps, in an order in which each comes after what it needs.
 
@@ -93,27 +94,55 @@ class Compiled:
         leaving = self.leaving.reshape(-1, *[1] * (seconds.ndim - 1))
         hops = np.where(np.broadcast_to(leaving, seconds.shape), hop_s, 0.0)
         if seconds.ndim == 1:  # plain numbers are faster than arrays of one
-            rows = self._walk(seconds.tolist(), hops.tolist(), _later, waits=waits)
-        else:
-            rows = self._walk(list(seconds), list(hops), np.maximum, waits=waits)
+            return self._numbers(seconds, hops, waits=waits)
+        rows = self._columns(list(seconds), list(hops), waits=waits)
         return Times(*(np.array(row) for row in rows))
 
-    def _walk(
-        self, seconds: list[Any], hops: list[Any], later: Callable[..., Any], *, waits: bool
-    ) -> tuple[list[Any], list[Any], list[Any]]:
-        start: list[Any] = []
-        end: list[Any] = []
-        arrived: list[Any] = []
-        steps = zip(self.before, self.needs, seconds, hops, strict=True)
-        for before, needs, taken, hop_s in steps:
-            if before >= 0:
-                begin, sent = end[before], arrived[before]
-            else:
-                begin = sent = 0.0 * taken
-            for need, far in needs:
-                begin = later(begin, arrived[need] if far else end[need])
+    @cached_property
+    def _first_needs(self) -> tuple[list[int], list[bool], list[tuple[tuple[int, bool], ...]]]:
+        """The first step that each waits for, if it is another rank's, and what else."""
+        firsts = [needs[0] if needs else (-1, False) for needs in self.needs]
+        more = [needs[1:] for needs in self.needs]
+        return [step for step, _ in firsts], [far for _, far in firsts], more
+
+    def _numbers(self, seconds: Array, hops: Array, *, waits: bool) -> Times:
+        many = len(seconds)
+        start: list[float] = []
+        # One more than there are steps, the last of them: what first steps follow.
+        end, arrived = [0.0] * (many + 1), [0.0] * (many + 1)
+        columns = seconds.tolist(), hops.tolist()
+        steps = zip(range(many), self.before, *self._first_needs, *columns, strict=True)
+        for step, before, need, far, more, taken, hop_s in steps:
+            begin = end[before]
+            ready = arrived[need] if far else end[need]
+            if ready > begin:
+                begin = ready
+            if more:
+                begin = max(begin, *(arrived[at] if away else end[at] for at, away in more))
+            start.append(begin)
             done = begin + taken
-            sent = later(done, sent) + hop_s
+            sent = arrived[before]
+            if done > sent:  # calling the built-in max takes twice as long
+                sent = done
+            sent += hop_s
+            arrived[step] = sent
+            end[step] = sent if waits else done
+        began, sent_at = np.fromiter(start, float, many), np.fromiter(arrived, float, many)
+        return Times(began, sent_at if waits else began + seconds, sent_at)
+
+    def _columns(
+        self, seconds: list[Array], hops: list[Array], *, waits: bool
+    ) -> tuple[list[Array], list[Array], list[Array]]:
+        nothing = np.zeros_like(seconds[0])
+        start: list[Array] = []
+        end: list[Array] = []
+        arrived: list[Array] = []
+        for before, needs, taken, hop_s in zip(self.before, self.needs, seconds, hops, strict=True):
+            begin, sent = (end[before], arrived[before]) if before >= 0 else (nothing, nothing)
+            for need, far in needs:
+                begin = np.maximum(begin, arrived[need] if far else end[need])
+            done = begin + taken
+            sent = np.maximum(done, sent) + hop_s
             start.append(begin)
             arrived.append(sent)
             end.append(sent if waits else done)
@@ -211,8 +240,3 @@ def deadlock(rank: int, action: Action) -> str:
 
 def _passes(step: Action | Pair) -> tuple[Action, ...]:
     return (step,) if isinstance(step, Action) else (step.forward, step.backward)
-
-
-def _later(one: float, other: float) -> float:
-    """Return the later of two times; calling the built-in ``max`` takes twice as long."""
-    return one if one > other else other  # noqa: FURB136
