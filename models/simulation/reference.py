@@ -174,8 +174,8 @@ class _Ranks:
         self.hops = np.where(compiled.leaving, hop_s, 0.0).tolist()
         many = len(self.seconds)
         self.start, self.end, self.at = [0.0] * many, [0.0] * many, [0.0] * many
-        self.made = [self.env.event() for _ in range(many)]
-        self.arrived = [self.env.event() for _ in range(many)]
+        env = self.env
+        self.made, self.arrived = ([simpy.Event(env) for _ in range(many)] for _ in range(2))
 
     def times(self) -> Times:
         for rank in np.unique(self.compiled.rank):
@@ -190,24 +190,25 @@ class _Ranks:
         return Times(np.array(self.start), np.array(self.end), np.array(self.at))
 
     def _passes(self, steps: list[int]) -> Steps:
-        env, made, arrived = self.env, self.made, self.arrived
+        env, made, arrived, waits = self.env, self.made, self.arrived, self.waits
+        needs, seconds, start, end = self.compiled.needs, self.seconds, self.start, self.end
         for step in steps:
-            for need, far in self.compiled.needs[step]:
-                yield (arrived if far else made)[need]
-            self.start[step] = env.now
-            yield env.timeout(self.seconds[step])
+            for need, far in needs[step]:
+                yield arrived[need] if far else made[need]
+            start[step] = env.now
+            yield env.timeout(seconds[step])
             made[step].succeed()
-            if self.waits:
+            if waits:
                 yield arrived[step]
-            self.end[step] = env.now
+            end[step] = env.now
 
     def _sends(self, steps: list[int]) -> Steps:
         """Send one thing after the other; what no other rank needs takes no time."""
-        env, made, arrived = self.env, self.made, self.arrived
+        env, made, arrived, hops, at = self.env, self.made, self.arrived, self.hops, self.at
         for step in steps:
             yield made[step]
-            yield env.timeout(self.hops[step])
-            self.at[step] = env.now
+            yield env.timeout(hops[step])
+            at[step] = env.now
             arrived[step].succeed()
 
 
