@@ -20,7 +20,6 @@ import numpy as np
 
 from models import collectives
 from models.bubble import BUBBLES, Turn, bubble
-from models.dtype import BF16
 from models.layout import Schedule, strides
 from models.overlap import beside
 from models.schedule import BOTH_WAYS, PATHS, WAITING, Path
@@ -151,9 +150,7 @@ class PipelineClock:
     def _hop(self, device: Device, fabric: Fabric) -> tuple[Array, Array]:
         """Return the time to send one micro-batch's activations on, and what it steals hidden."""
         prepared, meshes = self.prepared, self.prepared.meshes
-        width = prepared.architecture.hidden * BF16
-        nbytes = prepared.shapes.tokens * width / prepared.shapes.norm_shard
         links = fabric.links((meshes.pp * 1.0, strides(meshes).pp))
         cost = collectives.cost(Collective.SHIFT, links, device.profile)
-        hop = cost.seconds(nbytes[prepared.shape_index], prepared.mesh_index)
+        hop = cost.seconds(prepared.sent_bytes()[prepared.shape_index], prepared.mesh_index)
         return hop, collectives.steal(links, device.profile)[prepared.mesh_index]

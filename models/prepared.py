@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from models.dtype import BF16
 from models.inventory import embedding_work, head_work, layer_work
 from models.layout import Recompute
 from models.parameters import ParameterTable
@@ -109,6 +110,10 @@ class Prepared:
     def with_recompute_layers(self, layers: Ints) -> Prepared:
         """Return the same layouts with other numbers of recomputed layers."""
         return replace(self, batch=self.batch.with_columns(recompute_layers=layers))
+
+    def sent_bytes(self) -> Array:
+        """Return what a stage sends on of one micro-batch, over the shapes of work."""
+        return self.shapes.tokens * (self.architecture.hidden * BF16) / self.shapes.norm_shard
 
     def in_flight(self, position: Array) -> Array:
         """Return micro-batches a pipeline rank holds at once, in whole-rank units."""

@@ -39,7 +39,7 @@ def memory(simulation: StepSimulation, times: Times) -> tuple[tuple[Array, Array
         float(kept_bytes(prepared, profile, parts_of([stage], kinds), _repeated(stage.repeated)))
         for stage in simulation.stages
     ]
-    changes: list[list[tuple[float, float]]] = [[] for _ in simulation.gradients]
+    changes: list[list[tuple[float, float]]] = [[] for _ in simulation.pipeline]
     for at, actions in enumerate(simulation.compiled.runs):
         for action in actions:
             rank = simulation.ranks[at]

@@ -83,7 +83,7 @@ class _Recorder:
         apart = int(strides(batch).pp[0])
         return Timeline(
             calls=calls,
-            ranks=tuple(place * apart for place in range(len(simulation.gradients))),
+            ranks=tuple(place * apart for place in range(len(simulation.pipeline))),
             world_size=int(batch.gpus[0]),
             rank=rank,
             call=call,
@@ -185,7 +185,7 @@ class _Recorder:
     def _sends(self) -> tuple[tuple[int, int], ...]:
         """Add every send with its receipt, and return the pairs."""
         simulation, flows = self.simulation, []
-        if max(send.seconds for send in simulation.sends) <= 0:
+        if max(each.send.seconds for each in simulation.pipeline) <= 0:
             return ()
         sent = {}
         for at, needs in enumerate(simulation.compiled.needs):
@@ -198,11 +198,13 @@ class _Recorder:
                 since = until - float(simulation.send_s[need])
                 micro_batch = simulation.compiled.runs[need][-1].micro_batch
                 if need not in sent:
-                    call = _renamed(simulation.sends[rank].call, Stream.SEND, forward=forward)
+                    call = _renamed(
+                        simulation.pipeline[rank].send.call, Stream.SEND, forward=forward
+                    )
                     sent[need] = self._one(call, rank, since, until, micro_batch)
-                    self._note(replace(simulation.sends[rank], call=call))
+                    self._note(replace(simulation.pipeline[rank].send, call=call))
                 stream = Stream.RECEIVE if forward else Stream.RECEIVE_BACK
-                call = _renamed(simulation.sends[rank].call, stream, forward=forward)
+                call = _renamed(simulation.pipeline[rank].send.call, stream, forward=forward)
                 here = self._one(call, simulation.ranks[at], since, until, micro_batch)
                 flows.append((sent[need], here))
         return tuple(flows)
@@ -215,9 +217,10 @@ class _Recorder:
     def _after(self, reduced_s: float) -> None:
         """Add what every rank does once all gradients are there."""
         call = Call(name="optimizer", stream=Stream.COMPUTE, phase="optimizer")
-        for rank, gradients in enumerate(self.simulation.gradients):
-            if gradients.optimizer_s > 0:
-                self._one(call, rank, reduced_s, reduced_s + gradients.optimizer_s, -1)
+        for rank, own in enumerate(self.simulation.pipeline):
+            optimizer_s = own.gradients.optimizer_s
+            if optimizer_s > 0:
+                self._one(call, rank, reduced_s, reduced_s + optimizer_s, -1)
 
     def _groups(self) -> dict[tuple[int, int], list[int]]:
         """Return the ranks of every group that a recorded rank is in."""
@@ -227,7 +230,7 @@ class _Recorder:
         for number, call in enumerate(self.calls):
             if call.collective is None:
                 continue
-            for place in range(len(self.simulation.gradients)):
+            for place in range(len(self.simulation.pipeline)):
                 first = place * int(apart.pp[0])
                 members = _members(call, batch, apart)
                 if members:

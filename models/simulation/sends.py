@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from models.collectives import cost, steal
-from models.dtype import BF16
 from models.layout import strides
 from models.simulation.operations import load
 from models.simulation.program import Task
@@ -27,8 +26,7 @@ def send_task(prepared: Prepared, device: Device, fabric: Fabric) -> Task:
         One layout, accelerator with profile, links.
     """
     meshes = prepared.meshes
-    width = prepared.architecture.hidden * BF16
-    nbytes = prepared.shapes.tokens * width / prepared.shapes.norm_shard
+    nbytes = prepared.sent_bytes()
     links = fabric.links((meshes.pp * 1.0, strides(meshes).pp))
     what = cost(Collective.SHIFT, links, device.profile)
     call = Call(

@@ -9,7 +9,6 @@ other axes do the same at the same time. Every distinct pass is played on the st
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,12 +17,13 @@ from models.layout import Schedule
 from models.schedule import WAITING
 from models.simulation.gradients import Gradients
 from models.simulation.operations import Operations
-from models.simulation.passes import ALONE, Company, Passes, PassRun
+from models.simulation.passes import Passes
 from models.simulation.pipeline_order import Pass
 from models.simulation.schedules import ordered
 from models.simulation.sends import send_task
 from models.simulation.stages import held_by, stages_of
 from models.simulation.static_order import Compiled
+from models.simulation.step_runs import PipelineRank, StepRuns
 from models.simulation.streams import Player
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from models.compute import Device
     from models.prepared import Prepared
-    from models.simulation.pipeline_order import Action
     from models.simulation.static_order import Times
     from topologies.fabric import Fabric
 
@@ -137,15 +136,24 @@ class StepSimulation:
             )
             for which in set(links)
         }
-        self.passes = [passes[which] for which in links]
-        self.sends = [send_task(prepared, device, which) for which in links]
         held = [[self.stages[at] for at in held_by(rank, self.way)] for rank in range(pp)]
-        self.gradients = [
-            Gradients(prepared, device, which, own) for which, own in zip(links, held, strict=True)
+        self.pipeline = [
+            PipelineRank(
+                passes=passes[which],
+                send=send_task(prepared, device, which),
+                gradients=Gradients(prepared, device, which, own),
+                own_links=which is not fabric,
+            )
+            for which, own in zip(links, held, strict=True)
         ]
         self.ranks = self.compiled.rank.tolist()
-        self.leaving = self.compiled.leaving
-        self.runs = self._runs()
+        self.runs = StepRuns(
+            prepared=prepared,
+            compiled=self.compiled,
+            stages=self.stages,
+            pipeline=self.pipeline,
+            waits=self.waits,
+        ).runs()
 
     def with_attention(self, share: float) -> StepSimulation:
         """Return the same step with a share of core attention's work."""
@@ -167,7 +175,7 @@ class StepSimulation:
     @property
     def send_s(self) -> Array:
         """How long what every step makes is on its way."""
-        found = np.array([self.sends[rank].seconds for rank in self.ranks])
+        found = np.array([self.pipeline[rank].send.seconds for rank in self.ranks])
         for at, before in enumerate(self.compiled.before):
             if before >= 0 and self.runs[at][0].send_s:
                 found[before] = self.runs[at][0].send_s
@@ -183,13 +191,13 @@ class StepSimulation:
         """Return the step."""
         times, seconds = self.times(), self.seconds
         pipeline_s = float(times.end.max())
-        own = [self.compiled.rank == rank for rank in range(len(self.gradients))]
+        own = [self.compiled.rank == rank for rank in range(len(self.pipeline))]
         busy = np.array([seconds[mine].sum() for mine in own])
         first = np.array([times.start[mine].min() for mine in own])
         last = np.array([times.end[mine].max() for mine in own])
         ends = self._ends(times)
-        reduced = float(ends.max()) + max(each.between_s for each in self.gradients)
-        optimizer_s = max(each.optimizer_s for each in self.gradients)
+        reduced = float(ends.max()) + max(each.gradients.between_s for each in self.pipeline)
+        optimizer_s = max(each.gradients.optimizer_s for each in self.pipeline)
         overhead_s = float(self.device.profile.step_s.value)
         return Step(
             step_s=reduced + optimizer_s + overhead_s,
@@ -205,125 +213,12 @@ class StepSimulation:
 
     def _ends(self, times: Times) -> Array:
         """Return when every rank has reduced its gradients, which it does one after the other."""
-        free = np.zeros(len(self.gradients))
+        free = np.zeros(len(self.pipeline))
         for at in np.argsort(times.end, kind="stable"):
             rank, runs = self.ranks[at], self.runs[at]
             tail = runs[-1].tail_s
             free[rank] = max(free[rank], float(times.end[at])) + tail
         return free
-
-    # ------------------------------------------------------------------------------------- company
-
-    def _runs(self) -> list[list[PassRun]]:
-        """Return how every step of the schedule runs, pair by pair of its passes."""
-        cache: dict[tuple[object, ...], PassRun] = {}
-        gathering, reducing = self._special()
-        found = []
-        for at, actions in enumerate(self.compiled.runs):
-            rank = self.ranks[at]
-            sends = not self.waits and self._sends(self.compiled.before[at])
-            runs = []
-            for place, action in enumerate(actions):
-                gathers, reduces = (at, action) in gathering, (at, action) in reducing
-                key = (
-                    self.stages[action.stage],
-                    action.kind,
-                    rank if gathers or reduces or rank in self.slower else None,
-                    gathers,
-                    reduces,
-                    self._lead_s(at, action) if gathers and not self._every else 0.0,
-                    sends and not place,
-                )
-                if key not in cache:
-                    cache[key] = self._run(rank, action, key)
-                runs.append(cache[key])
-            found.append(runs)
-        return found
-
-    def _run(self, rank: int, action: Action, key: tuple[Any, ...]) -> PassRun:
-        _, _, _, gathers, reduces, lead, sends = key
-        stage = self.stages[action.stage]
-        if not (gathers or reduces or sends or self._every):
-            return self.passes[rank].run(stage, action.kind)
-        gradients, forward = self.gradients[rank], action.kind is Pass.FORWARD
-        gathered = gradients.gathers(stage) if gathers else []
-        reduced = gradients.reductions(stage) if reduces else []
-        company = Company(
-            gathers=tuple(gathered if forward else reversed(gathered)),
-            reductions=tuple(tuple(tasks) for tasks in reversed(reduced)),
-            ahead=1 if self._every else None,
-            waits=self._waits_for_gradients,
-            lead_s=lead,
-            send=self.sends[rank] if sends else None,
-        )
-        return self.passes[rank].run(stage, action.kind, company)
-
-    def _lead_s(self, at: int, action: Action) -> float:
-        """Return how long the links are free to gather a stage's parameters before its first pass.
-
-        The rank's stages are gathered one after the other, in the order in which they start.
-        """
-        rank = self.ranks[at]
-        before = {
-            self.stages[other.stage]
-            for step in range(at)
-            if self.ranks[step] == rank
-            for other in self.compiled.runs[step]
-        } - {self.stages[action.stage]}
-        gradients = self.gradients[rank]
-        taken = [task.seconds for stage in before for task in gradients.gathers(stage)]
-        return float(self._starts[at] - sum(taken))
-
-    @cached_property
-    def _starts(self) -> Array:
-        """Return when every step starts if nothing runs beside the passes."""
-        alone: dict[tuple[object, ...], float] = {}
-        seconds = np.zeros(len(self.compiled.runs))
-        for at, actions in enumerate(self.compiled.runs):
-            for action in actions:
-                rank = self.ranks[at]
-                key = (self.stages[action.stage], action.kind, rank in self.slower)
-                if key not in alone:
-                    stage = self.stages[action.stage]
-                    alone[key] = self.passes[rank].run(stage, action.kind, ALONE).seconds
-                seconds[at] += alone[key]
-        send_s = np.array([self.sends[rank].seconds for rank in self.ranks])
-        return self.compiled.times(seconds, send_s, waits=self.waits).start
-
-    def _special(self) -> tuple[set[tuple[int, Action]], set[tuple[int, Action]]]:
-        """Return the passes beside which parameters are gathered, and gradients reduced.
-
-        Those of the first micro-batch and of the last through every stage of a rank, or all.
-        """
-        zero = int(self.prepared.batch.zero[0])
-        gathers: dict[object, tuple[int, Action]] = {}
-        reduces: dict[object, tuple[int, Action]] = {}
-        for at, actions in enumerate(self.compiled.runs):
-            for action in actions:
-                # Both directions of DualPipe have stages of their own on every rank.
-                own = (self.ranks[at], action.stage)
-                every = (*own, action.micro_batch, action.kind)
-                makes = action.kind in _MAKES_GRADIENTS
-                if zero and (self._every or action.kind is Pass.FORWARD):
-                    gathers.setdefault(every if self._every else own, (at, action))
-                if makes:
-                    reduces[every if zero >= 2 else own] = (at, action)
-        return set(gathers.values()), set(reduces.values())
-
-    @property
-    def _every(self) -> bool:
-        """Whether parameters are gathered for every pass."""
-        batch = self.prepared.batch
-        return bool(batch.zero[0] == 3 and batch.pp[0] == 1)
-
-    @property
-    def _waits_for_gradients(self) -> bool:
-        """Whether a pass ends only when its gradients are reduced: with ZeRO-2 and 3."""
-        return bool(self.prepared.batch.zero[0] >= 2)
-
-    def _sends(self, step: int) -> bool:
-        """Return whether a step makes what another rank needs."""
-        return step >= 0 and bool(self.leaving[step])
 
 
 def _beyond_rounding(seconds: Array, of: float) -> Array:
