@@ -194,7 +194,9 @@ class _Ranks:
         needs, seconds, start, end = self.compiled.needs, self.seconds, self.start, self.end
         for step in steps:
             for need, far in needs[step]:
-                yield arrived[need] if far else made[need]
+                ready = arrived[need] if far else made[need]
+                if ready.callbacks is not None:  # SimPy takes them away once it has happened
+                    yield ready
             start[step] = env.now
             yield env.timeout(seconds[step])
             made[step].succeed()
