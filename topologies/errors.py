@@ -3,7 +3,8 @@
 ::
 
     MeshwrightError            catch this to catch everything a user can mend
-    └── SpecError              a model, cluster, workload or layout that cannot be what was meant
+    ├── SpecError              a model, cluster, workload or layout that cannot be what was meant
+    └── ScheduleError          an order of pipeline passes that never ends (models.simulation)
 
 A check never stops at the first problem: it collects every :class:`Problem` it finds and raises
 once, so that a user mends an input in one go.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from models.simulation.pipeline_order import Action, Pass
+from topologies.errors import MeshwrightError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
 
 
-class ScheduleError(Exception):
-    """An order that never ends: some pass waits for one that comes after it."""
+class ScheduleError(MeshwrightError):
+    """An order that never ends: some pass waits for one that comes after it, or for none."""
 
 
 class Times(NamedTuple):
@@ -168,8 +169,7 @@ class _Compiler:
             moved = [rank for rank in waiting if self._advance(rank, places, last)]
             waiting = [rank for rank in waiting if places[rank] < len(self.order[rank])]
             if waiting and not moved:
-                step = self.order[waiting[0]][places[waiting[0]]]
-                raise ScheduleError(deadlock(waiting[0], _passes(step)[0]))
+                raise self._stuck([(rank, self.order[rank][places[rank]]) for rank in waiting])
         return Compiled(
             rank=np.array(self.rank, dtype=np.int64),
             runs=tuple(self.runs),
@@ -177,6 +177,23 @@ class _Compiler:
             needs=tuple(self.needs),
             leaving=self._leaving(),
         )
+
+    def _stuck(self, steps: Sequence[tuple[int, Action | Pair]]) -> ScheduleError:
+        """Return why ranks cannot run their next steps: what is missing, or who waits for whom."""
+        run = {one for own in self.order for step in own for one in _passes(step)}
+        waiting = [
+            (rank, action, wanted)
+            for rank, step in steps
+            for action in _passes(step)
+            if (wanted := self._wanted(action)) and self.done.keys().isdisjoint(wanted)
+        ]
+        missing = [
+            f"rank {rank} waits to run {named(action)} for {named(wanted[0])}, which no rank runs: "
+            "add it to the order"
+            for rank, action, wanted in waiting
+            if run.isdisjoint(wanted)
+        ]
+        return ScheduleError("\n".join(missing) or deadlock(*waiting[0][:2]))
 
     def _leaving(self) -> NDArray[np.bool_]:
         leaving = np.zeros(len(self.runs), dtype=np.bool_)
@@ -226,16 +243,22 @@ class _Compiler:
         return tuple(Action(kind, stage + 1, micro_batch) for kind in after)
 
 
+def named(action: Action) -> str:
+    """Return what a pass is called in messages.
+
+    >>> named(Action(Pass.BACKWARD, 1, 0))
+    'B of micro-batch 0 on stage 1'
+    """
+    return f"{action.kind} of micro-batch {action.micro_batch} on stage {action.stage}"
+
+
 def deadlock(rank: int, action: Action) -> str:
     """Return what is wrong where a rank waits for ever.
 
     >>> deadlock(1, Action(Pass.BACKWARD, 1, 0))
-    'deadlock: rank 1 waits to run B of micro-batch 0 on stage 1'
+    'deadlock: rank 1 waits to run B of micro-batch 0 on stage 1, and others for it: reorder them'
     """
-    return (
-        f"deadlock: rank {rank} waits to run {action.kind} of micro-batch {action.micro_batch} "
-        f"on stage {action.stage}"
-    )
+    return f"deadlock: rank {rank} waits to run {named(action)}, and others for it: reorder them"
 
 
 def _passes(step: Action | Pair) -> tuple[Action, ...]:

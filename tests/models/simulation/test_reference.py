@@ -19,6 +19,7 @@ from models.simulation.static_order import Compiled, ScheduleError
 from models.simulation.streams import Player
 from models.simulation.timeline import Stream
 from tests.models.simulation.programs import programs, task
+from topologies.errors import MeshwrightError
 
 SAME = 1e-9
 
@@ -91,6 +92,18 @@ def test_ranks_that_wait_for_each_other_are_an_error_in_both():
     needs[first] = ((compiled.runs.index((Action(Pass.BACKWARD, 1, 0),)), True),)
     with pytest.raises(ScheduleError, match="deadlock: rank 0 waits to run F of micro-batch 0"):
         reference.times(replace(compiled, needs=tuple(needs)), np.ones(len(needs)))
+
+
+def test_passes_that_nobody_runs_are_all_named():
+    order, way = ordered(Schedule.ONE_F_ONE_B, 2, 2)
+    without = [[action for action in order[0] if action.kind is not Pass.FORWARD], order[1]]
+    with pytest.raises(ScheduleError) as caught:
+        Compiled.of(without, way)
+    assert "waits to run F of micro-batch 0 on stage 1 for F of micro-batch 0 on stage 0" in str(
+        caught.value
+    )
+    assert "which no rank runs: add it to the order" in str(caught.value)
+    assert isinstance(caught.value, MeshwrightError)
 
 
 @pytest.mark.parametrize(("pp", "many"), [(1, 3), (4, 2), (4, 9)])
