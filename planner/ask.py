@@ -10,7 +10,7 @@ from models.layout import LayoutBatch
 from models.workload import parse_count
 from planner import answer
 from planner.bounds import Bounds
-from planner.complete import complete_layout
+from planner.complete import legal_layout
 from planner.plans import Plan, PlanSet
 from planner.refusal import why_nothing_is_legal
 from planner.scenario import Scenario
@@ -198,9 +198,7 @@ def plan_scenario(
 
 def estimate_scenario(scenario: Scenario, axes: dict[str, object]) -> Plan:
     """Return one layout of a scenario in full; see :func:`estimate`."""
-    layout = complete_layout(scenario, axes)
-    scenario.check(layout)
-    return scenario.evaluate(LayoutBatch.of([layout]))[0]
+    return scenario.evaluate(LayoutBatch.of([legal_layout(scenario, axes)]))[0]
 
 
 def simulate(
@@ -240,9 +238,7 @@ def simulate_scenario(
     """Return one layout of a scenario on the event clock; see :func:`simulate`."""
     from planner.simulated import simulate_layout
 
-    layout = complete_layout(scenario, axes)
-    scenario.check(layout)
-    return simulate_layout(scenario, layout, disturbances)
+    return simulate_layout(scenario, legal_layout(scenario, axes), disturbances)
 
 
 def check_choices(task: str, framework: str) -> None:

@@ -47,6 +47,19 @@ def complete_layout(scenario: Scenario, axes: dict[str, object]) -> Layout:
     return Layout(**_named(values))
 
 
+def legal_layout(scenario: Scenario, axes: dict[str, object]) -> Layout:
+    """Return the layout of the axes given, the others at their usual values, once it is legal.
+
+    Raises
+    ------
+    SpecError
+        With a sentence for every rule it breaks.
+    """
+    layout = complete_layout(scenario, axes)
+    scenario.check(layout)
+    return layout
+
+
 def _named(values: dict[str, int]) -> dict[str, Any]:
     """Return axis values as a layout has them: names where axes have names."""
     batch = LayoutBatch.of([Layout()])

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from models.simulation.trace_events import DEVICE, TraceEvents
-from topologies.errors import Problem, SpecError
+from topologies.errors import Problem, SpecError, raise_if_any
 from topologies.whole_file import whole_file
 
 if TYPE_CHECKING:
@@ -51,12 +51,28 @@ def write_trace(timeline: Timeline, path: str | os.PathLike[str], *, device: str
     SpecError
         If the file cannot be written, or its name ends otherwise.
     """
+    check_name(path)
     name = os.fspath(path)
-    if not name.endswith((".json", ".json.gz")):
-        raise SpecError([Problem(FIELD, name, "end the name in .json or .json.gz")])
     events = TraceEvents(timeline)
     with whole_file(name, FIELD) as stream:
         _write(stream, events, range(len(timeline.ranks)), device, zipped=name.endswith(".gz"))
+
+
+def check_name(path: str | os.PathLike[str]) -> None:
+    """Check the name of a trace before there is anything to write.
+
+    Raises
+    ------
+    SpecError
+        If it does not say how to write it, or its folder is not there.
+    """
+    name, folder = os.fspath(path), Path(path).parent
+    found = []
+    if not name.endswith((".json", ".json.gz")):
+        found.append(Problem(FIELD, name, "end the name in .json or .json.gz"))
+    if not folder.is_dir():
+        found.append(Problem(FIELD, name, f"no folder {folder}: make it first"))
+    raise_if_any(found)
 
 
 def write_traces(timeline: Timeline, folder: str | os.PathLike[str], *, device: str) -> None:

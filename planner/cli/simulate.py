@@ -93,10 +93,11 @@ def simulate(
 
     Axes not given are those of `estimate`.
     """
-    from models.simulation.trace import write_trace
+    from models.simulation.trace import check_name, write_trace
     from planner import ask
     from planner.bounds import Bounds
     from planner.cli import output, simulation_report
+    from planner.complete import legal_layout
     from planner.disturbances import Disturbances, by_rank, lengths
     from topologies.errors import Collected
 
@@ -111,19 +112,24 @@ def simulate(
     linked = found.attempt(lambda: by_rank(slow_link or [], "--slow-link"))
     failed = found.attempt(lambda: by_rank(failed_nics or [], "--failed-nics"))
     mean, spread = found.attempt(lambda: lengths(packed) if packed else (None, 1.0)) or (None, 1.0)
-    found.raise_if_any()
     disturbances = Disturbances(
         contention=contention,
         async_ulysses=async_ulysses,
         samples=samples,
         seed=seed,
         jitter=jitter,
-        stragglers=slowed,
-        slow_links=linked,
-        failed_nics=failed,
+        stragglers=slowed or {},
+        slow_links=linked or {},
+        failed_nics=failed or {},
         packed_tokens=mean,
         packed_spread=spread,
     )
+    if scenario is not None:
+        found.attempt(lambda: legal_layout(scenario, given(axes)))
+        found.attempt(lambda: disturbances.check(scenario))
+    if trace is not None:
+        found.attempt(lambda: check_name(trace))
+    found.raise_if_any()
     with output.working("Simulating"):
         answer = ask.simulate_scenario(scenario, given(axes), disturbances)
     if trace is not None:

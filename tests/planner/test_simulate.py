@@ -95,10 +95,21 @@ WRONG = [
     (["--samples", "0", "--jitter", "0.1"], "--samples", "at least 1"),
     (["--packed", "16k"], "--packed", "8192 tokens of a pack"),
     (["--packed", "1k:wide"], "--packed", "8k:0.7"),
-    (["--trace", "/nowhere/step.json.gz"], "--trace", "cannot be written"),
+    (["--trace", "/nowhere/step.json.gz"], "--trace", "no folder /nowhere: make it first"),
+    (["--trace", "/proc/step.json.gz"], "--trace", "cannot be written"),
+    (["--trace", "step.txt"], "--trace", "end the name in .json or .json.gz"),
     (["--schedule", "zigzag"], "schedule", ""),
     (["--ulysses", "3"], "ulysses", ""),
 ]
+
+
+def test_everything_that_cannot_be_is_told_at_once():
+    wrong = ["--jitter", "5", "--straggler", "99:1.2", "--trace", "step.txt", "--ulysses", "3"]
+    done = subprocess.run(
+        [*COMMAND, *JOB, *LAYOUT, *wrong], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert all(option in done.stderr for option in wrong[::2])
 
 
 @pytest.mark.parametrize(("arguments", "field", "mend"), WRONG, ids=str)
