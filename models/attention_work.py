@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models import sequence_parallel
 from models.dtype import BF16
 from models.kernel_set import EAGER, FUSED
 from models.operation import Communication, Compute, Kind
 from models.operators import elementwise, memory, norm_pair, product, residual
+from models.sequence_parallel import blocks, heads, sent
 from models.tensor_parallel import column_input, gather_again, row_output
 
 if TYPE_CHECKING:
@@ -35,14 +35,14 @@ class AttentionWork:
         self.layer, self.hidden, self.shapes = layer, hidden, shapes
         mixer = layer.mixer
         self.queries = mixer.q_width / shapes.tp
-        self.keys = sequence_parallel.kv_heads_of_tp_rank(mixer, shapes) * mixer.head_dim
+        self.keys = heads.kv_heads_of_tp_rank(mixer, shapes) * mixer.head_dim
         self.rotated = shapes.tokens * (self.queries + self.keys)
 
     def forward(self) -> tuple[Operation, ...]:
         """Return the forward operations in order."""
         norm, _ = norm_pair("attention norm", self.layer.norm, self.hidden, self.shapes)
         gather, _ = column_input("attention", self.hidden, self.shapes, reductions=1.0)
-        into, *blocks, out = sequence_parallel.forward_communication(self.layer.mixer, self.shapes)
+        into, *blocks, out = sent.forward_communication(self.layer.mixer, self.shapes)
         project, _ = self._projections()
         output, _ = self._output()
         return (
@@ -65,7 +65,7 @@ class AttentionWork:
         _, norm = norm_pair("attention norm", self.layer.norm, self.hidden, self.shapes)
         reductions = self.shapes.pick(FUSED.input_reductions[0], EAGER.input_reductions[0])
         gather, scatter = column_input("attention", self.hidden, self.shapes, reductions)
-        out, *blocks, into = sequence_parallel.backward_communication(self.layer.mixer, self.shapes)
+        out, *blocks, into = sent.backward_communication(self.layer.mixer, self.shapes)
         _, project = self._projections()
         _, output = self._output()
         return (
@@ -107,34 +107,34 @@ class AttentionWork:
 
     def _pack(self) -> tuple[Compute, ...]:
         """Transposes to contiguous memory before and after each exchange."""
-        qkv, output = sequence_parallel.exchanged_elements(self.layer.mixer, self.shapes)
+        qkv, output = heads.exchanged_elements(self.layer.mixer, self.shapes)
         launches = np.where(self.shapes.ulysses > 1, 8.0, 0.0)
         return (memory("ulysses pack", self.shapes, (qkv + output) * 4.0 * BF16, launches, _CORE),)
 
     def _core(self, *, backward: bool) -> tuple[Compute, ...]:
         mixer, shapes = self.layer.mixer, self.shapes
-        whole = sequence_parallel.causal_pairs(shapes.seq_len, mixer.window)
+        whole = blocks.causal_pairs(shapes.seq_len, mixer.window)
         pairs = shapes.micro_batch * whole / shapes.ring
-        heads = sequence_parallel.query_heads(mixer, shapes)
-        flop = 4.0 * mixer.head_dim * heads * pairs
-        busiest = sequence_parallel.busiest_over_mean(mixer, shapes)
+        own_heads = heads.query_heads(mixer, shapes)
+        flop = 4.0 * mixer.head_dim * own_heads * pairs
+        busiest = blocks.busiest_over_mean(mixer, shapes)
         flop = flop * busiest
-        queries = sequence_parallel.local_query_elements(mixer, shapes)
-        kv = sequence_parallel.local_kv_elements(mixer, shapes)
+        queries = heads.local_query_elements(mixer, shapes)
+        kv = heads.local_kv_elements(mixer, shapes)
         steps = np.where(shapes.gathers_kv, 1.0, shapes.ring)
-        attended = sequence_parallel.queries_attended(mixer, shapes)
+        attended = blocks.queries_attended(mixer, shapes)
         factor, passes = (ATTENTION_BACKWARD, 2.0) if backward else (1.0, 1.0)
         core = Compute(
-            name=sequence_parallel.CORE_ATTENTION,
+            name=sent.CORE_ATTENTION,
             kind=Kind.ATTENTION_BACKWARD if backward else Kind.ATTENTION,
             flop=flop * factor,
             nbytes=(2.0 * queries + kv) * BF16 * steps * passes,
             launches=steps * passes,
-            rows=shapes.ring_tokens * heads,
-            columns=sequence_parallel.keys_of_a_kernel(mixer, shapes),
+            rows=shapes.ring_tokens * own_heads,
+            columns=blocks.keys_of_a_kernel(mixer, shapes),
             depth=np.full(len(shapes), float(mixer.head_dim)),
             selective=shapes.pick(1.0, 0.0),
-            first_block=sequence_parallel.first_block_share(mixer, shapes),
+            first_block=blocks.first_block_share(mixer, shapes),
         )
         merges = np.where(shapes.gathers_kv, 0.0, attended - 1.0)
         merged = (queries * merges + (kv * (steps - 1.0) if backward else 0.0)) * RING_MERGE_BYTES

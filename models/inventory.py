@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models import saved_tensors, sequence_parallel
+from models import saved_tensors
 from models.attention_work import AttentionWork
 from models.dtype import BF16
 from models.mlp_work import MlpWork
 from models.operation import Kind, Work
 from models.operators import elementwise, memory, norm_pair, product
+from models.sequence_parallel.blocks import causal_pairs
+from models.sequence_parallel.sent import buffer_bytes
 from models.shape import Shapes
 from models.tensor_parallel import column_input, gather_again, gather_buffer, row_output
 
@@ -53,8 +55,7 @@ def layer_work(layer: Layer, hidden: int, shapes: Shapes) -> Work:
         saved=saved_tensors.layer(layer, hidden, shapes),
         input_bytes=shapes.tokens * hidden * BF16 / shapes.norm_shard,
         working_bytes=saved_tensors.layer_gradients(layer, hidden, shapes),
-        buffer_bytes=sequence_parallel.buffer_bytes(layer.mixer, shapes)
-        + gather_buffer(hidden, shapes),
+        buffer_bytes=buffer_bytes(layer.mixer, shapes) + gather_buffer(hidden, shapes),
     )
 
 
@@ -127,4 +128,4 @@ def _step_flop(architecture: Architecture, workload: Workload, *, masked: bool) 
 
 def _full_over_causal(layer: Layer, seq_len: int) -> float:
     seen = min(layer.mixer.window or seq_len, seq_len)
-    return seq_len * seen / sequence_parallel.causal_pairs(seq_len, layer.mixer.window)
+    return seq_len * seen / causal_pairs(seq_len, layer.mixer.window)

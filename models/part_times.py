@@ -11,7 +11,7 @@ from models import collectives
 from models.operation import Axis
 from models.overlap import beside
 from models.ring_times import RingTimes
-from models.sequence_parallel import CORE_ATTENTION
+from models.sequence_parallel.sent import CORE_ATTENTION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -21,7 +21,7 @@ import numpy as np
 
 from models.dtype import BF16, FP32
 from models.operation import Saved
-from models.sequence_parallel import (
+from models.sequence_parallel.heads import (
     kv_heads_of_tp_rank,
     local_kv_elements,
     local_query_elements,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from models.operation import Axis, Communication, Compute
 from models.part_times import PartClock
-from models.sequence_parallel import CORE_ATTENTION, EXCHANGE
+from models.sequence_parallel.sent import CORE_ATTENTION, EXCHANGE
 from models.simulation.program import Program, Task
 from models.simulation.timeline import Call, Stream
 from topologies.contention import Flow

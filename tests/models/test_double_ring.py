@@ -17,7 +17,7 @@ from models.catalogue import load_architecture
 from models.layout import CpPlacement, Kernels, Layout, LayoutBatch, strides
 from models.operation import Axis, Communication
 from models.part_times import PartClock
-from models.sequence_parallel import CORE_ATTENTION, buffer_bytes
+from models.sequence_parallel.sent import CORE_ATTENTION, buffer_bytes
 from tests.models.cases import machine, shapes, work_of
 from topologies.collective import Collective
 

@@ -16,7 +16,7 @@ from models.legality import Job, legal
 from models.memory import LINES, MemoryBill, capacity_bytes, fewest_repeated_layers, memory_bill
 from models.prepared import Prepared
 from models.schedule import SEVERAL_CHUNKS
-from models.sequence_parallel import buffer_bytes
+from models.sequence_parallel.sent import buffer_bytes
 from models.workload import Workload
 from tests import strategies
 from tests.models.cases import machine, prepared, shapes, toy, tuned, work_of

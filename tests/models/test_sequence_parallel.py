@@ -16,7 +16,7 @@ from models.catalogue import load_architecture
 from models.inventory import layer_work
 from models.layout import CpMethod, Kernels, SequenceOrder
 from models.operation import Axis, Communication, Kind
-from models.sequence_parallel import causal_pairs
+from models.sequence_parallel.blocks import causal_pairs
 from tests.models.cases import config, sent_bytes, shapes, unwindowed, work_of
 from tests.oracles import tensor_parallel_reference
 from topologies.collective import Collective

@@ -13,7 +13,7 @@ from models.compute import Device
 from models.inventory import layer_work
 from models.layout import Kernels, Layout, LayoutBatch, SequenceOrder
 from models.profile import load_profile
-from models.sequence_parallel import CORE_ATTENTION
+from models.sequence_parallel.sent import CORE_ATTENTION
 from models.shape import Shapes
 from models.simulation.operations import Operations, Phase
 from models.simulation.streams import Player

@@ -1,0 +1,77 @@
+"""Closed forms of what ranks compute: sums over :mod:`models.sequence_parallel.schedule`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from models.architecture import Attention
+    from models.layout import Array
+    from models.shape import Shapes
+
+
+def causal_pairs(seq_len: float, window: int | None) -> float:
+    """Return query-key pairs of one causal sequence, the diagonal counted as half.
+
+    ``S^2 / 2`` without a window (the convention of MFU figures), ``S w - w^2 / 2`` with one.
+
+    >>> causal_pairs(8.0, None), causal_pairs(8.0, 2)
+    (32.0, 14.0)
+    """
+    seen = float(min(window or seq_len, seq_len))
+    return seq_len * seen - seen * seen / 2.0
+
+
+def busiest_over_mean(attention: Attention, shapes: Shapes) -> Array:
+    """Return the busiest ring rank's share of causal work over the mean share.
+
+    A contiguous rank ``r`` of ``P`` computes ``r`` full blocks and half of its own, the last one
+    ``P - 1/2`` of ``P^2 / 2``. With a window, every query sees about as many keys, and the shares
+    are taken as even.
+    """
+    contiguous = 2.0 - 1.0 / shapes.ring
+    if attention.window is not None and attention.window < shapes.seq_len:
+        contiguous = np.ones(len(shapes))
+    return np.where(shapes.zigzag, 1.0, contiguous)
+
+
+def queries_attended(attention: Attention, shapes: Shapes) -> Array:
+    """Return how often a rank's queries attend on a ring: once for every block, or less.
+
+    With zigzag a rank attends with all its queries to half of an earlier rank's block and with half
+    of them to all of a later rank's: of ``P`` blocks three quarters but for its own (ring-flash-
+    attention, ``zigzag_ring_flash_attn.py``).
+    """
+    halved = shapes.zigzag & (attention.window is None or attention.window >= shapes.seq_len)
+    attended: Array = 1.0 + (shapes.ring - 1.0) * np.where(halved, 0.75, 1.0)
+    return attended
+
+
+def keys_of_a_kernel(attention: Attention, shapes: Shapes) -> Array:
+    """Return the tokens over which a causal kernel has as many keys per query as a ring's blocks.
+
+    Blocks of other ranks are full, so that on average a query has more keys than the causal kernel
+    of a rank's own tokens gives it. A window's are taken as they come.
+    """
+    seq_len = float(shapes.seq_len)
+    if attention.window is not None and attention.window < seq_len:
+        windowed: Array = np.minimum(seq_len / _steps(shapes), float(attention.window))
+        return windowed
+    mean = seq_len * busiest_over_mean(attention, shapes) / queries_attended(attention, shapes)
+    return np.where(shapes.gathers_kv, seq_len, mean)
+
+
+def _steps(shapes: Shapes) -> Array:
+    """Return the kernels in which a rank attends, one for each block."""
+    return np.where(shapes.gathers_kv, 1.0, shapes.ring)
+
+
+def first_block_share(attention: Attention, shapes: Shapes) -> Array:
+    """Return the busiest rank's first block of a ring over each later one.
+
+    A contiguous rank's own block is causal, half of the full ones it receives; with zigzag (and
+    with a window, taken as even) all are alike.
+    """
+    return np.where(busiest_over_mean(attention, shapes) > 1.0, 0.5, 1.0)
