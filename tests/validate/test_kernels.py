@@ -1,0 +1,212 @@
+"""Kernels on ranks that one process plays: exact, and unlike ones with a slip in them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from models.layout import CpMethod, Kernels, SequenceOrder
+from models.operation import Axis as MeshAxis
+from models.sequence_parallel.schedule import Part
+from tests.models.cases import sent_bytes, work_of
+from validate import exactness
+from validate.kernels import attention as kernels
+from validate.kernels import block, merge, ring, shards
+from validate.kernels.attention import ContextMesh, attention
+from validate.kernels.axis import Moving, VirtualAxis
+from validate.kernels.ring import Ring
+
+
+@pytest.mark.parametrize("dtype", list(exactness.DTYPES))
+@pytest.mark.parametrize("ranks", [1, 2, 4, 8])
+def test_every_method_gives_what_one_device_gives(ranks, dtype):
+    for checked in exactness.check_virtually(exactness.cases(ranks, [dtype])):
+        assert checked.exact, checked
+
+
+def wrong(ranks, method=None):
+    """Return the cases in f64 that are not exact."""
+    cases = [
+        case for case in exactness.cases(ranks, ["f64"]) if method is None or case.method == method
+    ]
+    return [found.case.method for found in exactness.check_virtually(cases) if not found.exact]
+
+
+def forgets_the_sum(self, added, queries):
+    """Merge without the new log-sum-exp."""
+    before = self.lse.clone()
+    MERGE(self, added, queries)
+    self.lse.copy_(before)
+
+
+def averages(self, added, queries):
+    out = merge.rows(self.out, queries)
+    out.lerp_(added.out.to(out.dtype), 0.5)
+    torch.logaddexp(merge.rows(self.lse, queries), added.lse, out=merge.rows(self.lse, queries))
+
+
+def swaps_weights(self, added, queries):
+    out, lse = merge.rows(self.out, queries), merge.rows(self.lse, queries)
+    weight = torch.sigmoid(lse - added.lse).unsqueeze(-1).to(out.dtype)
+    out.lerp_(added.out.to(out.dtype), weight)
+    torch.logaddexp(lse, added.lse, out=lse)
+
+
+def other_half(tensor, part, dim=2):
+    other = {Part.FIRST: Part.SECOND, Part.SECOND: Part.FIRST, Part.WHOLE: Part.WHOLE}
+    return ROWS(tensor, other[part], dim)
+
+
+MERGE, ROWS = merge.Merged.add, merge.rows
+
+
+@pytest.mark.parametrize("slip", [averages, swaps_weights, forgets_the_sum])
+def test_a_slip_in_the_merge_is_seen_on_four_ranks(monkeypatch, slip):
+    monkeypatch.setattr(merge.Merged, "add", slip)
+    assert "ring contiguous" in wrong(4)
+    assert "ring zigzag" in wrong(4)
+
+
+def test_two_ranks_do_not_see_in_the_output_that_the_sum_is_forgotten(monkeypatch):
+    """Why the checks run on four: with two there is no second merge to go wrong."""
+    monkeypatch.setattr(merge.Merged, "add", forgets_the_sum)
+    (case,) = [
+        case
+        for case in exactness.cases(2, ["f64"])
+        if case.method == "ring contiguous" and not case.causal
+    ]
+    (two,) = exactness.check_virtually([case])
+    (four,) = exactness.check_virtually([replace(case, ring=4)])
+    assert two.errors[0] < 1e-15 < 1e-3 < four.errors[0]
+
+
+def test_the_wrong_half_of_a_block_is_seen_only_in_zigzag(monkeypatch):
+    monkeypatch.setattr(ring, "rows", other_half)
+    assert set(wrong(4)) == {"ring zigzag", "all-gather zigzag", "hybrid zigzag"}
+
+
+def test_gradients_that_stop_one_hop_from_home_are_seen(monkeypatch):
+    monkeypatch.setattr(ring._Following, "home", lambda self: self.held)
+    assert {"ring contiguous", "ring zigzag", "hybrid zigzag"} <= set(wrong(4))
+
+
+def test_gradients_by_a_blocks_own_sum_are_seen(monkeypatch):
+    once = block.backward
+
+    def own_sum(gradient, q, k, v, whole, *, causal, scale):
+        alone = block.forward(q, k, v, causal=causal, scale=scale)
+        return once(gradient, q, k, v, alone, causal=causal, scale=scale)
+
+    monkeypatch.setattr(block, "backward", own_sum)
+    assert "ring contiguous" in wrong(4)
+
+
+def test_heads_that_are_shared_are_repeated_and_their_gradients_summed(monkeypatch):
+    case = next(c for c in exactness.cases(8, ["f64"]) if c.method == "ulysses")
+    (checked,) = exactness.check_virtually([case])
+    assert case.kv_heads < case.ulysses
+    assert checked.exact
+
+
+def test_gradients_of_keys_may_travel_in_the_dtype_of_the_keys():
+    case = next(c for c in exactness.cases(4, ["bf16"]) if c.method == "ring zigzag")
+    how = replace(case.how, gradient_dtype=torch.bfloat16)
+    coarse = run(case, how)
+    fine = run(case, case.how)
+    assert coarse.outs[0].equal(fine.outs[0])
+    assert coarse.gradients[0].queries.equal(fine.gradients[0].queries)
+    assert not coarse.gradients[0].keys.equal(fine.gradients[0].keys)
+    error = (coarse.gradients[0].keys - fine.gradients[0].keys).norm()
+    assert error < 0.01 * fine.gradients[0].keys.norm()
+
+
+class Run:
+    def __init__(self, outs, gradients):
+        self.outs, self.gradients = outs, gradients
+
+
+def run(case, how, mesh=None):
+    """Run a case in this process, forward and backward."""
+    dtype = exactness.DTYPES[case.dtype]
+    mesh = mesh or exactness.virtual_mesh(case.ulysses, case.ring)
+    places = shards.places(case.ulysses, case.ring)
+    numbers = [
+        shards.tokens_of(case.tokens, case.ulysses, case.ring, case.order, place)
+        for place in places
+    ]
+    whole = exactness._inputs(case, "cpu")
+    q, k, v, gradient = (shards.cut(each.to(dtype), 2, numbers) for each in whole)
+    outs, held = kernels.forward(mesh, how, q, k, v)
+    heads = {"heads": case.heads, "kv_heads": case.kv_heads}
+    return Run(outs, kernels.backward(mesh, how, held, gradient, **heads))
+
+
+def test_autograd_differentiates_what_is_computed():
+    mesh = ContextMesh(ulysses=VirtualAxis([[0]]), ring=VirtualAxis([[0]]))
+    how = Ring(order=SequenceOrder.CONTIGUOUS)
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (
+        torch.randn(1, heads, 6, 8, generator=generator, dtype=torch.float64, requires_grad=True)
+        for heads in (4, 2, 2)
+    )
+    assert torch.autograd.gradcheck(lambda *x: attention(*x, mesh, how), (q, k, v))
+
+
+class Counted(VirtualAxis):
+    """Counts the bytes that rank 0 sends."""
+
+    sent = 0.0
+
+    def shift(self, tensors):
+        self.sent += tensors[0].nbytes * (self.size > 1)
+        return Moving(super().shift(tensors).arriving)
+
+    def exchange(self, tensors):
+        self.sent += tensors[0].nbytes * (self.size - 1) / self.size
+        return super().exchange(tensors)
+
+    def gather(self, tensors):
+        self.sent += tensors[0].nbytes * (self.size - 1)
+        return super().gather(tensors)
+
+    def scatter_sum(self, tensors):
+        self.sent += tensors[0].nbytes * (self.size - 1) / self.size
+        return super().scatter_sum(tensors)
+
+
+@pytest.mark.parametrize("gathers", [False, True])
+@pytest.mark.parametrize(("ulysses", "ring_size"), [(1, 8), (8, 1), (4, 2), (16, 2), (2, 8)])
+def test_kernels_send_what_the_inventory_says(ulysses, ring_size, gathers):
+    """Of a layer of Llama 3.1 70B, where nothing is computed nor kept; eager kernels send fp32."""
+    seq_len, heads, kv_heads, width = 2**20, 64, 8, 128
+    virtual = exactness.virtual_mesh(ulysses, ring_size)
+    mesh = ContextMesh(ulysses=Counted(virtual.ulysses.groups), ring=Counted(virtual.ring.groups))
+    how = Ring(order=SequenceOrder.ZIGZAG, gathers=gathers)
+    tokens = seq_len // (ulysses * ring_size)
+
+    def every(number):
+        shape = 1, number, tokens, width
+        return [torch.empty(shape, dtype=torch.bfloat16) for _ in range(ulysses * ring_size)]
+
+    with FakeTensorMode():
+        q, k, v = every(heads), every(kv_heads), every(kv_heads)
+        outs, held = kernels.forward(mesh, how, q, k, v)
+        forward = mesh.ulysses.sent + mesh.ring.sent
+        kernels.backward(mesh, how, held, outs, heads=heads, kv_heads=kv_heads)
+        backward = mesh.ulysses.sent + mesh.ring.sent - forward
+    axes = {
+        "ulysses": ulysses,
+        "ring": ring_size,
+        "cp_method": CpMethod.ALL_GATHER if gathers else CpMethod.P2P,
+        "kernels": Kernels.EAGER,
+        "sequence_order": SequenceOrder.ZIGZAG,
+    }
+    work = work_of("llama-3.1-70b", seq_len, **axes)
+    said = [
+        sent_bytes(ops, MeshAxis.ULYSSES, ulysses) + sent_bytes(ops, MeshAxis.RING, ring_size)
+        for ops in (work.forward_communication(), work.backward_communication())
+    ]
+    assert [forward, backward] == pytest.approx(said, rel=1e-12)

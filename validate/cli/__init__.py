@@ -1,0 +1,1 @@
+"""Commands of ``meshwright`` that run real kernels."""

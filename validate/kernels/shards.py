@@ -1,0 +1,63 @@
+"""Which tokens of a sequence a rank of the mesh holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from models.sequence_parallel.schedule import chunks
+from topologies.errors import Problem, raise_if_any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from models.layout import SequenceOrder
+
+
+def check_length(tokens: int, ulysses: int, ring: int, order: SequenceOrder) -> None:
+    """Check that a sequence can be cut.
+
+    Raises
+    ------
+    SpecError
+        If ranks would hold different numbers of tokens.
+    """
+    parts = len(chunks(order, ring, 0)) * ring * ulysses
+    if tokens % parts:
+        mend = f"a multiple of {parts}: every rank holds as many tokens"
+        raise_if_any([Problem("--seq-len", tokens, mend)])
+
+
+def places(ulysses: int, ring: int) -> list[tuple[int, int]]:
+    """Return every rank's place along the two axes, ulysses inside.
+
+    >>> places(2, 2)
+    [(0, 0), (1, 0), (0, 1), (1, 1)]
+    """
+    return [(u, r) for r in range(ring) for u in range(ulysses)]
+
+
+def tokens_of(
+    tokens: int, ulysses: int, ring: int, order: SequenceOrder, place: tuple[int, int]
+) -> Tensor:
+    """Return the numbers of the tokens that a rank holds, in its order.
+
+    The ring cuts the sequence into chunks; Ulysses cuts what a ring rank holds into runs.
+    """
+    inside, at = place
+    own = chunks(order, ring, at)
+    of_ring = torch.arange(tokens).view(len(own) * ring, -1)[list(own)].flatten()
+    return of_ring.chunk(ulysses)[inside]
+
+
+def cut(whole: Tensor, dim: int, numbers: Sequence[Tensor]) -> list[Tensor]:
+    """Return every rank's tokens of a whole tensor."""
+    return [whole.index_select(dim, own) for own in numbers]
+
+
+def join(parts: Sequence[Tensor], dim: int, numbers: Sequence[Tensor]) -> Tensor:
+    """Return the whole tensor of every rank's tokens."""
+    order = torch.argsort(torch.cat(list(numbers)))
+    return torch.cat(list(parts), dim).index_select(dim, order)

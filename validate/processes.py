@@ -1,0 +1,253 @@
+"""A job of several processes on this machine, or this process' part of one that a launcher started.
+
+Whatever becomes of a process, the job ends: with results of all ranks, or with an error that names
+the rank, and with no process left behind.
+"""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+import os
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from multiprocessing.connection import wait
+from typing import TYPE_CHECKING, Any
+
+from topologies.errors import MeshwrightError, Problem, SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from multiprocessing.connection import Connection
+
+#: How long after a rank's failure the others may still say why theirs was.
+GRACE_S = 2.0
+#: Loaded once by the server that processes are forked from.
+PRELOADED = ["torch", "torch.distributed", "validate.kernels.attention"]
+
+
+class RankError(MeshwrightError):
+    """A rank of a job that died, hung or failed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rank:
+    """A place in a job.
+
+    Parameters
+    ----------
+    rank, world
+        Which of how many.
+    report
+        Tells whoever started the job how far it is.
+    """
+
+    rank: int
+    world: int
+    report: Callable[[object], None]
+
+
+def launched() -> bool:
+    """Return whether a launcher such as torchrun started this process as one of several."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def run(
+    world: int,
+    job: Callable[[Rank, Any], Any],
+    told: object,
+    *,
+    timeout_s: float,
+    progress: Callable[[int, object], None] | None = None,
+) -> list[Any]:
+    """Run a job on CPU processes of this machine, over gloo, and return every rank's result.
+
+    Parameters
+    ----------
+    world
+        How many.
+    job
+        A function of a module; called with its :class:`Rank` and `told`, with the default process
+        group of ``torch.distributed`` up.
+    told
+        Anything that pickles.
+    timeout_s
+        How long no rank may be silent.
+    progress
+        Called with a rank and what it reports.
+
+    Raises
+    ------
+    RankError
+        If a rank dies, fails or hangs; it says which.
+    """
+    return _Running(world, job, told, timeout_s, progress).results()
+
+
+@dataclass(slots=True)
+class _Running:
+    world: int
+    job: Callable[[Rank, Any], Any]
+    told: object
+    timeout_s: float
+    progress: Callable[[int, object], None] | None
+    found: dict[int, Any] = field(default_factory=dict)
+    #: What became of ranks without a result: how, and in words.
+    failed: dict[int, tuple[str, str]] = field(default_factory=dict)
+
+    def results(self) -> list[Any]:
+        with ExitStack() as stack:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="meshwright-"))
+            context = mp.get_context("forkserver")
+            context.set_forkserver_preload(PRELOADED)
+            ends: dict[Connection, int] = {}
+            for rank in range(self.world):
+                ours, theirs = context.Pipe()
+                stack.callback(ours.close)
+                process = context.Process(
+                    target=_process,
+                    args=(rank, self.world, f"{folder}/store", self.timeout_s, theirs),
+                    kwargs={"job": self.job, "told": self.told},
+                    daemon=True,
+                )
+                process.start()
+                theirs.close()
+                stack.callback(_end, process)
+                ends[ours] = rank
+            self._listen(ends)
+        if self.failed:
+            raise RankError(self._why())
+        return [self.found[rank] for rank in range(self.world)]
+
+    def _listen(self, ends: dict[Connection, int]) -> None:
+        """Take reports until all ranks are done, or one has failed and others said why too."""
+        patience = self.timeout_s + GRACE_S  # a collective of theirs gives up a little earlier
+        until = time.monotonic() + patience
+        while ends:
+            ready = wait(list(ends), max(until - time.monotonic(), 0.0))
+            if not ready:
+                break
+            for end in [each for each in ends if each in ready]:
+                if self._heard(end, ends[end]):
+                    del ends[end]
+            now = time.monotonic()
+            until = min(until, now + GRACE_S) if self.failed else now + patience
+        for rank in ends.values():
+            self.failed[rank] = "hangs", f"hangs: silent for {self.timeout_s:g} s"
+
+    def _heard(self, end: Connection, rank: int) -> bool:
+        """Take one report, and return whether it was the rank's last."""
+        try:
+            kind, value = end.recv()
+        except EOFError:
+            kind, value = "died", "died without a word"
+        if kind == "reports":
+            if self.progress is not None:
+                self.progress(rank, value)
+            return False
+        if kind == "found":
+            self.found[rank] = value
+        else:
+            self.failed[rank] = kind, str(value)
+        return True
+
+    def _why(self) -> str:
+        """Return what became of the rank to blame: others that lost it fail because of it."""
+        kinds = "failed", "died", "hangs", "lost"
+        first = min(self.failed, key=lambda rank: (kinds.index(self.failed[rank][0]), rank))
+        return f"rank {first} of {self.world}: {self.failed[first][1]}"
+
+
+def _end(process: Any) -> None:  # noqa: ANN401 - processes of contexts have no common type
+    if process.is_alive():
+        process.kill()
+    process.join()
+
+
+def _process(
+    rank: int,
+    world: int,
+    store: str,
+    timeout_s: float,
+    end: Connection,
+    *,
+    job: Callable[[Rank, Any], Any],
+    told: object,
+) -> None:
+    """Run in a process of its own."""
+    threading.Thread(target=_end_with_parent, args=(end,), daemon=True).start()
+    place = Rank(rank=rank, world=world, report=lambda what: end.send(("reports", what)))
+    try:
+        with group(rank, world, f"file://{store}", timeout_s):
+            # Told before the group is left: the others fail only then.
+            end.send(_outcome(job, place, told))
+    except KeyboardInterrupt:
+        pass
+    except SpecError as error:
+        end.send(("lost", str(error)))
+
+
+def _outcome(job: Callable[[Rank, Any], Any], place: Rank, told: object) -> tuple[str, object]:
+    try:
+        return "found", job(place, told)
+    except MeshwrightError as error:
+        return "failed", str(error)
+    except Exception as error:
+        lost = any(word in str(error).lower() for word in ("gloo", "nccl", "timed out"))
+        return ("lost" if lost else "failed"), traceback.format_exc().strip()
+
+
+def _end_with_parent(end: Connection) -> None:
+    """End the process once nobody listens to it, whatever it waits for."""
+    try:
+        end.recv()
+    except (EOFError, OSError):
+        os._exit(1)
+
+
+@contextmanager
+def group(rank: int, world: int, where: str, timeout_s: float) -> Iterator[None]:
+    """Have the default process group up.
+
+    Parameters
+    ----------
+    rank, world
+        Which of how many.
+    where
+        As ``init_method`` of ``torch.distributed``: ``file://`` or ``env://``.
+    timeout_s
+        How long a collective may wait.
+
+    Raises
+    ------
+    SpecError
+        If the ranks cannot meet there.
+    """
+    import torch
+    import torch.distributed as dist
+
+    if sys.platform == "linux" and where.startswith("file:"):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    torch.set_num_threads(1)
+    cuda = torch.cuda.is_available() and not where.startswith("file:")
+    try:
+        dist.init_process_group(
+            "nccl" if cuda else "gloo",
+            init_method=where,
+            rank=rank,
+            world_size=world,
+            timeout=timedelta(seconds=timeout_s),
+        )
+    except (dist.DistNetworkError, dist.DistStoreError, ValueError) as error:
+        meant = os.environ.get("MASTER_PORT", where)
+        reason = str(error).splitlines()[0]
+        raise SpecError([Problem("MASTER_PORT", meant, f"ranks cannot meet: {reason}")]) from error
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
