@@ -13,12 +13,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from validate.exactness import Checked
+    from validate.lessons import Compared
 
 #: What runs on each device.
 RUNS = {"cpu": ("f64", "f32", "bf16", "f16"), "cuda": ("bf16", "f16")}
 USUAL = {"cpu": ("f64", "f32", "bf16"), "cuda": ("bf16", "f16")}
 #: Processes that divide the heads and tokens of the checks.
 WORLDS = (1, 2, 4, 8)
+#: What a model is trained in.
+TRAINED = ("f32", "bf16")
 #: Ranks that one process plays.
 VIRTUAL = (4, 8)
 
@@ -35,6 +38,8 @@ class Asked:
         By name.
     device
         ``cpu`` or ``cuda``.
+    steps
+        Of the training; 0 for none.
     timeout_s
         How long a rank may be silent.
     """
@@ -42,10 +47,13 @@ class Asked:
     worlds: tuple[int, ...]
     dtypes: tuple[str, ...]
     device: str
+    steps: int
     timeout_s: float
 
     @classmethod
-    def parse(cls, world: str, dtype: str | None, device: str, timeout_s: float) -> Asked:
+    def parse(
+        cls, world: str, dtype: str | None, device: str, steps: int, timeout_s: float
+    ) -> Asked:
         """Return what options ask for.
 
         Raises
@@ -64,10 +72,18 @@ class Asked:
             for name in wanted
             if name not in RUNS[chosen]
         ]
+        if steps < 0 or steps == 1:
+            found.append(Problem("--steps", steps, "0 for none, or 2 and more"))
         if not timeout_s > 0:
             found.append(Problem("--timeout", timeout_s, "seconds above 0"))
         raise_if_any(found)
-        return cls(worlds=tuple(worlds), dtypes=tuple(wanted), device=chosen, timeout_s=timeout_s)
+        return cls(
+            worlds=tuple(worlds),
+            dtypes=tuple(wanted),
+            device=chosen,
+            steps=steps,
+            timeout_s=timeout_s,
+        )
 
 
 def check(asked: Asked, count: Callable[[int], None]) -> list[Checked] | None:
@@ -111,6 +127,35 @@ def check(asked: Asked, count: Callable[[int], None]) -> list[Checked] | None:
             world, exactness.check, told, timeout_s=asked.timeout_s, progress=heard
         )
         found += results[0]
+    return found
+
+
+def learn(asked: Asked, count: Callable[[int], None]) -> list[Compared]:
+    """Return trainings on the most processes asked for, in every dtype but fp64 and fp16.
+
+    None where this process is one of a launcher's or there is a GPU: they are for processes of its
+    own.
+
+    Raises
+    ------
+    RankError
+        If a rank dies, fails or hangs.
+    """
+    from validate import lessons, processes
+
+    world = max(asked.worlds)
+    if not asked.steps or world < 2 or asked.device != "cpu" or processes.launched():
+        return []
+    found: list[Compared] = []
+    for dtype in (dtype for dtype in asked.dtypes if dtype in TRAINED):
+        done = 2 * asked.steps * len(found)
+
+        def heard(steps: int, done: int = done) -> None:
+            count(done + steps)
+
+        found.append(
+            lessons.compare(dtype, world, asked.steps, timeout_s=asked.timeout_s, count=heard)
+        )
     return found
 
 

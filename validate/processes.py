@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 #: How long after a rank's failure the others may still say why theirs was.
 GRACE_S = 2.0
 #: Loaded once by the server that processes are forked from.
-PRELOADED = ["torch", "torch.distributed", "validate.kernels.attention"]
+PRELOADED = ["torch", "torch.distributed.fsdp", "validate.exactness"]
 
 
 class RankError(MeshwrightError):

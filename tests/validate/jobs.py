@@ -10,6 +10,8 @@ import torch
 import torch.distributed as dist
 
 from topologies.errors import Problem, SpecError
+from validate import training
+from validate.kernels import merge
 
 
 def add_up(rank, told):
@@ -50,3 +52,16 @@ def sleep(rank, told):
     """Have all ranks say which processes they are, and sleep."""
     rank.report(os.getpid())
     time.sleep(told)
+
+
+def train_with_a_slip(rank, lesson):
+    """Train with merges that forget the new log-sum-exp."""
+    once = merge.Merged.add
+
+    def forgets(self, added, queries):
+        before = self.lse.clone()
+        once(self, added, queries)
+        self.lse.copy_(before)
+
+    merge.Merged.add = forgets
+    return training.train(rank, lesson)

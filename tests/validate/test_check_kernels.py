@@ -59,10 +59,15 @@ def test_processes_compute_what_one_process_does_that_plays_them_all():
 
 def test_checks_are_printed_and_written(tmp_path):
     file = tmp_path / "checks.json"
-    done = run("--world", "1,2", "--dtype", "f32", "--json", str(file))
+    done = run("--world", "1,2", "--dtype", "f32", "--steps", "2", "--json", str(file))
     assert done.returncode == 0, done.stderr
     assert "all are exact" in " ".join(done.stdout.split())
-    checks = json.loads(file.read_text())["checks"]
+    written = json.loads(file.read_text())
+    (training,) = written["trainings"]
+    assert training["agrees"]
+    assert training["resumed_exactly"]
+    assert training["first"] == {"ulysses": 1, "ring": 2}
+    checks = written["checks"]
     assert {(check["ulysses"], check["ring"]) for check in checks} >= {(1, 1), (1, 2), (8, 1)}
     assert all(check["exact"] for check in checks)
     assert {check["virtual"] for check in checks} == {True, False}
@@ -88,7 +93,7 @@ def test_a_port_in_use_is_told():
 
 
 def test_everything_that_cannot_be_is_told_at_once():
-    wrong = ["--world", "3", "--dtype", "f32,f8", "--timeout", "0"]
+    wrong = ["--world", "3", "--dtype", "f32,f8", "--timeout", "0", "--steps", "1"]
     if not torch.cuda.is_available():
         wrong += ["--device", "cuda"]
     done = run(*wrong)
