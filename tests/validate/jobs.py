@@ -9,9 +9,12 @@ import time
 import torch
 import torch.distributed as dist
 
+from models.layout import SequenceOrder
 from topologies.errors import Problem, SpecError
-from validate import training
-from validate.kernels import merge
+from validate import exactness, training
+from validate.kernels import attention, merge, ring
+from validate.kernels.axis import GroupAxis
+from validate.kernels.ring import Local, Ring
 
 
 def add_up(rank, told):
@@ -65,3 +68,57 @@ def train_with_a_slip(rank, lesson):
 
     merge.Merged.add = forgets
     return training.train(rank, lesson)
+
+
+def beside_torchs_template(rank, told):
+    """Return the largest relative differences of our zigzag ring from torch's private template."""
+    from torch.distributed.tensor.experimental._context_parallel import _attention as template
+
+    template._cp_options.enable_load_balance = True
+    template._cp_options.convert_to_f32 = False
+    axis = GroupAxis(dist.group.WORLD)
+    torch.manual_seed(rank.rank)
+    q, gradient, k, v = (torch.randn(2, heads, 64, 16, dtype=torch.float64) for heads in told)
+    own = [Local(q=q, k=k, v=v)]
+    how = Ring(order=SequenceOrder.ZIGZAG)
+    held = ring.forward(axis, how, own)
+    (found,) = ring.backward(axis, how, held, [gradient])
+    aten = torch.ops.aten
+    flash = aten._scaled_dot_product_flash_attention_for_cpu
+    out, lse = template._templated_ring_attention(axis.group, 2, flash, q, k, v, is_causal=True)
+    back = aten._scaled_dot_product_flash_attention_for_cpu_backward
+    theirs = template._templated_ring_attention_backward(
+        axis.group,
+        2,
+        back,
+        gradient,
+        "grad_out",
+        q,
+        k,
+        v,
+        out,
+        lse,
+        is_causal=True,
+        dropout_p=0.0,
+    )
+    pairs = zip((held[0].whole.out, *found), (out, *theirs[:3]), strict=True)
+    return max(float((one - other).norm() / other.norm()) for one, other in pairs)
+
+
+def peak_of_long_attention(rank, told):
+    """Return by how much long attention raises what this process ever held, in bytes."""
+    import resource
+
+    mesh = exactness.virtual_mesh(1, 4)
+    how = Ring(order=SequenceOrder.ZIGZAG)
+    parts = [torch.randn(1, 1, told // 4, 16) for _ in range(4)]
+    small = [part[:, :, :64] for part in parts]
+
+    def run(each):
+        outs, held = attention.forward(mesh, how, each, each, each)
+        attention.backward(mesh, how, held, outs, heads=1, kv_heads=1)
+
+    run(small)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run(parts)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024

@@ -8,8 +8,10 @@ import socket
 import subprocess
 import sys
 
+import pytest
 import torch
 
+from tests.validate import jobs
 from validate import exactness, processes
 from validate.exactness import TENSORS, Told
 
@@ -55,6 +57,19 @@ def test_processes_compute_what_one_process_does_that_plays_them_all():
     for real, virtual in zip(ranks[0], alone, strict=True):
         same = 2 if real.case.gathers else 4
         assert real.errors[:same] == virtual.errors[:same], real.case
+
+
+def test_torchs_own_template_gives_the_same_ring():
+    pytest.importorskip("torch.distributed.tensor.experimental._context_parallel._attention")
+    heads = 8, 8, 2, 2
+    differences = processes.run(4, jobs.beside_torchs_template, heads, timeout_s=120)
+    assert max(differences) < 5e-15
+
+
+def test_nothing_as_large_as_queries_times_keys_is_kept():
+    tokens = 16_384
+    (rise,) = processes.run(1, jobs.peak_of_long_attention, tokens, timeout_s=120)
+    assert rise < tokens * tokens * 4 / 16
 
 
 def test_checks_are_printed_and_written(tmp_path):

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from models.sequence_parallel.schedule import schedule
 from validate.kernels import block
+from validate.kernels.axis import Moving
 from validate.kernels.block import Block, BlockGradients
 from validate.kernels.merge import Merged, accumulator_dtype, rows
 
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
 
     from models.layout import SequenceOrder
     from models.sequence_parallel.schedule import Task
-    from validate.kernels.axis import Axis, Moving
+    from validate.kernels.axis import Axis
+
+
+#: A task and the gradients it gives.
+_Found = tuple["Task", BlockGradients]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,24 +112,25 @@ def backward(
     gradients
         Of each output.
     """
-    summed = [torch.zeros_like(each.q, dtype=accumulator_dtype(each.q.dtype)) for each in own]
+    summed: list[Tensor | None] = [None] * len(own)
     dtype = ring.gradient_dtype or accumulator_dtype(own[0].k.dtype)
-    gathering = _Gathering(axis) if ring.gathers else _Following(axis)
+    home = (_Gathered if ring.gathers else _Following)(axis, dtype)
     for step, kv in enumerate(_travelling(axis, ring, own)):
-        added = []
+        found: list[list[_Found]] = [[] for _ in own]
         for at, tasks in enumerate(ring.tasks(axis)):
-            blocks = torch.zeros_like(kv[at], dtype=dtype)
             for task in (task for task in tasks if task.step == step):
-                found = _gradients(own[at], task, kv[at], gradients[at])
-                rows(summed[at], task.queries).add_(found.queries)
-                rows(blocks[0], task.keys).add_(found.keys)
-                rows(blocks[1], task.keys).add_(found.values)
-            added.append(blocks)
-        gathering.add(step, added)
-    home = gathering.home()
+                added = _gradients(own[at], task, kv[at], gradients[at])
+                found[at].append((task, added))
+                so_far = summed[at]
+                if so_far is None:  # the first task is over all queries
+                    summed[at] = added.queries.to(accumulator_dtype(added.queries.dtype))
+                else:
+                    rows(so_far, task.queries).add_(added.queries)
+        home.add(found)
     return [
         BlockGradients(dq.to(each.q.dtype), dkv[0].to(each.k.dtype), dkv[1].to(each.v.dtype))
-        for each, dq, dkv in zip(own, summed, home, strict=True)
+        for each, dq, dkv in zip(own, summed, home.sums(), strict=True)
+        if dq is not None
     ]
 
 
@@ -149,44 +155,59 @@ def _travelling(axis: Axis, ring: Ring, own: Sequence[Local]) -> Iterator[list[T
 class _Following:
     """Gradients of keys and values that travel with their blocks."""
 
-    def __init__(self, axis: Axis) -> None:
-        self.axis = axis
+    def __init__(self, axis: Axis, dtype: torch.dtype) -> None:
+        self.axis, self.dtype = axis, dtype
         self.moving: Moving | None = None
+
+    def add(self, found: list[list[_Found]]) -> None:
+        """Add what a step gave to what has come with the blocks, and send it on."""
+        if self.moving is None:  # a rank's first task is over all of its own keys
+            held = [_both(own[0][1], self.dtype) for own in found]
+        else:
+            held = self.moving.wait()
+            for sums, own in zip(held, found, strict=True):
+                _add(sums, own)
+        # The last hop brings them home.
+        self.moving = self.axis.shift(held) if self.axis.size > 1 else Moving(held)
+
+    def sums(self) -> list[Tensor]:
+        """Return the gradients of every rank's own keys and values."""
+        return [] if self.moving is None else self.moving.wait()
+
+
+class _Gathered:
+    """Gradients of gathered keys and values, summed over ranks once all are there."""
+
+    def __init__(self, axis: Axis, dtype: torch.dtype) -> None:
+        self.axis, self.dtype = axis, dtype
         self.held: list[Tensor] = []
 
-    def add(self, step: int, blocks: list[Tensor]) -> None:
-        """Add what a step made to what has come with the block, and send it on."""
-        if self.moving is not None:
-            for block_of, come in zip(blocks, self.moving.wait(), strict=True):
-                block_of.add_(come)
-        self.held = blocks
-        if self.axis.size > 1:
-            self.moving = self.axis.shift(blocks)
+    def add(self, found: list[list[_Found]]) -> None:
+        """Add what a step gave to the gradients of the rank it is of."""
+        if not self.held:
+            shapes = [(self.axis.size, 2, *own[0][1].keys.shape) for own in found]
+            keys = [own[0][1].keys for own in found]
+            self.held = [
+                like.new_zeros(shape, dtype=self.dtype)
+                for like, shape in zip(keys, shapes, strict=True)
+            ]
+        for sums, own in zip(self.held, found, strict=True):
+            for task, added in own:
+                _add(sums[task.source], [(task, added)])
 
-    def home(self) -> list[Tensor]:
-        """Return the sums, after as many hops as there are ranks."""
-        return self.held if self.moving is None else self.moving.wait()
+    def sums(self) -> list[Tensor]:
+        """Return the gradients of every rank's own keys and values."""
+        return self.axis.scatter_sum(self.held)
 
 
-class _Gathering:
-    """Gradients of gathered keys and values, kept until all are there."""
+def _add(sums: Tensor, found: list[_Found]) -> None:
+    for task, added in found:
+        rows(sums[0], task.keys).add_(added.keys)
+        rows(sums[1], task.keys).add_(added.values)
 
-    def __init__(self, axis: Axis) -> None:
-        self.axis = axis
-        self.blocks: list[list[Tensor]] = []
 
-    def add(self, step: int, blocks: list[Tensor]) -> None:
-        """Keep what a step made."""
-        self.blocks.append(blocks)
-
-    def home(self) -> list[Tensor]:
-        """Return the sums over ranks of each rank's own keys and values."""
-        size = self.axis.size
-        full = [
-            torch.stack([self.blocks[(place - source) % size][at] for source in range(size)])
-            for at, place in enumerate(self.axis.places)
-        ]
-        return self.axis.scatter_sum(full)
+def _both(added: BlockGradients, dtype: torch.dtype) -> Tensor:
+    return torch.stack((added.keys.to(dtype), added.values.to(dtype)))
 
 
 def _block(own: Local, task: Task, kv: Tensor) -> Block:
