@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.nn import functional
 
 from models.layout import SequenceOrder
-from validate.kernels import attention, block, shards
+from validate.kernels import attention, shards
 from validate.kernels.attention import ContextMesh
 from validate.kernels.axis import GroupAxis, VirtualAxis
 from validate.kernels.ring import Ring
@@ -34,6 +35,8 @@ OVER_ONE_DEVICE = 1.6
 #: What errors are of, in order.
 TENSORS = ("o", "dq", "dk", "dv")
 SEED = 0
+#: Packed documents, each a multiple of what the longest ring cuts it into; and a window.
+DOCUMENTS, WINDOW = (32, 96, 64), 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +53,8 @@ class Case:
         As of :class:`validate.kernels.ring.Ring`.
     dtype
         One of :data:`DTYPES`.
+    documents, window
+        As of the same.
     batch, heads, kv_heads, tokens, width
         Of the whole attention.
     """
@@ -57,10 +62,12 @@ class Case:
     method: str
     ulysses: int
     ring: int
-    order: SequenceOrder
-    gathers: bool
-    causal: bool
-    dtype: str
+    order: SequenceOrder = SequenceOrder.CONTIGUOUS
+    gathers: bool = False
+    causal: bool = True
+    dtype: str = "f64"
+    documents: tuple[int, ...] | None = None
+    window: int | None = None
     batch: int = 2
     heads: int = 8
     kv_heads: int = 2
@@ -70,7 +77,13 @@ class Case:
     @property
     def how(self) -> Ring:
         """How it is cut along the ring."""
-        return Ring(order=self.order, causal=self.causal, gathers=self.gathers)
+        return Ring(
+            order=self.order,
+            causal=self.causal,
+            gathers=self.gathers,
+            documents=self.documents,
+            window=self.window,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,30 +141,33 @@ def cases(world: int, dtypes: Sequence[str]) -> list[Case]:
     Key/value heads are fewer than the ranks of the largest Ulysses, so that they are repeated.
     """
     found = []
-    for method, ulysses, ring, order, gathers in _methods(world):
-        for causal, dtype in product((True, False), dtypes):
-            found.append(
-                Case(
-                    method=method,
-                    ulysses=ulysses,
-                    ring=ring,
-                    order=order,
-                    gathers=gathers,
-                    causal=causal,
-                    dtype=dtype,
-                )
-            )
+    for case, dtype in product(_methods(world), dtypes):
+        found += [replace(case, dtype=dtype), replace(case, dtype=dtype, causal=False)]
+    for case, dtype in product(_masks(world), dtypes):
+        found.append(replace(case, dtype=dtype))
     return found
 
 
-def _methods(world: int) -> Iterator[tuple[str, int, int, SequenceOrder, bool]]:
+def _methods(world: int) -> Iterator[Case]:
     for order in SequenceOrder:
-        yield f"ring {order.label}", 1, world, order, False
-        yield f"all-gather {order.label}", 1, world, order, True
-    yield "ulysses", world, 1, SequenceOrder.CONTIGUOUS, False
+        ring = Case(method=f"ring {order.label}", ulysses=1, ring=world, order=order)
+        yield ring
+        yield replace(ring, method=f"all-gather {order.label}", gathers=True)
+    yield Case(method="ulysses", ulysses=world, ring=1)
     if world >= 4:
         for order in SequenceOrder:
-            yield f"hybrid {order.label}", 2, world // 2, order, False
+            yield Case(method=f"hybrid {order.label}", ulysses=2, ring=world // 2, order=order)
+
+
+def _masks(world: int) -> Iterator[Case]:
+    """Yield methods with packed documents and with a window, where they have them."""
+    for case in _methods(world):
+        if case.order == SequenceOrder.ZIGZAG or case.ulysses == world:
+            yield replace(case, method=f"{case.method}, packed", documents=DOCUMENTS)
+        if case.ulysses == world:
+            slid = replace(case, method=f"{case.method}, window", window=WINDOW)
+            yield slid
+            yield replace(slid, method=f"{slid.method}, packed", documents=DOCUMENTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,7 +255,9 @@ def _checked(
     dtype = DTYPES[case.dtype]
     whole = _inputs(case, device)
     numbers = [
-        shards.tokens_of(case.tokens, case.ulysses, case.ring, case.order, place).to(device)
+        shards.tokens_of(
+            case.documents or case.tokens, case.ulysses, case.ring, case.order, place
+        ).to(device)
         for place in places
     ]
     q, k, v, gradient = (shards.cut(each.to(dtype), 2, numbers) for each in whole)
@@ -275,19 +293,36 @@ def _reference(case: Case, whole: Sequence[Tensor]) -> list[Tensor]:
     q, k, v = (each.detach().clone().requires_grad_() for each in whole[:3])
     repeats = case.heads // case.kv_heads
     scores = q @ k.repeat_interleave(repeats, 1).mT * case.width**-0.5
-    if case.causal:
-        later = torch.ones_like(scores[0, 0], dtype=torch.bool).triu(1)
-        scores = scores.masked_fill(later, -torch.inf)
+    scores = scores.masked_fill(~_seen(case).to(scores.device), -torch.inf)
     out = scores.softmax(-1) @ v.repeat_interleave(repeats, 1)
     return [out.detach(), *torch.autograd.grad(out, (q, k, v), whole[3])]
 
 
+def _seen(case: Case) -> Tensor:
+    """Return which keys every query attends to, ``[tokens, tokens]``."""
+    place = torch.arange(case.tokens)
+    behind = place[:, None] - place
+    seen = torch.ones_like(behind, dtype=torch.bool)
+    if case.causal:
+        seen &= behind >= 0
+    if case.window is not None:
+        seen &= behind < case.window
+    if case.documents is not None:
+        lengths = torch.tensor(case.documents)
+        document = torch.arange(len(lengths)).repeat_interleave(lengths)
+        seen &= document[:, None] == document
+    return seen
+
+
 def _one_device(case: Case, whole: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
-    """Return output and gradients of one flash kernel over all of it."""
-    q, k, v, gradient = (each.to(dtype) for each in whole)
-    scale = case.width**-0.5
-    out = block.forward(q, k, v, causal=case.causal, scale=scale)
-    return [out.out, *block.backward(gradient, q, k, v, out, causal=case.causal, scale=scale)]
+    """Return output and gradients of torch's own attention on one device in the same dtype."""
+    q, k, v = (each.to(dtype).requires_grad_() for each in whole[:3])
+    masked = case.window is not None or case.documents is not None
+    mask = _seen(case).to(q.device) if masked else None
+    out = functional.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, is_causal=case.causal and not masked, enable_gqa=True
+    )
+    return [out.detach(), *torch.autograd.grad(out, (q, k, v), whole[3].to(dtype))]
 
 
 def _relative(found: Tensor, exact: Tensor) -> float:

@@ -12,9 +12,10 @@ from models.layout import CpMethod, Kernels, SequenceOrder
 from models.operation import Axis as MeshAxis
 from models.sequence_parallel.schedule import Part
 from tests.models.cases import sent_bytes, work_of
+from topologies.errors import SpecError
 from validate import exactness
 from validate.kernels import attention as kernels
-from validate.kernels import block, merge, ring, shards
+from validate.kernels import block, merge, ring, shards, window
 from validate.kernels.attention import ContextMesh, attention
 from validate.kernels.axis import Moving, VirtualAxis
 from validate.kernels.ring import Ring
@@ -85,7 +86,11 @@ def test_two_ranks_do_not_see_in_the_output_that_the_sum_is_forgotten(monkeypatc
 
 def test_the_wrong_half_of_a_block_is_seen_only_in_zigzag(monkeypatch):
     monkeypatch.setattr(ring, "rows", other_half)
-    assert set(wrong(4)) == {"ring zigzag", "all-gather zigzag", "hybrid zigzag"}
+    assert {method.removesuffix(", packed") for method in wrong(4)} == {
+        "ring zigzag",
+        "all-gather zigzag",
+        "hybrid zigzag",
+    }
 
 
 def test_gradients_that_stop_one_hop_from_home_are_seen(monkeypatch):
@@ -131,6 +136,45 @@ def test_gradients_of_keys_may_travel_in_the_dtype_of_the_keys():
     assert not coarse.gradients[0].keys.equal(fine.gradients[0].keys)
     error = (coarse.gradients[0].keys - fine.gradients[0].keys).norm()
     assert error < 0.01 * fine.gradients[0].keys.norm()
+
+
+@pytest.mark.parametrize("tokens", [1, 5, 8, 9, 17, 24])
+@pytest.mark.parametrize("size", [1, 2, 3, 8, 40])
+def test_the_blocks_of_a_window_cover_it_once(tokens, size):
+    seen = torch.zeros(tokens, tokens)
+    for band in window.bands(tokens, size):
+        queries, keys = (torch.arange(tokens)[each] for each in (band.queries, band.keys))
+        if band.backwards:
+            queries, keys = queries.flip(0), keys.flip(0)
+        block_of = torch.ones(len(queries), len(keys))
+        if band.causal:
+            assert len(queries) == len(keys)
+            block_of = block_of.tril()
+        seen[queries[:, None], keys] += block_of
+    behind = torch.arange(tokens)[:, None] - torch.arange(tokens)
+    assert seen.equal(((behind >= 0) & (behind < size)).float())
+
+
+def test_a_window_that_is_one_key_too_wide_is_seen(monkeypatch):
+    once = window.bands
+    monkeypatch.setattr(window, "bands", lambda tokens, size: once(tokens, size + 1))
+    assert set(wrong(4)) == {"ulysses, window", "ulysses, window, packed"}
+
+
+def test_documents_that_see_each_other_are_seen(monkeypatch):
+    monkeypatch.setattr(Ring, "lengths", lambda self, axis, tokens: [tokens])
+    assert {"ring zigzag, packed", "all-gather zigzag, packed"} <= set(wrong(4))
+
+
+def test_what_a_ring_cannot_do_is_refused():
+    ring_of_two = VirtualAxis([[0, 1]])
+    how = Ring(order=SequenceOrder.ZIGZAG, window=8, documents=(8, 10))
+    with pytest.raises(SpecError) as caught:
+        how.check(ring_of_two)
+    window_of, document = caught.value.problems
+    assert (window_of.field, window_of.value) == ("--window", 8)
+    assert (document.field, document.value) == ("documents", 10)
+    assert "a multiple of 4" in document.mend
 
 
 class Run:

@@ -40,13 +40,17 @@ class Merged:
         self.out, self.lse = first.out.to(dtype), first.lse.clone()
 
     def add(self, block: Block, queries: Part) -> None:
-        """Add a block over some of the queries.
+        """Add a block over some of the queries."""
+        merge(rows(self.out, queries), rows(self.lse, queries), block)
 
-        With ``w`` the block's share of the summed weights, ``out += w (block - out)``; ``w`` is the
-        logistic function of the difference of the log-sum-exps (Milakov and Gimelshein,
-        arXiv:1805.02867, for two blocks).
-        """
-        out, lse = rows(self.out, queries), rows(self.lse, queries)
-        weight = torch.sigmoid(block.lse - lse).unsqueeze(-1).to(out.dtype)
-        out.lerp_(block.out.to(out.dtype), weight)
-        torch.logaddexp(lse, block.lse, out=lse)
+
+def merge(out: Tensor, lse: Tensor, block: Block) -> None:
+    """Add a block to what others gave the same queries, in place.
+
+    With ``w`` the block's share of the summed weights, ``out += w (block - out)``; ``w`` is the
+    logistic function of the difference of the log-sum-exps (Milakov and Gimelshein,
+    arXiv:1805.02867, for two blocks).
+    """
+    weight = torch.sigmoid(block.lse - lse).unsqueeze(-1).to(out.dtype)
+    out.lerp_(block.out.to(out.dtype), weight)
+    torch.logaddexp(lse, block.lse, out=lse)

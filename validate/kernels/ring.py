@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from models.sequence_parallel.schedule import schedule
-from validate.kernels import block
+from models.sequence_parallel.schedule import chunks, schedule
+from topologies.errors import Problem, raise_if_any
+from validate.kernels import block, window
 from validate.kernels.axis import Moving
 from validate.kernels.block import Block, BlockGradients
 from validate.kernels.merge import Merged, accumulator_dtype, rows
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from validate.kernels.axis import Axis
 
 
-#: A task and the gradients it gives.
-_Found = tuple["Task", BlockGradients]
+#: A task, the number of the document, and the gradients it gives.
+_Found = tuple["Task", int, BlockGradients]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,12 +47,44 @@ class Ring:
         Whether keys and values are gathered at once instead of travelling.
     gradient_dtype
         What gradients of keys and values are summed and sent in; None for fp32 (fp64 of fp64).
+    documents
+        Tokens of the documents that are packed into the sequence, which attend to themselves only,
+        every one cut like a sequence of its own; None where it is one.
+    window
+        Keys that a query attends to, its own the last; None for all. Of a ring of one rank only:
+        blocks of a ring are cut without regard to it (as TransformerEngine's ``p2p`` refuses it).
     """
 
     order: SequenceOrder
     causal: bool = True
     gathers: bool = False
     gradient_dtype: torch.dtype | None = None
+    documents: tuple[int, ...] | None = None
+    window: int | None = None
+
+    def check(self, axis: Axis) -> None:
+        """Check that it can be.
+
+        Raises
+        ------
+        SpecError
+            With everything that cannot.
+        """
+        found = []
+        if self.window is not None and (axis.size > 1 or not self.causal or self.window < 1):
+            mend = "a number of keys, of causal attention with --ring 1: Ulysses alone"
+            found.append(Problem("--window", self.window, mend))
+        parts = axis.size * len(chunks(self.order, axis.size, 0))
+        found += [
+            Problem("documents", tokens, f"a multiple of {parts} tokens each")
+            for tokens in self.documents or ()
+            if tokens % parts
+        ]
+        raise_if_any(found)
+
+    def lengths(self, axis: Axis, tokens: int) -> list[int]:
+        """Return how many tokens of each document a rank holds."""
+        return [each // axis.size for each in self.documents or (tokens * axis.size,)]
 
     def tasks(self, axis: Axis) -> list[tuple[Task, ...]]:
         """Return the schedule of every rank that this process plays."""
@@ -77,24 +110,53 @@ class Local:
         """Of the scores: one over the root of the width."""
         return 1.0 / math.sqrt(self.q.shape[-1])
 
+    def split(self, lengths: list[int]) -> list[Local]:
+        """Return what it holds of each document, without a copy."""
+        parts = [each.split(lengths, -2) for each in (self.q, self.k, self.v)]
+        whole: list[Block | None] = [None] * len(lengths)
+        if self.whole is not None:
+            outs, lses = self.whole.out.split(lengths, -2), self.whole.lse.split(lengths, -1)
+            whole = [Block(*both, self.whole.rng) for both in zip(outs, lses, strict=True)]
+        return [
+            Local(q=q, k=k, v=v, whole=each) for q, k, v, each in zip(*parts, whole, strict=True)
+        ]
+
 
 def forward(axis: Axis, ring: Ring, own: Sequence[Local]) -> list[Local]:
-    """Return what every rank holds with the output of its queries over all keys."""
-    merged: list[Merged | None] = [None] * len(own)
+    """Return what every rank holds with the output of its queries over all keys.
+
+    Raises
+    ------
+    SpecError
+        If a window or documents cannot be.
+    """
+    ring.check(axis)
+    lengths = ring.lengths(axis, own[0].q.shape[-2])
+    documents = [each.split(lengths) for each in own]
+    merged: list[list[Merged]] = [[] for _ in own]
     rng: list[tuple[Tensor, ...]] = [()] * len(own)
     for step, kv in enumerate(_travelling(axis, ring, own)):
         for at, tasks in enumerate(ring.tasks(axis)):
             for task in (task for task in tasks if task.step == step):
-                found = _block(own[at], task, kv[at])
-                so_far = merged[at]
-                if so_far is None:
-                    merged[at], rng[at] = Merged(found), found.rng
-                else:
-                    so_far.add(found, task.queries)
+                for number, part in enumerate(kv[at].split(lengths, -2)):
+                    found = _block(ring, documents[at][number], task, part)
+                    if len(merged[at]) == number:  # the first task is over all queries
+                        merged[at].append(Merged(found))
+                        rng[at] = found.rng
+                    else:
+                        merged[at][number].add(found, task.queries)
     return [
-        Local(q=each.q, k=each.k, v=each.v, whole=Block(one.out.to(each.q.dtype), one.lse, extra))
-        for each, one, extra in zip(own, merged, rng, strict=True)
-        if one is not None
+        Local(
+            q=each.q,
+            k=each.k,
+            v=each.v,
+            whole=Block(
+                _joined([one.out.to(each.q.dtype) for one in parts], -2),
+                _joined([one.lse for one in parts], -1),
+                extra,
+            ),
+        )
+        for each, parts, extra in zip(own, merged, rng, strict=True)
     ]
 
 
@@ -112,26 +174,38 @@ def backward(
     gradients
         Of each output.
     """
-    summed: list[Tensor | None] = [None] * len(own)
+    lengths = ring.lengths(axis, own[0].q.shape[-2])
+    documents = [each.split(lengths) for each in own]
+    returned = [each.split(lengths, -2) for each in gradients]
+    summed: list[list[Tensor]] = [[] for _ in own]
     dtype = ring.gradient_dtype or accumulator_dtype(own[0].k.dtype)
-    home = (_Gathered if ring.gathers else _Following)(axis, dtype)
+    home = (_Gathered if ring.gathers else _Following)(axis, dtype, lengths)
     for step, kv in enumerate(_travelling(axis, ring, own)):
         found: list[list[_Found]] = [[] for _ in own]
         for at, tasks in enumerate(ring.tasks(axis)):
             for task in (task for task in tasks if task.step == step):
-                added = _gradients(own[at], task, kv[at], gradients[at])
-                found[at].append((task, added))
-                so_far = summed[at]
-                if so_far is None:  # the first task is over all queries
-                    summed[at] = added.queries.to(accumulator_dtype(added.queries.dtype))
-                else:
-                    rows(so_far, task.queries).add_(added.queries)
+                for number, part in enumerate(kv[at].split(lengths, -2)):
+                    whole = documents[at][number]
+                    added = _gradients(ring, whole, task, part, returned[at][number])
+                    found[at].append((task, number, added))
+                    if len(summed[at]) == number:
+                        dq = added.queries
+                        summed[at].append(dq.to(accumulator_dtype(dq.dtype)))
+                    else:
+                        rows(summed[at][number], task.queries).add_(added.queries)
         home.add(found)
     return [
-        BlockGradients(dq.to(each.q.dtype), dkv[0].to(each.k.dtype), dkv[1].to(each.v.dtype))
+        BlockGradients(
+            _joined([part.to(each.q.dtype) for part in dq], -2),
+            dkv[0].to(each.k.dtype),
+            dkv[1].to(each.v.dtype),
+        )
         for each, dq, dkv in zip(own, summed, home.sums(), strict=True)
-        if dq is not None
     ]
+
+
+def _joined(parts: list[Tensor], dim: int) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
 
 
 def _travelling(axis: Axis, ring: Ring, own: Sequence[Local]) -> Iterator[list[Tensor]]:
@@ -155,18 +229,18 @@ def _travelling(axis: Axis, ring: Ring, own: Sequence[Local]) -> Iterator[list[T
 class _Following:
     """Gradients of keys and values that travel with their blocks."""
 
-    def __init__(self, axis: Axis, dtype: torch.dtype) -> None:
-        self.axis, self.dtype = axis, dtype
+    def __init__(self, axis: Axis, dtype: torch.dtype, lengths: list[int]) -> None:
+        self.axis, self.dtype, self.lengths = axis, dtype, lengths
         self.moving: Moving | None = None
 
     def add(self, found: list[list[_Found]]) -> None:
         """Add what a step gave to what has come with the blocks, and send it on."""
         if self.moving is None:  # a rank's first task is over all of its own keys
-            held = [_both(own[0][1], self.dtype) for own in found]
+            held = [self._first(own) for own in found]
         else:
             held = self.moving.wait()
             for sums, own in zip(held, found, strict=True):
-                _add(sums, own)
+                _add(sums, own, self.lengths)
         # The last hop brings them home.
         self.moving = self.axis.shift(held) if self.axis.size > 1 else Moving(held)
 
@@ -174,63 +248,58 @@ class _Following:
         """Return the gradients of every rank's own keys and values."""
         return [] if self.moving is None else self.moving.wait()
 
+    def _first(self, own: list[_Found]) -> Tensor:
+        keys = _joined([added.keys for _, _, added in own], -2)
+        values = _joined([added.values for _, _, added in own], -2)
+        return torch.stack((keys.to(self.dtype), values.to(self.dtype)))
+
 
 class _Gathered:
     """Gradients of gathered keys and values, summed over ranks once all are there."""
 
-    def __init__(self, axis: Axis, dtype: torch.dtype) -> None:
-        self.axis, self.dtype = axis, dtype
+    def __init__(self, axis: Axis, dtype: torch.dtype, lengths: list[int]) -> None:
+        self.axis, self.dtype, self.lengths = axis, dtype, lengths
         self.held: list[Tensor] = []
 
     def add(self, found: list[list[_Found]]) -> None:
         """Add what a step gave to the gradients of the rank it is of."""
         if not self.held:
-            shapes = [(self.axis.size, 2, *own[0][1].keys.shape) for own in found]
-            keys = [own[0][1].keys for own in found]
-            self.held = [
-                like.new_zeros(shape, dtype=self.dtype)
-                for like, shape in zip(keys, shapes, strict=True)
-            ]
+            self.held = [self._nothing(own[0][2].keys) for own in found]
         for sums, own in zip(self.held, found, strict=True):
-            for task, added in own:
-                _add(sums[task.source], [(task, added)])
+            for one in own:
+                _add(sums[one[0].source], [one], self.lengths)
 
     def sums(self) -> list[Tensor]:
         """Return the gradients of every rank's own keys and values."""
         return self.axis.scatter_sum(self.held)
 
-
-def _add(sums: Tensor, found: list[_Found]) -> None:
-    for task, added in found:
-        rows(sums[0], task.keys).add_(added.keys)
-        rows(sums[1], task.keys).add_(added.values)
-
-
-def _both(added: BlockGradients, dtype: torch.dtype) -> Tensor:
-    return torch.stack((added.keys.to(dtype), added.values.to(dtype)))
+    def _nothing(self, keys: Tensor) -> Tensor:
+        batch, heads, _, width = keys.shape
+        shape = self.axis.size, 2, batch, heads, sum(self.lengths), width
+        return keys.new_zeros(shape, dtype=self.dtype)
 
 
-def _block(own: Local, task: Task, kv: Tensor) -> Block:
-    return block.forward(
-        rows(own.q, task.queries),
-        rows(kv[0], task.keys),
-        rows(kv[1], task.keys),
-        causal=task.causal,
-        scale=own.scale,
-    )
+def _add(sums: Tensor, found: list[_Found], lengths: list[int]) -> None:
+    documents = sums.split(lengths, -2)
+    for task, number, added in found:
+        rows(documents[number][0], task.keys).add_(added.keys)
+        rows(documents[number][1], task.keys).add_(added.values)
 
 
-def _gradients(own: Local, task: Task, kv: Tensor, gradient: Tensor) -> BlockGradients:
-    whole = own.whole
-    if whole is None:
+def _block(ring: Ring, own: Local, task: Task, kv: Tensor) -> Block:
+    q, k, v = rows(own.q, task.queries), rows(kv[0], task.keys), rows(kv[1], task.keys)
+    if ring.window is not None:
+        return window.forward(q, k, v, window=ring.window, scale=own.scale)
+    return block.forward(q, k, v, causal=task.causal, scale=own.scale)
+
+
+def _gradients(ring: Ring, own: Local, task: Task, kv: Tensor, gradient: Tensor) -> BlockGradients:
+    if own.whole is None:
         raise RuntimeError("backward before forward")
     part = task.queries
-    return block.backward(
-        rows(gradient, part),
-        rows(own.q, part),
-        rows(kv[0], task.keys),
-        rows(kv[1], task.keys),
-        Block(rows(whole.out, part), rows(whole.lse, part), whole.rng),
-        causal=task.causal,
-        scale=own.scale,
-    )
+    blocks = rows(own.q, part), rows(kv[0], task.keys), rows(kv[1], task.keys)
+    whole = Block(rows(own.whole.out, part), rows(own.whole.lse, part), own.whole.rng)
+    gradient = rows(gradient, part)
+    if ring.window is not None:
+        return window.backward(gradient, *blocks, whole, window=ring.window, scale=own.scale)
+    return block.backward(gradient, *blocks, whole, causal=task.causal, scale=own.scale)

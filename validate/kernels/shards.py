@@ -40,16 +40,23 @@ def places(ulysses: int, ring: int) -> list[tuple[int, int]]:
 
 
 def tokens_of(
-    tokens: int, ulysses: int, ring: int, order: SequenceOrder, place: tuple[int, int]
+    tokens: int | Sequence[int],
+    ulysses: int,
+    ring: int,
+    order: SequenceOrder,
+    place: tuple[int, int],
 ) -> Tensor:
     """Return the numbers of the tokens that a rank holds, in its order.
 
-    The ring cuts the sequence into chunks; Ulysses cuts what a ring rank holds into runs.
+    The ring cuts the sequence, or every document packed into it, into chunks; Ulysses cuts what a
+    ring rank holds into runs.
     """
     inside, at = place
-    own = chunks(order, ring, at)
-    of_ring = torch.arange(tokens).view(len(own) * ring, -1)[list(own)].flatten()
-    return of_ring.chunk(ulysses)[inside]
+    own = list(chunks(order, ring, at))
+    documents = [tokens] if isinstance(tokens, int) else list(tokens)
+    numbers = torch.arange(sum(documents)).split(documents)
+    of_ring = [each.view(len(own) * ring, -1)[own].flatten() for each in numbers]
+    return torch.cat(of_ring).chunk(ulysses)[inside]
 
 
 def cut(whole: Tensor, dim: int, numbers: Sequence[Tensor]) -> list[Tensor]:
