@@ -102,11 +102,12 @@ def check(asked: Asked, count: Callable[[int], None]) -> list[Checked] | None:
         If a rank dies, fails or hangs.
     """
     from validate import exactness, processes
+    from validate.cases import cases
 
     if processes.launched():
         return _launched(asked)
     found: list[Checked] = []
-    virtual = [case for ranks in VIRTUAL for case in exactness.cases(ranks, asked.dtypes)]
+    virtual = [case for ranks in VIRTUAL for case in cases(ranks, asked.dtypes)]
     if asked.device == "cuda":
         for each in exactness.check_virtually(virtual, "cuda"):
             found.append(each)
@@ -119,10 +120,8 @@ def check(asked: Asked, count: Callable[[int], None]) -> list[Checked] | None:
             if rank == 0 and isinstance(at, int):
                 count(done + at)
 
-        virtual = [
-            c for ranks in VIRTUAL if world == 1 for c in exactness.cases(ranks, asked.dtypes)
-        ]
-        told = exactness.Told(real=exactness.cases(world, asked.dtypes), virtual=virtual)
+        virtual = [c for ranks in VIRTUAL if world == 1 for c in cases(ranks, asked.dtypes)]
+        told = exactness.Told(real=cases(world, asked.dtypes), virtual=virtual)
         results = processes.run(
             world, exactness.check, told, timeout_s=asked.timeout_s, progress=heard
         )
@@ -164,15 +163,14 @@ def _launched(asked: Asked) -> list[Checked] | None:
     import torch
 
     from validate import exactness, processes
+    from validate.cases import cases
 
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     if asked.device == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     place = processes.Rank(rank=rank, world=world, report=lambda _: None)
     with processes.group(rank, world, "env://", asked.timeout_s):
-        told = exactness.Told(
-            real=exactness.cases(world, asked.dtypes), virtual=[], device=asked.device
-        )
+        told = exactness.Told(real=cases(world, asked.dtypes), virtual=[], device=asked.device)
         found = exactness.check(place, told)
     return found if rank == 0 else None
 

@@ -88,7 +88,7 @@ def compare(
     Parameters
     ----------
     dtype
-        One of :data:`validate.exactness.DTYPES`.
+        One of :data:`validate.cases.DTYPES`.
     world
         Ranks of the first half, 2 or more.
     steps

@@ -21,7 +21,8 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.nn import functional
 
 from models.layout import SequenceOrder
-from validate.exactness import DTYPES, mesh_of_job
+from validate.cases import DTYPES
+from validate.exactness import mesh_of_job
 from validate.kernels import shards
 from validate.kernels.attention import attention
 from validate.kernels.ring import Ring

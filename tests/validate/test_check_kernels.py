@@ -13,6 +13,7 @@ import torch
 
 from tests.validate import jobs
 from validate import exactness, processes
+from validate.cases import cases
 from validate.exactness import TENSORS, Told
 
 COMMAND = [sys.executable, "-c", "from planner.cli import main; main()", "check-kernels"]
@@ -48,12 +49,12 @@ def test_processes_compute_what_one_process_does_that_plays_them_all():
 
     But for the sum over ranks of gathered keys' gradients, whose order is gloo's own.
     """
-    cases = exactness.cases(4, ["f32", "bf16"])
-    told = Told(real=cases, virtual=[])
+    asked = cases(4, ["f32", "bf16"])
+    told = Told(real=asked, virtual=[])
     ranks = processes.run(4, exactness.check, told, timeout_s=120)
     assert all(found == ranks[0] for found in ranks[1:])
     assert all(found.exact for found in ranks[0])
-    alone = list(exactness.check_virtually(cases))
+    alone = list(exactness.check_virtually(asked))
     for real, virtual in zip(ranks[0], alone, strict=True):
         same = 2 if real.case.gathers else 4
         assert real.errors[:same] == virtual.errors[:same], real.case

@@ -14,26 +14,27 @@ from models.sequence_parallel.schedule import Part
 from tests.models.cases import sent_bytes, work_of
 from topologies.errors import SpecError
 from validate import exactness
+from validate.cases import DTYPES, cases
 from validate.kernels import attention as kernels
-from validate.kernels import block, merge, ring, shards, window
+from validate.kernels import block, merge, ring, shards, state_pass, window
 from validate.kernels.attention import ContextMesh, attention
 from validate.kernels.axis import Moving, VirtualAxis
 from validate.kernels.ring import Ring
+from validate.kernels.state_pass import StateSpace
+from validate.references import inputs
 
 
-@pytest.mark.parametrize("dtype", list(exactness.DTYPES))
+@pytest.mark.parametrize("dtype", list(DTYPES))
 @pytest.mark.parametrize("ranks", [1, 2, 4, 8])
 def test_every_method_gives_what_one_device_gives(ranks, dtype):
-    for checked in exactness.check_virtually(exactness.cases(ranks, [dtype])):
+    for checked in exactness.check_virtually(cases(ranks, [dtype])):
         assert checked.exact, checked
 
 
 def wrong(ranks, method=None):
     """Return the cases in f64 that are not exact."""
-    cases = [
-        case for case in exactness.cases(ranks, ["f64"]) if method is None or case.method == method
-    ]
-    return [found.case.method for found in exactness.check_virtually(cases) if not found.exact]
+    chosen = [case for case in cases(ranks, ["f64"]) if method is None or case.method == method]
+    return [found.case.method for found in exactness.check_virtually(chosen) if not found.exact]
 
 
 def forgets_the_sum(self, added, queries):
@@ -75,9 +76,7 @@ def test_two_ranks_do_not_see_in_the_output_that_the_sum_is_forgotten(monkeypatc
     """Why the checks run on four: with two there is no second merge to go wrong."""
     monkeypatch.setattr(merge.Merged, "add", forgets_the_sum)
     (case,) = [
-        case
-        for case in exactness.cases(2, ["f64"])
-        if case.method == "ring contiguous" and not case.causal
+        case for case in cases(2, ["f64"]) if case.method == "ring contiguous" and not case.causal
     ]
     (two,) = exactness.check_virtually([case])
     (four,) = exactness.check_virtually([replace(case, ring=4)])
@@ -120,14 +119,14 @@ def test_gradients_by_a_blocks_own_sum_are_seen(monkeypatch):
 
 
 def test_heads_that_are_shared_are_repeated_and_their_gradients_summed(monkeypatch):
-    case = next(c for c in exactness.cases(8, ["f64"]) if c.method == "ulysses")
+    case = next(c for c in cases(8, ["f64"]) if c.method == "ulysses")
     (checked,) = exactness.check_virtually([case])
     assert case.kv_heads < case.ulysses
     assert checked.exact
 
 
 def test_gradients_of_keys_may_travel_in_the_dtype_of_the_keys():
-    case = next(c for c in exactness.cases(4, ["bf16"]) if c.method == "ring zigzag")
+    case = next(c for c in cases(4, ["bf16"]) if c.method == "ring zigzag")
     how = replace(case.how, gradient_dtype=torch.bfloat16)
     coarse = run(case, how)
     fine = run(case, case.how)
@@ -184,14 +183,14 @@ class Run:
 
 def run(case, how, mesh=None):
     """Run a case in this process, forward and backward."""
-    dtype = exactness.DTYPES[case.dtype]
+    dtype = DTYPES[case.dtype]
     mesh = mesh or exactness.virtual_mesh(case.ulysses, case.ring)
     places = shards.places(case.ulysses, case.ring)
     numbers = [
         shards.tokens_of(case.tokens, case.ulysses, case.ring, case.order, place)
         for place in places
     ]
-    whole = exactness._inputs(case, "cpu")
+    whole = inputs(case, "cpu")
     q, k, v, gradient = (shards.cut(each.to(dtype), 2, numbers) for each in whole)
     outs, held = kernels.forward(mesh, how, q, k, v)
     heads = {"heads": case.heads, "kv_heads": case.kv_heads}
@@ -264,3 +263,40 @@ def test_kernels_send_what_the_inventory_says(ulysses, ring_size, gathers):
         for ops in (work.forward_communication(), work.backward_communication())
     ]
     assert [forward, backward] == pytest.approx(said, rel=1e-12)
+
+
+def test_states_that_are_not_handed_on_are_seen(monkeypatch):
+    monkeypatch.setattr(state_pass, "_packed", lambda scanned: 0.0 * PACKED(scanned))
+    assert wrong(4) == ["state pass"]
+
+
+def test_states_handed_on_without_their_decay_are_seen_on_three_ranks(monkeypatch):
+    """Of two ranks the first has nothing before it that could decay on its way."""
+
+    def packed(scanned):
+        return PACKED(scanned._replace(log_decay=torch.zeros_like(scanned.log_decay)))
+
+    monkeypatch.setattr(state_pass, "_packed", packed)
+    assert "state pass" not in wrong(2)
+    assert wrong(4) == ["state pass"]
+
+
+def test_decays_have_gradients_too():
+    generator = torch.Generator().manual_seed(0)
+    ranks, tokens = 3, 5
+    axis = VirtualAxis([[0, 1, 2]])
+
+    def drawn(*shape):
+        return torch.randn(1, 2, ranks * tokens, *shape, generator=generator, dtype=torch.float64)
+
+    c, b, x, decay = drawn(4), drawn(4), drawn(3), -drawn().abs() / 4
+
+    def run(*whole):
+        parts = zip(*(each.split(tokens, 2) for each in whole), strict=True)
+        return torch.cat(state_pass.forward(axis, [StateSpace(*one) for one in parts]), 2)
+
+    leaves = [each.requires_grad_() for each in (c, b, x, decay)]
+    assert torch.autograd.gradcheck(run, leaves)
+
+
+PACKED = state_pass._packed

@@ -11,7 +11,8 @@ from planner.cli.job_options import JsonFile
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from validate.exactness import Case, Checked
+    from validate.cases import Case
+    from validate.exactness import Checked
     from validate.lessons import Compared
 
 World = Annotated[
