@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing as mp
 import os
+import signal
 import sys
 import tempfile
 import threading
@@ -97,6 +98,7 @@ class _Running:
     timeout_s: float
     progress: Callable[[int, object], None] | None
     found: dict[int, Any] = field(default_factory=dict)
+    processes: list[Any] = field(default_factory=list)
     #: What became of ranks without a result: how, and in words.
     failed: dict[int, tuple[str, str]] = field(default_factory=dict)
 
@@ -119,6 +121,7 @@ class _Running:
                 theirs.close()
                 stack.callback(_end, process)
                 ends[ours] = rank
+                self.processes.append(process)
             self._listen(ends)
         if self.failed:
             raise RankError(self._why())
@@ -145,7 +148,7 @@ class _Running:
         try:
             kind, value = end.recv()
         except EOFError:
-            kind, value = "died", "died without a word"
+            kind, value = "died", self._died(rank)
         if kind == "reports":
             if self.progress is not None:
                 self.progress(rank, value)
@@ -155,6 +158,14 @@ class _Running:
         else:
             self.failed[rank] = kind, str(value)
         return True
+
+    def _died(self, rank: int) -> str:
+        process = self.processes[rank]
+        process.join(GRACE_S)
+        code = process.exitcode
+        if code is not None and code < 0:
+            return f"died of {signal.Signals(-code).name}"
+        return f"died without a word, with exit code {code}"
 
     def _why(self) -> str:
         """Return what became of the rank to blame: others that lost it fail because of it."""

@@ -122,3 +122,12 @@ def peak_of_long_attention(rank, told):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     run(parts)
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+
+
+def meet_unequal(rank, told):
+    """Have every rank check that its tensors are like the others', with one longer."""
+    mesh = exactness.mesh_of_job(2, 2)
+    tokens = 8 + 2 * (rank.rank == told)
+    q, k = torch.zeros(1, 4, tokens, 8), torch.zeros(1, 2, tokens, 8)
+    attention.check_alike(mesh, [q], [k])
+    return tokens

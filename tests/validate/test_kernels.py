@@ -21,6 +21,7 @@ from validate.kernels.attention import ContextMesh, attention
 from validate.kernels.axis import Moving, VirtualAxis
 from validate.kernels.ring import Ring
 from validate.kernels.state_pass import StateSpace
+from validate.kernels.ulysses import check_heads
 from validate.references import inputs
 
 
@@ -174,6 +175,19 @@ def test_what_a_ring_cannot_do_is_refused():
     assert (window_of.field, window_of.value) == ("--window", 8)
     assert (document.field, document.value) == ("documents", 10)
     assert "a multiple of 4" in document.mend
+
+
+def test_heads_and_tokens_that_cannot_be_divided_are_refused():
+    with pytest.raises(SpecError) as caught:
+        check_heads(3, 8, 2)
+    assert "a divisor of the 8 query heads" in caught.value.problems[0].mend
+    assert "a divisor or a multiple of the 2 key/value heads" in caught.value.problems[1].mend
+    with pytest.raises(SpecError) as caught:
+        shards.tokens_of((16, 12), 3, 2, SequenceOrder.ZIGZAG, (0, 0))
+    (total,) = caught.value.problems
+    assert (total.value, total.mend) == (28, "a multiple of 6: every rank holds as many")
+    with pytest.raises(SpecError, match="tokens = 10: a multiple of 4"):
+        shards.tokens_of(10, 1, 2, SequenceOrder.ZIGZAG, (0, 0))
 
 
 class Run:

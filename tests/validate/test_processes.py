@@ -39,7 +39,7 @@ def test_every_rank_answers_in_its_place():
 @pytest.mark.parametrize(
     ("job", "says"),
     [
-        (jobs.die, "rank 2 of 3: died"),
+        (jobs.die, "rank 2 of 3: died of SIGKILL"),
         (jobs.hang, "rank 2 of 3: hangs: silent for 4 s"),
         (jobs.fail, "ZeroDivisionError: by nothing"),
     ],
@@ -54,6 +54,14 @@ def test_the_rank_to_blame_is_named(job, says):
 def test_what_ranks_refuse_is_told_as_they_say_it():
     with pytest.raises(RankError, match="--ulysses = 3: a divisor of the 8 query heads"):
         processes.run(2, jobs.refuse, 3, timeout_s=30)
+
+
+def test_ranks_of_unequal_length_are_told_before_they_hang():
+    assert processes.run(4, jobs.meet_unequal, None, timeout_s=30) == [8] * 4
+    with pytest.raises(RankError) as caught:
+        processes.run(4, jobs.meet_unequal, 3, timeout_s=30)
+    assert "[1, 4, 10, 8] and [1, 2, 10, 8] on rank 3" in str(caught.value)
+    assert "[1, 4, 8, 8] and [1, 2, 8, 8] on rank 0" in str(caught.value)
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from topologies.errors import Problem, SpecError
 from validate.kernels import ring, ulysses
 from validate.kernels.block import Block, BlockGradients
 from validate.kernels.ring import Local, Ring
@@ -92,6 +93,34 @@ def backward(
         ulysses.to_tokens(mesh.ulysses, dv, kv_heads),
     )
     return [BlockGradients(*each) for each in zip(*home, strict=True)]
+
+
+def check_alike(mesh: ContextMesh, q: Sequence[Tensor], k: Sequence[Tensor]) -> None:
+    """Check that all ranks hold tensors of one shape: collectives of unequal ones hang or crash.
+
+    All ranks call it, once before they start.
+
+    Raises
+    ------
+    SpecError
+        On every rank, with each shape that is there.
+    """
+    own = [torch.tensor([*a.shape, *b.shape], device=a.device) for a, b in zip(q, k, strict=True)]
+    of_ulysses = mesh.ulysses.gather(own)
+    shapes = mesh.ring.gather(of_ulysses)[0].flatten(0, 1).tolist()
+    different = sorted({tuple(shape) for shape in shapes})
+    if len(different) > 1:
+        ranks = {shape: shapes.index(list(shape)) for shape in different}
+        raise SpecError(
+            [
+                Problem(
+                    "q and k",
+                    f"{list(shape[:4])} and {list(shape[4:])} on rank {rank}",
+                    "the same shape on all ranks: cut sequences evenly, or pad them",
+                )
+                for shape, rank in ranks.items()
+            ]
+        )
 
 
 class _Attention(torch.autograd.Function):

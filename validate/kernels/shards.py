@@ -16,18 +16,24 @@ if TYPE_CHECKING:
     from models.layout import SequenceOrder
 
 
-def check_length(tokens: int, ulysses: int, ring: int, order: SequenceOrder) -> None:
-    """Check that a sequence can be cut.
+def check_length(documents: Sequence[int], ulysses: int, ring: int, order: SequenceOrder) -> None:
+    """Check that a sequence, of one document or several, can be cut.
 
     Raises
     ------
     SpecError
         If ranks would hold different numbers of tokens.
     """
-    parts = len(chunks(order, ring, 0)) * ring * ulysses
-    if tokens % parts:
-        mend = f"a multiple of {parts}: every rank holds as many tokens"
-        raise_if_any([Problem("--seq-len", tokens, mend)])
+    parts = len(chunks(order, ring, 0)) * ring
+    found = [
+        Problem("tokens", tokens, f"a multiple of {parts}: the ring cuts it into as many")
+        for tokens in documents
+        if tokens % parts
+    ]
+    if sum(documents) % (ring * ulysses):
+        mend = f"a multiple of {ring * ulysses}: every rank holds as many"
+        found.append(Problem("tokens", sum(documents), mend))
+    raise_if_any(found)
 
 
 def places(ulysses: int, ring: int) -> list[tuple[int, int]]:
@@ -50,10 +56,16 @@ def tokens_of(
 
     The ring cuts the sequence, or every document packed into it, into chunks; Ulysses cuts what a
     ring rank holds into runs.
+
+    Raises
+    ------
+    SpecError
+        If ranks would hold different numbers of tokens.
     """
     inside, at = place
     own = list(chunks(order, ring, at))
     documents = [tokens] if isinstance(tokens, int) else list(tokens)
+    check_length(documents, ulysses, ring, order)
     numbers = torch.arange(sum(documents)).split(documents)
     of_ring = [each.view(len(own) * ring, -1)[own].flatten() for each in numbers]
     return torch.cat(of_ring).chunk(ulysses)[inside]
