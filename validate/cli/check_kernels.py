@@ -75,7 +75,7 @@ def _print(found: Sequence[Checked]) -> None:
     output.console().print(
         f"\nRelative errors over all tokens of a rank, the largest of all ranks, against scores in "
         f"fp64. Of {len(found)} attentions {said} exact: within the tolerance of the dtype and 1.6 "
-        "times the error of one flash kernel on one device."
+        "times the error of attention on one device."
     )
 
 
