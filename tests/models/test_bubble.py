@@ -88,6 +88,16 @@ def test_without_hops_bubbles_are_the_published_ones(data: st.DataObject) -> Non
     assert (of(Schedule.DUALPIPE) >= published - f - 1e-12).all()
 
 
+def test_forward_passes_and_slow_links_can_set_the_pace_of_a_v() -> None:
+    """Gradients of inputs much shorter than forward passes: exact on two ranks."""
+    inputs, weights, hop = np.array([0.3]), np.array([0.71]), np.array([0.36])
+    turn = Turn(
+        forward=np.ones(1), backward=inputs + weights, inputs=inputs, weights=weights, hop=hop
+    )
+    found, wanted = (each(Schedule.ZB_V, 2, 4, 2, turn) for each in (step, run))
+    assert found == pytest.approx(wanted, rel=1e-9)
+
+
 def test_even_passes_without_hops() -> None:
     """F = I = W = 1: ZB-V half of ZB-H1's (its chunks are halves), ZB-H2 only its filling."""
     one = np.ones(1)

@@ -16,8 +16,9 @@ from models.inventory import model_flop
 from models.layout import Kernels, Layout, Recompute, Schedule, StageSplit
 from models.memory import LINES, memory_bill
 from models.profile import load_profile
+from models.rank_parts import RankParts
 from models.schedule import APART
-from models.training import PARTS, StepTime, rates, step_time
+from models.training import PARTS, StepClock, StepTime, rates, step_time
 from tests import strategies
 from tests.models.cases import machine, prepared, toy, tuned
 from tests.models.schedules import Row, rows
@@ -330,6 +331,17 @@ def test_gradients_are_reduced_in_full_where_there_is_nothing_to_hide_behind() -
     wire = 2 * 0.5 * 4 * architecture.params / (50e9 * 0.97)
     assert found.dp[0] == pytest.approx(wire, rel=0.1)
     assert found.dp[0] < wire
+
+
+@pytest.mark.parametrize("schedule", [Schedule.ZB_V, Schedule.DUALPIPE_V])
+def test_what_is_reduced_apart_hides_behind_gradients_of_weights_only(schedule: Schedule) -> None:
+    """The edge of a rank that holds little but the head is most of its pass, and never more."""
+    model = toy(vocab_size=262144, num_hidden_layers=4)
+    work = prepared(model, Layout(pp=2, vp=2, schedule=schedule, dp=2))
+    clock = StepClock(work, DEVICE, FABRIC)
+    _, backward = clock._beside_gradients(RankParts.of(work, 0))
+    assert (0.5 * backward.busy_s < backward.edge_s).all()
+    assert (backward.edge_s < backward.busy_s).all()
 
 
 def test_accumulating_more_micro_batches_spares_reductions_except_with_zero_2() -> None:

@@ -7,9 +7,10 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from planner import estimate, plan
+from planner import estimate, plan, simulate
 from planner.ask import sweep
 from planner.cli import build
+from planner.disturbances import Disturbances
 from tests.topologies.files import tier, written
 from topologies.errors import SpecError
 
@@ -51,6 +52,15 @@ def test_hashed_flows_slow_a_plan_where_uplinks_are_equal_and_nowhere_else(pods)
     assert len(set(drawn)) > 1
     assert min(drawn) >= step(pods)
     assert step("h100-dgx:8", ecmp="expected") == step("h100-dgx:8")
+
+
+def test_flows_meet_on_slow_links_as_on_others(pods):
+    def step(**disturbances):
+        given = Disturbances(**disturbances)
+        job = {**JOB, **ACROSS, "ecmp": "expected"}
+        return simulate("llama-3.1-8b", pods, disturbances=given, **job).step.step_s
+
+    assert step(slow_links={0: 1.0}) == step()
 
 
 def test_a_search_and_a_sweep_take_it_too(pods):

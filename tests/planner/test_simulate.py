@@ -156,6 +156,44 @@ def test_python_asks_the_same():
         simulate("llama-3.1-8b", "h100-dgx:4", disturbances=Disturbances(jitter=-1.0), **OPTIONS)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"seed": -1}, "--seed"),
+        ({"packed_tokens": 512.0, "packed_spread": -1.0}, "--packed"),
+        ({"packed_tokens": 512.0, "packed_spread": float("nan")}, "--packed"),
+        ({"slow_links": {0: 0.0}}, "--slow-link"),
+        ({"failed_nics": {0: 1.5}}, "--failed-nics"),
+    ],
+    ids=str,
+)
+def test_disturbances_that_cannot_be_are_refused(wrong, field):
+    with pytest.raises(SpecError, match=field):
+        simulate("llama-3.1-8b", "h100-dgx:4", disturbances=Disturbances(**wrong), **OPTIONS)
+
+
+def slowed(**disturbances):
+    """Return a step with some links slowed: one node for every pipeline rank."""
+    given = Disturbances(**disturbances)
+    return simulate("llama-3.1-8b", "h100-dgx:4", disturbances=given, **OPTIONS).step.step_s
+
+
+def test_links_of_a_node_are_as_slow_as_all_that_is_wrong_with_them():
+    assert slowed(slow_links={9: 0.5}, failed_nics={9: 4}) == slowed(slow_links={9: 0.25})
+    assert slowed(failed_nics={9: 4}) == slowed(slow_links={9: 0.5}) > slowed()
+
+
+def test_slow_links_are_those_of_the_whole_node_and_of_no_other():
+    assert (
+        slowed(slow_links={8: 0.1}) == slowed(slow_links={12: 0.1}) == slowed(slow_links={15: 0.1})
+    )
+
+
+def test_of_several_slow_links_of_a_node_the_slowest_counts():
+    slowest = slowed(slow_links={8: 0.1})
+    assert slowed(slow_links={8: 0.1, 9: 0.9}) == slowed(slow_links={9: 0.9, 8: 0.1}) == slowest
+
+
 def test_texts_of_disturbances():
     assert by_rank(["1:2", "3:0.5"], "--straggler") == {1: 2.0, 3: 0.5}
     assert lengths("4k") == (4096.0, 1.0)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from models.catalogue import load_architecture
 from models.layout import Layout
-from models.simulation.dynamics import Dynamics, sample_steps
-from models.simulation.packing import Packing, _pairs_before
+from models.simulation.dynamics import Dynamics, _Sampler, sample_steps
+from models.simulation.packing import Packing, _busiest, _pairs_before
 from models.simulation.step import StepSimulation
 from tests.models.cases import machine, prepared
 
@@ -95,3 +95,52 @@ def test_short_sequences_have_less_attention_and_long_ones_all_of_it():
     ]
     assert drawn[0] == pytest.approx(PLANNED)
     assert drawn[0] > drawn[1] > drawn[2]
+
+
+def test_of_several_stragglers_in_a_group_the_slowest_counts():
+    alone = sample_steps(SIMULATION, Dynamics(stragglers={0: 1.5}))
+    for both in ({0: 1.5, 1: 1.2}, {1: 1.2, 0: 1.5}):
+        assert sample_steps(SIMULATION, Dynamics(stragglers=both)) == pytest.approx(alone)
+
+
+@pytest.mark.parametrize("layout", [Layout(ring=8), Layout(ulysses=8), Layout(tp=8)], ids=str)
+def test_every_pass_waits_for_the_slowest_of_its_members(layout):
+    """The mean of the highest of eight: 14.6% above that of one."""
+    together = step(layout)
+    highest = np.random.default_rng(0).standard_normal((20000, 8)).max(axis=1)
+    slowed = np.exp(0.1 * highest - 0.1**2 / 2).mean()
+    drawn = sample_steps(together, Dynamics(samples=20, jitter=0.1)).mean()
+    after = together.step().step_s - together.step().last_s[0]
+    planned = together.step().last_s[0]
+    assert (drawn - after) / planned == pytest.approx(slowed, rel=0.01)
+
+
+def test_columns_are_timed_the_same_in_however_many_goes(monkeypatch):
+    slow = Dynamics(samples=2, stragglers={7: 1.5})  # of the last of four replicas
+    at_once = sample_steps(SIMULATION, slow)
+    monkeypatch.setattr("models.simulation.dynamics.COLUMNS", 3)
+    assert sample_steps(SIMULATION, slow).tolist() == at_once.tolist()
+
+
+def test_a_micro_batch_has_the_attention_of_all_its_packs_on_the_busiest_ring_rank():
+    layout = Layout(ring=4, micro_batch=2, dp=2)
+    packing, seed, many = Packing(mean_tokens=2048), 3, 5
+    sampler = _Sampler(step(layout), Dynamics(packing=packing, seed=seed))
+    generator = np.random.default_rng(seed)
+    packs = 2 * many * sampler.simulation.micro_batches
+    drawn = packing.attention(8192, 4, zigzag=True, many=packs, generator=generator)
+    wanted = drawn.reshape(-1, many, 2).mean(axis=-1)
+    assert sampler._shares(many) == pytest.approx(wanted)
+
+
+def test_sequences_are_as_long_in_the_mean_as_asked_for():
+    ends = Packing(mean_tokens=1000, spread=1.0)._ends(10**7, np.random.default_rng(0))
+    assert np.diff(ends).mean() == pytest.approx(1000, rel=0.05)
+
+
+@pytest.mark.parametrize("ring", [2, 4, 8])
+def test_a_whole_sequence_is_even_in_zigzag_order_and_longest_for_the_last_in_the_other(ring):
+    ends, pairs = np.array([0.0, 512.0]), 512**2 / 2
+    assert _busiest(ends, 512, ring, zigzag=True) == pytest.approx(pairs / ring)
+    last = 1 - (1 - 1 / ring) ** 2
+    assert _busiest(ends, 512, ring, zigzag=False) == pytest.approx(pairs * last)

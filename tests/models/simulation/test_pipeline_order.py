@@ -137,6 +137,17 @@ def test_samples_are_timed_together_as_each_alone():
     assert compiled.times(seconds, hop_s=0.2).end.max() > together.max()
 
 
+@pytest.mark.parametrize("waits", [False, True])
+def test_sends_longer_than_passes_queue_in_samples_as_they_do_alone(waits):
+    compiled = Compiled.of(*ordered(Schedule.ZB_H1, 4, 8))
+    seconds = np.random.default_rng(0).uniform(0.5, 1.5, (len(compiled.runs), 3))
+    together = compiled.times(seconds, hop_s=4.0, waits=waits)
+    for sample in range(3):
+        alone = compiled.times(seconds[:, sample], hop_s=4.0, waits=waits)
+        for times, own in zip(together, alone, strict=True):
+            assert times[:, sample] == pytest.approx(own)
+
+
 def test_an_order_that_waits_for_itself_is_refused_by_name():
     order, way = ordered(Schedule.ONE_F_ONE_B, 2, 4)
     order[0] = [order[0][-1], *order[0][:-1]]

@@ -16,9 +16,12 @@ from models.profile import load_profile
 from models.sequence_parallel.sent import CORE_ATTENTION
 from models.shape import Shapes
 from models.simulation.operations import Operations, Phase
+from models.simulation.record import record
+from models.simulation.step import StepSimulation
 from models.simulation.streams import Player
 from models.simulation.timeline import Stream
-from tests.models.cases import tuned
+from models.training import step_time
+from tests.models.cases import prepared, tuned
 from topologies.catalogue import load_cluster
 from topologies.fabric import Fabric
 
@@ -122,3 +125,40 @@ def test_every_block_runs_beside_the_hop_of_the_next_one():
     cores = [at for at, task in enumerate(program.tasks) if task.call.name == CORE_ATTENTION]
     assert [len(hops), len(cores)] == [3, 4]
     assert [played.start_s[at] for at in hops] == [played.start_s[at] for at in cores[:-1]]
+
+
+@pytest.mark.parametrize("rate", [1.0, 0.05])
+@pytest.mark.parametrize("order", list(SequenceOrder))
+def test_windows_whose_rings_travel_on_different_links_take_what_the_closed_form_says(rate, order):
+    """Hops between windows hide behind whole windows: the next one waits where they do not."""
+    cluster = load_cluster("h100-dgx:4")
+    device = Device(cluster.accelerator, load_profile(cluster.accelerator.name))
+    fabric = Fabric(cluster.scale_network(rate))
+    layout = Layout(ring=32, inner_ring=8, sequence_order=order)
+    work = prepared(LLAMA, layout, seq_len=2**17, global_batch=2)
+    simulation = StepSimulation(work, device, fabric, contention=False)
+    closed = float(step_time(work, device, fabric).total[0])
+    assert simulation.step().step_s == pytest.approx(closed, rel=0.005)
+    timeline = record(simulation)
+    groups = {
+        (timeline.calls[call].stream, timeline.calls[call].name): list(ranks)
+        for (_, call), ranks in timeline.groups.items()
+    }
+    assert groups[Stream.CP_OUTER, "ring k, v"] == [0, 8, 16, 24]
+    assert groups[Stream.CP, "inner ring k, v"] == list(range(8))
+
+
+def test_two_of_three_exchanges_run_beside_the_projection():
+    device, fabric = machine("h100-dgx:1")
+    shapes = Shapes(batch=LayoutBatch.of([Layout(ulysses=8)]), seq_len=2**15)
+    work = layer_work(LLAMA.kinds[0], LLAMA.hidden, shapes)
+    operations = Operations(device, fabric, shapes, async_ulysses=True)
+    for phase, projection in ((Phase.FORWARD, "qkv"), (Phase.BACKWARD, "qkv dgrad")):
+        program = operations.program(work, phase)
+        start = Player(contention=False).play(program).start_s
+        names = [task.call.name for task in program.tasks]
+        exchanges = [at for at, name in enumerate(names) if name == "ulysses q, k, v"]
+        hidden = [at for at in exchanges if start[at] == start[names.index(projection)]]
+        (alone,) = set(exchanges) - set(hidden)
+        hidden_s = sum(program.tasks[at].seconds for at in hidden)
+        assert hidden_s == pytest.approx(2 * program.tasks[alone].seconds)

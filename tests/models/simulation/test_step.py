@@ -14,7 +14,9 @@ from models.layout import Kernels, Layout, LayoutBatch, Recompute, Schedule, Sta
 from models.legality import Job, legal
 from models.memory import memory_bill
 from models.simulation.record import record
+from models.simulation.stages import held_by
 from models.simulation.step import StepSimulation
+from models.simulation.step_runs import StepRuns
 from models.simulation.timeline import COMMUNICATION, Stream
 from models.simulation.trace import write_trace
 from models.training import step_time
@@ -215,3 +217,114 @@ def test_repeated_layers_are_spread_over_the_chunks_of_a_rank():
     )
     stages = example(layout).stages
     assert [sum(stage.repeated) for stage in stages] == [1] * 4 + [2] * 4
+
+
+def test_bubbles_are_idle_time_less_what_comes_before_and_after_the_ranks_passes():
+    simulation = example(EXAMPLES[1])
+    step, start = simulation.step(), simulation.times().start
+    first = [start[simulation.compiled.rank == rank].min() for rank in range(4)]
+    outside = np.array(first) + step.pipeline_s - step.last_s
+    assert step.idle_s - step.bubble_s == pytest.approx(outside)
+
+
+def test_gradients_of_a_rank_are_reduced_from_its_last_pass_on_and_one_after_the_other():
+    layout = Layout(tp=8, pp=4, vp=2, dp=2, schedule=Schedule.INTERLEAVED)
+    work = prepared(load_architecture("llama-3.1-8b"), layout, seq_len=512, global_batch=8)
+    simulation = StepSimulation(work, DEVICE, FABRIC)
+    step, end = simulation.step(), simulation.times().end
+    assert np.all(step.tail_s >= 0)
+    assert step.reduced_s == pytest.approx((step.last_s + step.tail_s).max())
+    for rank in range(layout.pp):
+        tails = [
+            (end[at], run.tail_s)
+            for at, runs in enumerate(simulation.runs)
+            for run in runs
+            if simulation.ranks[at] == rank and run.tail_s
+        ]
+        assert len(tails) == layout.vp
+        one_by_one = min(tails)[0] + sum(tail_s for _, tail_s in tails)
+        assert step.last_s[rank] + step.tail_s[rank] >= one_by_one * (1 - 1e-12)
+
+
+def test_slower_links_of_one_pipeline_rank_slow_its_own_passes_only():
+    slow = Fabric(load_cluster("h100-dgx:8").scale_network(0.25))
+    layout = Layout(ring=16, pp=4)
+    even, crippled = example(layout), example(layout, slower={2: slow})
+    slowed = crippled.seconds > even.seconds
+    assert slowed.tolist() == [rank == 2 for rank in even.ranks]
+
+
+@pytest.mark.parametrize(
+    ("layout", "more"),
+    [
+        (EXAMPLES[2], {"contention": False}),
+        (Layout(ulysses=8, dp=4), {"async_ulysses": True}),
+        (
+            Layout(ring=16, pp=4),
+            {"slower": {2: Fabric(load_cluster("h100-dgx:8").scale_network(0.25))}},
+        ),
+    ],
+    ids=["contention", "async_ulysses", "slower"],
+)
+def test_a_step_with_all_of_its_attention_is_the_step_itself(layout, more):
+    simulation = example(layout, **more)
+    assert simulation.seconds.tolist() != example(layout).seconds.tolist()
+    assert simulation.with_attention(1.0).seconds.tolist() == simulation.seconds.tolist()
+
+
+def test_a_rank_gathers_its_stages_one_after_the_other():
+    """The second has what is left of the time until it starts; the ends of the model differ."""
+    simulation = example(EXAMPLES[0])
+    parts = ("prepared", "compiled", "stages", "pipeline", "waits")
+    runs = StepRuns(**{part: getattr(simulation, part) for part in parts})
+    for rank in (0, 3):
+        first, second = (simulation.stages[at] for at in held_by(rank, simulation.way))
+        gathers = simulation.pipeline[rank].gradients.gathers(first)
+        at = next(
+            at
+            for at, (action, *_) in enumerate(simulation.compiled.runs)
+            if simulation.stages[action.stage] is second
+        )
+        _, lead_s = simulation.runs[at][0].early
+        assert lead_s == pytest.approx(runs._starts[at] - sum(task.seconds for task in gathers))
+
+
+@pytest.mark.parametrize("schedule", [Schedule.DUALPIPE, Schedule.DUALPIPE_V])
+def test_what_a_rank_has_made_is_sent_beside_the_first_pass_of_a_pair_only(schedule):
+    vp = 2 if schedule is Schedule.DUALPIPE_V else 1
+    simulation = example(Layout(pp=4, dp=4, vp=vp, schedule=schedule))
+    pairs = [runs for runs in simulation.runs if len(runs) == 2]
+    assert any(first.send_s > 0 for first, _ in pairs)
+    assert {second.send_s for _, second in pairs} == {0.0}
+
+
+#: Layouts of short passes whose gradients cross the network, and how near the clocks are there.
+EXPOSED = [
+    (Layout(tp=8, pp=4, dp=4, zero=2), 1, 1, 2048, 0.01),
+    (Layout(tp=8, pp=4, dp=4, vp=2, zero=0, schedule=Schedule.ZB_V), 3, 2, 2048, 0.01),
+    (Layout(tp=8, pp=4, dp=4, vp=4, zero=1, schedule=Schedule.INTERLEAVED), 3, 1, 2048, 0.02),
+    (Layout(tp=8, pp=4, dp=4, zero=0, schedule=Schedule.DUALPIPE), 1, 2, 8192, 0.01),
+]
+
+
+@pytest.mark.parametrize(("layout", "layers", "many", "seq_len", "near"), EXPOSED, ids=str)
+def test_both_clocks_agree_on_gradients_that_passes_do_not_hide(
+    layout, layers, many, seq_len, near
+):
+    model = toy(
+        hidden_size=8192,
+        intermediate_size=28672,
+        num_hidden_layers=layout.pp * layout.vp * layers,
+        num_attention_heads=64,
+        num_key_value_heads=8,
+    )
+    work = prepared(model, layout, seq_len=seq_len, global_batch=layout.pp * many * layout.dp)
+    ends = {
+        end: replace(getattr(work, end), forward=(), backward=()) for end in ("embedding", "head")
+    }
+    work = replace(work, **ends)
+    device, fabric = machine("h100-dgx:32")
+    closed = step_time(work, device, fabric)
+    assert closed.dp / closed.total > 0.05
+    played = StepSimulation(work, device, fabric, contention=False).step().step_s
+    assert float(closed.total[0]) == pytest.approx(played, rel=near)

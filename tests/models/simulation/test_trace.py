@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.simulation import trace
 from models.simulation.timeline import Call, Stream
 from models.simulation.trace import write_trace, write_traces
 from models.simulation.trace_events import TraceEvents, kernel_name
@@ -325,6 +326,19 @@ def test_one_file_per_rank_has_the_same_events(tmp_path):
         assert content["distributedInfo"]["rank"] == number
         assert content["traceEvents"] == [e for e in together if e["pid"] == number]
     write_traces(step, tmp_path / "ranks", device=DEVICE)
+
+
+def test_one_file_is_open_at_a_time_however_many_ranks_there_are(tmp_path, monkeypatch):
+    streams, write = [], trace._write
+
+    def watched(stream, *arguments, **more):
+        assert all(each.closed for each in streams)
+        streams.append(stream)
+        write(stream, *arguments, **more)
+
+    monkeypatch.setattr(trace, "_write", watched)
+    write_traces(timeline([], ranks=tuple(range(5))), tmp_path / "ranks", device=DEVICE)
+    assert len(streams) == 5
 
 
 @pytest.fixture(params=[KeyboardInterrupt, RuntimeError])

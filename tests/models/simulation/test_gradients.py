@@ -1,0 +1,63 @@
+"""What data parallelism sends: all bytes of a rank in its buckets, by the links they cross."""
+
+from __future__ import annotations
+
+import pytest
+
+from models.catalogue import load_architecture
+from models.layout import Layout
+from models.simulation.step import StepSimulation
+from tests.models.cases import machine, prepared
+
+#: Shards within a node, replicas and pipeline stages in others.
+LAYOUT = Layout(dp=16, pp=2, dp_replicate=2, zero=1)
+DEVICE, FABRIC = machine("h100-dgx:4", steal_scale_up=0.1, steal_scale_out=0.3)
+
+
+@pytest.fixture(scope="module")
+def simulation():
+    # A head tied to the embedding, which the last stage has a copy of.
+    return StepSimulation(prepared(load_architecture("llama-3.2-1b"), LAYOUT), DEVICE, FABRIC)
+
+
+def sent(simulation):
+    """Yield the parameters of every rank with the tasks of each call."""
+    for rank, stage in zip(simulation.pipeline, simulation.stages, strict=True):
+        found = {"gather parameters": rank.gradients.gathers(stage)}
+        for bucket in rank.gradients.reductions(stage):
+            for task in bucket:
+                found.setdefault(task.call.name, []).append(task)
+        yield rank.gradients.params, found
+
+
+def test_buckets_carry_all_bytes_of_a_rank_once(simulation):
+    for params, found in sent(simulation):
+        nbytes = {name: sum(task.call.nbytes for task in tasks) for name, tasks in found.items()}
+        assert nbytes == pytest.approx(
+            {
+                "gather parameters": 2 * params,
+                "reduce gradients": 4 * params,
+                "reduce gradients across replicas": 4 * params / 8,
+            }
+        )
+
+
+def test_what_leaves_the_node_steals_and_loads_as_the_network_does(simulation):
+    for _, found in sent(simulation):
+        steals = {name: {task.steal for task in tasks} for name, tasks in found.items()}
+        assert steals == {
+            "gather parameters": {0.1},
+            "reduce gradients": {0.1},
+            "reduce gradients across replicas": {0.3},
+        }
+        loads = {name: {task.load for task in tasks} for name, tasks in found.items()}
+        assert loads == {
+            "gather parameters": {(1.0, 0.0)},
+            "reduce gradients": {(1.0, 0.0)},
+            "reduce gradients across replicas": {(0.0, 1.0)},
+        }
+
+
+def test_sends_between_nodes_keep_the_network_busy(simulation):
+    for rank in simulation.pipeline:
+        assert (rank.send.steal, rank.send.load) == (0.3, (0.0, 1.0))
