@@ -63,6 +63,6 @@ def along_blocks(
     first
         Compute of the first block over that of a later one.
     """
-    middle = np.maximum(blocks - 2.0, 0.0) * beside(ahead_s + behind_s, block_s, steal)
+    middle = (blocks - 2.0) * beside(ahead_s + behind_s, block_s, steal)
     ends = beside(ahead_s, first * block_s, steal) + beside(behind_s, block_s, steal)
     return np.where(blocks > 1, middle + ends, 0.0)

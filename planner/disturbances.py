@@ -84,7 +84,11 @@ class Disturbances:
     def _wrong_ranks(self, scenario: Scenario) -> list[Problem]:
         ranks, node = scenario.cluster.accelerators, scenario.cluster.accelerators_per_node
         limits: dict[str, tuple[Mapping[int, float], Callable[[float], bool], str]] = {
-            "--straggler": (self.stragglers, lambda f: f > 0, "a factor above 0, such as 1.1"),
+            "--straggler": (
+                self.stragglers,
+                lambda f: f >= 1,
+                "a factor of 1 or more, such as 1.1",
+            ),
             "--slow-link": (
                 self.slow_links,
                 lambda f: 0 < f <= 1,

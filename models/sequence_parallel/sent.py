@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 CORE_ATTENTION = "core attention"
 #: Name of Ulysses' exchange of queries, keys and values.
 EXCHANGE = "ulysses q, k, v"
+#: What names of hops inside windows begin with.
+INSIDE = "inner ring"
 
 
 def forward_communication(attention: Attention, shapes: Shapes) -> tuple[Communication, ...]:
@@ -127,7 +129,7 @@ def _hops(
             selective=selective,
         ),
         Communication(
-            name=f"inner ring {what}",
+            name=f"{INSIDE} {what}",
             collective=Collective.SHIFT,
             axis=Axis.INNER_RING,
             nbytes=nbytes,

@@ -181,10 +181,10 @@ class _Pass:
 
     def run(self) -> PassRun:
         company, found = self.company, self.found
-        if company.send is not None:
-            self.queue.append(company.send)
         self._gather_to(0)
         self._head_start()
+        if company.send is not None:  # made only now: nothing of it has a head start
+            self.queue.insert(0, company.send)
         for at, bucket in enumerate(self.buckets):
             self._await(at)
             if company.ahead is not None:

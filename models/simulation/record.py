@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models.layout import strides
+from models.sequence_parallel.sent import INSIDE
 from models.simulation.counters import class_names, links, memory
 from models.simulation.pipeline_order import Pass
-from models.simulation.timeline import Call, Stream, Timeline
+from models.simulation.timeline import RECEIVING, SENDING, Call, Stream, Timeline
 from topologies.collective import Collective
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from models.simulation.passes import PassRun
+    from models.simulation.pipeline_order import Action
     from models.simulation.program import Task
     from models.simulation.static_order import Times
     from models.simulation.step import StepSimulation
@@ -142,8 +144,6 @@ class _Recorder:
                 ):
                     yield open_span  # type: ignore[misc]
                     open_span = None
-        if open_span:
-            yield open_span
 
     def _early(self, rank: int, run: PassRun, offset: float, chunk: int) -> None:
         """Add what was gathered before a pass began."""
@@ -188,26 +188,39 @@ class _Recorder:
         if max(each.send.seconds for each in simulation.pipeline) <= 0:
             return ()
         sent = {}
-        for at, needs in enumerate(simulation.compiled.needs):
-            for need, far in needs:
-                if not far:
-                    continue
-                forward = simulation.compiled.runs[need][-1].kind is Pass.FORWARD
-                rank = simulation.ranks[need]
-                until = float(self.times.arrived[need])
-                since = until - float(simulation.send_s[need])
-                micro_batch = simulation.compiled.runs[need][-1].micro_batch
-                if need not in sent:
-                    call = _renamed(
-                        simulation.pipeline[rank].send.call, Stream.SEND, forward=forward
-                    )
-                    sent[need] = self._one(call, rank, since, until, micro_batch)
-                    self._note(replace(simulation.pipeline[rank].send, call=call))
-                stream = Stream.RECEIVE if forward else Stream.RECEIVE_BACK
-                call = _renamed(simulation.pipeline[rank].send.call, stream, forward=forward)
-                here = self._one(call, simulation.ranks[at], since, until, micro_batch)
-                flows.append((sent[need], here))
+        for at, need, action in self._needed():
+            forward = action.kind is Pass.FORWARD
+            rank, until = simulation.ranks[need], float(self.times.arrived[need])
+            since = until - float(simulation.send_s[need])
+            send = simulation.pipeline[rank].send
+            if (need, forward) not in sent:
+                stream = Stream.SEND if forward else Stream.SEND_BACK
+                call = _renamed(send.call, stream, forward=forward)
+                sent[need, forward] = self._one(call, rank, since, until, action.micro_batch)
+                self._note(replace(send, call=call))
+            stream = Stream.RECEIVE if forward else Stream.RECEIVE_BACK
+            call = _renamed(send.call, stream, forward=forward)
+            here = self._one(call, simulation.ranks[at], since, until, action.micro_batch)
+            flows.append((sent[need, forward], here))
         return tuple(flows)
+
+    def _needed(self) -> Iterable[tuple[int, int, Action]]:
+        """Yield steps, the steps of other ranks that they wait for, and whose pass it is."""
+        compiled = self.simulation.compiled
+        for at, (actions, needs) in enumerate(zip(compiled.runs, compiled.needs, strict=True)):
+            waiting = (a for a in actions if a.kind is not Pass.FORWARD or a.stage > 0)
+            for action, (need, far) in zip(waiting, needs, strict=True):
+                if far:
+                    forward = action.kind is Pass.FORWARD
+                    yield (
+                        at,
+                        need,
+                        next(
+                            made
+                            for made in compiled.runs[need]
+                            if (made.kind is Pass.FORWARD) == forward
+                        ),
+                    )
 
     def _one(self, call: Call, rank: int, since: float, until: float, micro_batch: int) -> int:
         number = self.count
@@ -242,13 +255,12 @@ def _members(call: Call, batch: Any, apart: Any) -> list[int]:  # noqa: ANN401
     """Return the ranks of a call's group, counted from the first; empty where it varies."""
     if call.stream is Stream.TP:
         return _run(int(batch.tp[0]), int(apart.tp[0]))
-    if call.stream is Stream.CP_OUTER:
-        return _run(int(batch.ring[0] // batch.inner_ring[0]), int(apart.ring[0]))
     if call.stream is Stream.CP and call.collective is Collective.ALL_TO_ALL:
         return _run(int(batch.ulysses[0]), int(apart.ulysses[0]))
-    if call.stream is Stream.CP:
-        inner = int(batch.inner_ring[0])
-        return _run(inner if inner > 1 else int(batch.ring[0]), int(apart.inner_ring[0]))
+    if call.stream is Stream.CP and call.name.startswith(INSIDE):
+        return _run(int(batch.inner_ring[0]), int(apart.inner_ring[0]))
+    if call.stream in (Stream.CP, Stream.CP_OUTER):
+        return _run(int(batch.ring[0] // batch.inner_ring[0]), int(apart.ring[0]))
     if call.stream is Stream.DP:
         inner = int(batch.dp[0] // batch.dp_replicate[0])
         across = call.name.endswith("replicas")
@@ -265,7 +277,7 @@ def _run(size: int, stride: int) -> list[int]:
 
 def _renamed(call: Call, stream: Stream, *, forward: bool) -> Call:
     what = "activations" if forward else "gradients"
-    verb = "send" if stream is Stream.SEND else "receive"
+    verb = "send" if stream in SENDING else "receive"
     return Call(
         name=f"{verb} {what}",
         stream=stream,
@@ -279,7 +291,7 @@ def _renamed(call: Call, stream: Stream, *, forward: bool) -> Call:
 #: Spans that overlap by less than this share of their time do so by rounding.
 ROUNDING = 1e-9
 #: Streams on which one thing may be due before another is done: it then waits its turn.
-_QUEUED = (Stream.DP, Stream.SEND, Stream.RECEIVE, Stream.RECEIVE_BACK)
+_QUEUED = (Stream.DP, *SENDING, *RECEIVING)
 
 
 def _in_turn(

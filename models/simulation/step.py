@@ -18,7 +18,6 @@ from models.schedule import WAITING
 from models.simulation.gradients import Gradients
 from models.simulation.operations import Operations
 from models.simulation.passes import Passes
-from models.simulation.pipeline_order import Pass
 from models.simulation.schedules import ordered
 from models.simulation.sends import send_task
 from models.simulation.stages import held_by, stages_of
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
 
 #: Less than this share of a step is nothing.
 ROUNDING = 1e-9
-#: Passes after which gradients of the weights are there.
-_MAKES_GRADIENTS = (Pass.BACKWARD, Pass.WEIGHT_GRADIENT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -127,13 +127,13 @@ class StepRuns:
         """
         rank = self._ranks[at]
         before = {
-            self.stages[other.stage]
+            other.stage
             for step in range(at)
             if self._ranks[step] == rank
             for other in self.compiled.runs[step]
-        } - {self.stages[action.stage]}
+        } - {action.stage}
         gradients = self.pipeline[rank].gradients
-        taken = [task.seconds for stage in before for task in gradients.gathers(stage)]
+        taken = [task.seconds for stage in before for task in gradients.gathers(self.stages[stage])]
         return float(self._starts[at] - sum(taken))
 
     @cached_property

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class Stream(IntEnum):
     """Where a rank runs one thing at a time."""
 
-    COMPUTE, TP, CP, SEND, RECEIVE, DP, COPY, CP_OUTER, RECEIVE_BACK = range(9)
+    COMPUTE, TP, CP, SEND, RECEIVE, DP, COPY, CP_OUTER, RECEIVE_BACK, SEND_BACK = range(10)
 
     @property
     def label(self) -> str:
@@ -48,11 +48,13 @@ _LABELS = (
     "copy",
     "cp between windows",
     "pp receive gradients",
+    "pp send gradients",
 )
-#: Activations and gradients arrive side by side.
+#: Activations and gradients leave and arrive side by side: to and from other neighbours.
+SENDING = (Stream.SEND, Stream.SEND_BACK)
 RECEIVING = (Stream.RECEIVE, Stream.RECEIVE_BACK)
 #: Copies between device and host are neither: they load no link between ranks.
-COMMUNICATION = (Stream.TP, Stream.CP, Stream.CP_OUTER, Stream.SEND, *RECEIVING, Stream.DP)
+COMMUNICATION = (Stream.TP, Stream.CP, Stream.CP_OUTER, *SENDING, *RECEIVING, Stream.DP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

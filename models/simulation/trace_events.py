@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.simulation.timeline import RECEIVING, Stream
+from models.simulation.timeline import RECEIVING, SENDING, Stream
 from topologies.collective import Collective
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ class TraceEvents:
 
     def _process_group(self, call: Call, ranks: tuple[int, ...]) -> dict[str, str]:
         """Return the names of a group: PyTorch numbers them, and describes what they are for."""
-        axis = "pp" if call.stream in (Stream.SEND, *RECEIVING) else call.stream.label
+        axis = "pp" if call.stream in (*SENDING, *RECEIVING) else call.stream.label
         number = self.process_groups.setdefault((axis, call.group, ranks), len(self.process_groups))
         listed = [str(each) for each in ranks]
         if len(listed) > LISTED_RANKS:

@@ -86,7 +86,7 @@ def test_a_trace_is_written_whole(tmp_path):
 
 WRONG = [
     (["--straggler", "32:1.2"], "--straggler", "a rank from 0 to 31"),
-    (["--straggler", "1:0"], "--straggler", "above 0"),
+    (["--straggler", "1:0.9"], "--straggler", "1 or more"),
     (["--straggler", "one"], "--straggler", "a rank and a number"),
     (["--slow-link", "1:1.5"], "--slow-link", "up to 1"),
     (["--failed-nics", "1:8"], "--failed-nics", "from 1 to 7"),

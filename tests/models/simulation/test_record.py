@@ -7,11 +7,14 @@ import pytest
 
 from models.catalogue import load_architecture
 from models.layout import Layout, Schedule
+from models.simulation.pipeline_order import Pass
 from models.simulation.record import record
 from models.simulation.stages import held_by
 from models.simulation.step import StepSimulation
 from models.simulation.timeline import Stream
 from tests.models.cases import machine, prepared
+from topologies.catalogue import load_cluster
+from topologies.fabric import Fabric
 
 DEVICE, FABRIC = machine("h100-dgx:8")
 INTERLEAVED = Layout(tp=2, pp=4, vp=2, dp=4, schedule=Schedule.INTERLEAVED)
@@ -113,3 +116,66 @@ def test_memory_is_taken_by_forward_passes_and_free_once_weights_have_gradients(
         assert when[-1] == last_s[rank]
         assert nbytes[1] > nbytes[0]
         assert nbytes[-2] > nbytes[-1] == pytest.approx(nbytes[0])
+
+
+@pytest.mark.parametrize(
+    ("layout", "stages"),
+    [
+        (Layout(pp=4, dp=4, schedule=Schedule.DUALPIPE), 4),
+        (Layout(pp=4, dp=4, vp=2, schedule=Schedule.DUALPIPE_V), 8),
+        (INTERLEAVED, 8),
+        (Layout(pp=4, dp=4), 4),
+    ],
+    ids=str,
+)
+def test_as_many_gradients_come_back_as_activations_go_on(layout, stages):
+    """Every micro-batch crosses every border between ranks once each way."""
+    simulation = step(layout)
+    timeline = record(simulation)
+    borders = stages - 1 - (layout.schedule is Schedule.DUALPIPE_V)  # a V turns round in a rank
+    for what in ("activations", "gradients"):
+        for verb in ("send", "receive"):
+            mine = named(timeline, f"{verb} {what}")
+            assert mine.sum() == simulation.micro_batches * borders
+    assert len(timeline.flows) == 2 * simulation.micro_batches * borders
+
+
+def test_sends_and_receipts_of_slow_links_are_in_order():
+    """Also of passes that begin with a head start of their parameters."""
+    architecture = load_architecture("llama-3.2-1b")
+    layout = Layout(pp=4, vp=2, dp=4, schedule=Schedule.INTERLEAVED, zero=1)
+    work = prepared(architecture, layout, seq_len=512, global_batch=32)
+    slow = Fabric(load_cluster("h100-dgx:2").scale_network(0.02))
+    timeline = record(StepSimulation(work, DEVICE, FABRIC, slower={0: slow, 2: slow}))
+    assert named(timeline, "send").sum() == 2 * 8 * 7
+
+
+def test_every_stage_of_a_rank_gathers_behind_all_that_start_before_it():
+    """Stages that are alike are gathered one by one too."""
+    layout = Layout(pp=4, vp=4, dp=4, schedule=Schedule.INTERLEAVED, zero=1)
+    simulation = step(layout)
+    gathered = sum(
+        task.seconds for task in simulation.pipeline[1].gradients.gathers(simulation.stages[1])
+    )
+    leads = {}
+    for at, (runs, actions) in enumerate(
+        zip(simulation.runs, simulation.compiled.runs, strict=True)
+    ):
+        if simulation.ranks[at] == 1 and actions[0].kind is Pass.FORWARD:
+            leads.setdefault(actions[0].stage, (at, runs[0].early[1]))
+    starts = simulation.times().start
+    first, *others = [leads[stage] for stage in sorted(leads)]
+    for number, (at, lead_s) in enumerate(others, 1):
+        later = starts[at] - starts[first[0]]
+        assert lead_s == pytest.approx(first[1] + later - number * gathered, rel=0.02)
+
+
+def test_hops_between_windows_that_share_links_with_those_inside_are_of_their_own_group():
+    timeline = record(step(Layout(ring=8, inner_ring=4, dp=2)))
+    groups = {
+        call.name: group
+        for (_, number), group in timeline.groups.items()
+        if (call := timeline.calls[number]).stream is Stream.CP
+    }
+    assert groups["inner ring k, v"] == [0, 1, 2, 3]
+    assert groups["ring k, v"] == [0, 4]

@@ -151,8 +151,8 @@ def test_processes_and_threads_are_named_in_order():
         for event in of(content, "M")
         if event["name"] == "thread_name"
     }
-    first = {9: "step", 0: "compute", 1: "tp", 2: "cp", 3: "pp send"}
-    second = {9: "step", 0: "compute", 4: "pp receive", 5: "dp", 6: "copy"}
+    first = {len(Stream): "step", 0: "compute", 1: "tp", 2: "cp", 3: "pp send"}
+    second = {len(Stream): "step", 0: "compute", 4: "pp receive", 5: "dp", 6: "copy"}
     assert threads == {
         **{(0, tid): label for tid, label in first.items()},
         **{(8, tid): label for tid, label in second.items()},

@@ -38,6 +38,7 @@ CALLS = (
         nbytes=5,
         group=2,
     ),
+    Call(name="dy", stream=Stream.SEND_BACK, collective=Collective.SHIFT, nbytes=5, group=2),
 )
 
 
