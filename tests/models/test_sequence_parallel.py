@@ -243,13 +243,22 @@ def counts(ops: list[Communication]) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("tp_sp", [False, True])
-@pytest.mark.parametrize("tp", [2, 8])
-@pytest.mark.parametrize("name", ["llama-3.1-8b", "qwen2.5-7b"])
-def test_collectives_of_a_layer_are_those_torch_issues(name: str, tp: int, tp_sp: bool) -> None:
+@pytest.mark.parametrize(
+    ("name", "tp", "seq_len"),
+    [
+        ("llama-3.1-8b", 2, 1024),
+        ("llama-3.1-8b", 8, 2**20),
+        ("qwen2.5-7b", 2, 1024),
+        ("qwen2.5-7b", 4, 2**20),
+        ("llama-2-7b", 32, 2**20),
+    ],
+)
+def test_collectives_of_a_layer_are_those_torch_issues(
+    name: str, tp: int, seq_len: int, tp_sp: bool
+) -> None:
     """On a fake process group, rank 0 of torchtitan's plan: calls and bytes."""
-    tp = min(tp, load_architecture(name).layers[0].mixer.kv_heads)
-    work = work_of(name, 1024, tp=tp, tp_sp=tp_sp, kernels=Kernels.EAGER)
-    job = (config(name), tp, tp_sp, 1024)
+    work = work_of(name, seq_len, tp=tp, tp_sp=tp_sp, kernels=Kernels.EAGER)
+    job = (config(name), tp, tp_sp, seq_len)
     torchs_calls = tensor_parallel_reference.collective_counts(*job)
     torchs_bytes = tensor_parallel_reference.collective_sent_bytes(*job)
     for phase, ops in (
