@@ -1,0 +1,91 @@
+"""What is sent for parameters and gradients, against torch's FSDP2 and HSDP on a fake group."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from models.hf_config import architecture_from_config
+from models.layout import Kernels, Layout
+from tests.models.cases import config, prepared, sent_for_weights
+from tests.oracles import sharded_reference as oracle
+
+TOKENS = 1024
+
+
+def shallow(name: str, layers: int) -> dict[str, Any]:
+    """Return a model with fewer layers, which are alike."""
+    fields = {key: value for key, value in config(name).items() if key != "layer_types"}
+    return {**fields, "num_hidden_layers": layers}
+
+
+def sharded(fields: dict[str, Any], shards: int, replicas: int = 1, micro_batches: int = 1) -> Any:
+    """Return the inventory of a model sharded over data-parallel ranks."""
+    layout = Layout(
+        dp=shards * replicas, zero=3, dp_replicate=replicas, kernels=Kernels.EAGER, micro_batch=1
+    )
+    return prepared(
+        architecture_from_config(fields, "shallow"),
+        layout,
+        seq_len=TOKENS,
+        global_batch=shards * replicas * micro_batches,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "shards"),
+    [("llama-3.1-8b", 64), ("qwen2.5-7b", 8), ("qwen3-8b", 128), ("llama-3.2-1b", 128)],
+)
+def test_fsdp_gathers_and_scatters_what_torch_does(name: str, shards: int) -> None:
+    """Every part is gathered twice in bf16; its gradient is scattered once in fp32.
+
+    Of layers alone, with biases, with norms of heads, and of a head tied to the embedding.
+    """
+    fields = shallow(name, 3)
+    said = sent_for_weights(sharded(fields, shards))
+    sent = oracle.step(fields, tokens=TOKENS, shards=shards).traffic
+    assert 2 * said.gather == pytest.approx(sent.sent_bytes["all_gather"], rel=1e-12)
+    assert said.scatter == pytest.approx(sent.sent_bytes["reduce_scatter"], rel=1e-12)
+    assert said.step == pytest.approx(sent.total_bytes, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "shards", "replicas"),
+    [("llama-3.1-8b", 8, 8), ("llama-3.1-8b", 64, 2), ("llama-3.2-1b", 16, 4)],
+)
+def test_hsdp_reduces_its_shards_over_the_replicas(name: str, shards: int, replicas: int) -> None:
+    fields = shallow(name, 2)
+    said = sent_for_weights(sharded(fields, shards, replicas))
+    sent = oracle.step(fields, tokens=TOKENS, shards=shards, replicas=replicas).traffic
+    assert {call.ranks for call in sent.made} == {shards, replicas}
+    assert 2 * said.gather == pytest.approx(sent.sent_bytes["all_gather"], rel=1e-12)
+    assert said.scatter == pytest.approx(sent.sent_bytes["reduce_scatter"], rel=1e-12)
+    assert said.across == pytest.approx(sent.sent_bytes["all_reduce"], rel=1e-12)
+    assert said.step == pytest.approx(sent.total_bytes, rel=1e-12)
+
+
+@pytest.mark.parametrize("replicas", [1, 4])
+def test_every_micro_batch_sends_what_one_does(replicas: int) -> None:
+    """Gradients are scattered, and over replicas reduced, in every backward pass."""
+    fields = shallow("llama-3.1-8b", 2)
+    said = sent_for_weights(sharded(fields, 16, replicas, micro_batches=5))
+    one = oracle.step(fields, tokens=TOKENS, shards=16, replicas=replicas).traffic
+    assert said.step == pytest.approx(5 * one.total_bytes, rel=1e-12)
+
+
+def test_a_head_kept_between_the_passes_is_gathered_once() -> None:
+    """Torchtitan's default for the last part: the inventory gathers it again, as it does others."""
+    fields = shallow("llama-3.1-8b", 2)
+    said = sent_for_weights(sharded(fields, 64))
+    kept = oracle.step(fields, tokens=TOKENS, shards=64, keeps_head=True).traffic
+    head = fields["hidden_size"] * (fields["vocab_size"] + 1)  # and the last norm
+    assert said.step - kept.total_bytes == pytest.approx(2 * head * 63 / 64, rel=1e-12)
+
+
+def test_torch_pads_rows_to_the_number_of_shards() -> None:
+    """A matrix of 14,336 rows over 96 ranks has 150 each; the inventory does not pad."""
+    fields = shallow("llama-3.1-8b", 2)
+    said = sent_for_weights(sharded(fields, 96))
+    sent = oracle.step(fields, tokens=TOKENS, shards=96).traffic.total_bytes
+    assert said.step < sent < 1.01 * said.step
