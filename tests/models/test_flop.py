@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from models.catalogue import load_architecture
+from models.hf_config import architecture_from_config
 from models.inventory import full_attention_flop, head_work, layer_work, model_flop
-from models.layout import Kernels
+from models.layout import Kernels, Layout
 from models.operation import Kind
 from models.workload import Workload
-from tests.models.cases import FAMILIES, config, shapes, unwindowed, work_of
+from tests.models.cases import FAMILIES, config, prepared, shapes, unwindowed, work_of
 from tests.oracles import hf_reference as oracle
-from tests.oracles import tensor_parallel_reference
+from tests.oracles import sharded_reference, tensor_parallel_reference
 
 LENGTHS = (1024, 8192, 131072)
 #: Grouped heads with and without biases and head norms, whole heads, post-norms, Conv1D.
@@ -55,6 +56,23 @@ def test_flop_of_a_tensor_parallel_rank_equal_torchs_counter(
     forward, backward = tensor_parallel_reference.tp_layer_flop(config(name), tp, tp_sp, 131072)
     assert work.forward_flop() == forward
     assert work.backward_flop() == backward
+
+
+@pytest.mark.parametrize("name", ["llama-3.1-8b", "llama-3.2-1b", "qwen2.5-7b", "gpt2-xl"])
+def test_flop_of_a_whole_step_equal_torchs_counter(name: str) -> None:
+    """Layers, head and loss, forward and backward, of one sequence of a model of two layers.
+
+    Some releases of transformers make rotary angles by a product: 1e-9 of the FLOP.
+    """
+    depth = {"n_layer" if name == "gpt2-xl" else "num_hidden_layers": 2}
+    fields = {**config(name), **depth}
+    architecture = architecture_from_config(fields, "shallow")
+    work = prepared(architecture, Layout(kernels=Kernels.EAGER), seq_len=131072, global_batch=1)
+    parts = (*(work.layers * 2), work.head)
+    ours = sum(float((part.forward_flop() + part.backward_flop())[0]) for part in parts)
+    measured = sharded_reference.step(fields, tokens=131072)
+    assert architecture.params == measured.parameters
+    assert ours == pytest.approx(measured.flop, rel=1e-8)
 
 
 def _layer(name: str) -> int:
