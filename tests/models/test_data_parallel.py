@@ -20,11 +20,11 @@ def shallow(name: str, layers: int) -> dict[str, Any]:
     return {**fields, "num_hidden_layers": layers}
 
 
-def sharded(fields: dict[str, Any], shards: int, replicas: int = 1, micro_batches: int = 1) -> Any:
+def sharded(
+    fields: dict[str, Any], shards: int, replicas: int = 1, micro_batches: int = 1, zero: int = 3
+) -> Any:
     """Return the inventory of a model sharded over data-parallel ranks."""
-    layout = Layout(
-        dp=shards * replicas, zero=3, dp_replicate=replicas, kernels=Kernels.EAGER, micro_batch=1
-    )
+    layout = Layout(dp=shards * replicas, zero=zero, dp_replicate=replicas, kernels=Kernels.EAGER)
     return prepared(
         architecture_from_config(fields, "shallow"),
         layout,
@@ -72,6 +72,25 @@ def test_every_micro_batch_sends_what_one_does(replicas: int) -> None:
     said = sent_for_weights(sharded(fields, 16, replicas, micro_batches=5))
     one = oracle.step(fields, tokens=TOKENS, shards=16, replicas=replicas).traffic
     assert said.step == pytest.approx(5 * one.total_bytes, rel=1e-12)
+
+
+@pytest.mark.parametrize("zero", [1, 2])
+def test_parameters_that_stay_gathered_are_gathered_once(zero: int) -> None:
+    """Of one micro-batch ZeRO-1 and 2 send what FSDP2 does that keeps parameters for backward."""
+    fields = shallow("llama-3.1-8b", 2)
+    said = sent_for_weights(sharded(fields, 64, zero=zero))
+    sent = oracle.step(fields, tokens=TOKENS, shards=64, keeps_all=True).traffic
+    assert said.gather == pytest.approx(sent.sent_bytes["all_gather"], rel=1e-12)
+    assert said.step == pytest.approx(sent.total_bytes, rel=1e-12)
+
+
+def test_replicas_without_shards_reduce_all_gradients() -> None:
+    """ZeRO-0 sends what HSDP does whose shards are single ranks."""
+    fields = shallow("llama-3.1-8b", 2)
+    said = sent_for_weights(sharded(fields, 64, zero=0))
+    sent = oracle.step(fields, tokens=TOKENS, shards=1, replicas=64).traffic
+    assert said.step == pytest.approx(sent.sent_bytes["all_reduce"], rel=1e-12)
+    assert said.step == pytest.approx(sent.total_bytes, rel=1e-12)
 
 
 def test_a_head_kept_between_the_passes_is_gathered_once() -> None:

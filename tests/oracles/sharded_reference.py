@@ -77,6 +77,7 @@ def step(
     replicas: int = 1,
     attention: Callable[[], Attention] | None = None,
     keeps_head: bool = False,
+    keeps_all: bool = False,
     rank: int = 0,
 ) -> Step:
     """Run one step of one sequence of a rank, and count.
@@ -94,6 +95,8 @@ def step(
     keeps_head
         Whether the head is not gathered a second time but kept from the forward pass to the
         backward one, as torchtitan does by default.
+    keeps_all
+        The same of every part.
     rank
         Which of the ranks.
     """
@@ -105,7 +108,8 @@ def step(
         model: PreTrainedModel = AutoModelForCausalLM.from_config(text)
         parameters = sum(each.numel() for each in model.parameters())
         if dist.get_world_size() > 1:
-            _shard(model, mesh if replicas > 1 else mesh["shards"], keeps_head=keeps_head)
+            across = mesh if replicas > 1 else mesh["shards"]
+            _shard(model, across, keeps_head=keeps_head or keeps_all, keeps_all=keeps_all)
         words = torch.zeros(1, tokens, dtype=torch.int64)
         with flop_counter(masked=True) as flop, TrafficCounter() as sent:
             found = model(input_ids=words, labels=words, use_cache=False, attend=attend)
@@ -113,14 +117,14 @@ def step(
     return Step(flop=float(flop.get_total_flops()), traffic=sent.traffic, parameters=parameters)
 
 
-def _shard(model: PreTrainedModel, mesh: DeviceMesh, *, keeps_head: bool) -> None:
+def _shard(model: PreTrainedModel, mesh: DeviceMesh, *, keeps_head: bool, keeps_all: bool) -> None:
     """Shard a model's parts; embedding and head are one where they share their weight."""
     policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     body, head = model.model, model.get_output_embeddings()
     for layer in body.layers:
-        fully_shard(layer, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
+        fully_shard(layer, mesh=mesh, mp_policy=policy, reshard_after_forward=not keeps_all)
     ends = {"mesh": mesh, "mp_policy": policy}
     if not model.config.tie_word_embeddings:
-        fully_shard(body.embed_tokens, **ends, reshard_after_forward=True)
+        fully_shard(body.embed_tokens, **ends, reshard_after_forward=not keeps_all)
         fully_shard([body.norm, head], **ends, reshard_after_forward=not keeps_head)
     fully_shard(model, **ends, reshard_after_forward=not keeps_head)
