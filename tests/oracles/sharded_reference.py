@@ -21,7 +21,8 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.nn import functional
 from transformers import AttentionInterface, AutoModelForCausalLM
 
-from .hf_reference import default_dtype, flop_counter, text_config
+from .hf_reference import build_layer, default_dtype, flop_counter, rotary_tables, text_config
+from .ledger import SavedLedger, SavedTensor
 from .traffic import Traffic, TrafficCounter, fake_group
 
 if TYPE_CHECKING:
@@ -128,3 +129,27 @@ def _shard(model: PreTrainedModel, mesh: DeviceMesh, *, keeps_head: bool, keeps_
         fully_shard(body.embed_tokens, **ends, reshard_after_forward=not keeps_all)
         fully_shard([body.norm, head], **ends, reshard_after_forward=not keeps_head)
     fully_shard(model, **ends, reshard_after_forward=not keeps_head)
+
+
+def layer_saved_tensors(
+    config: Mapping[str, Any], *, tokens: int, ranks: int, attention: Callable[[], Attention]
+) -> list[SavedTensor]:
+    """Itemise what a decoder layer with such an attention keeps alive on rank 0 of a fake group.
+
+    Parameters
+    ----------
+    config, tokens, attention
+        As of :func:`step`.
+    ranks
+        Of the group.
+    """
+    text = text_config(config, attention=_PLUGGED)
+    with fake_group(ranks), default_dtype(torch.bfloat16):
+        attend = attention()
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            layer, tables = build_layer(text), rotary_tables(text, tokens)
+            hidden = torch.empty(1, tokens, text.hidden_size, requires_grad=True)
+            ledger = SavedLedger([*layer.parameters(), *tables])
+            with ledger.recording():
+                layer(hidden, attention_mask=None, position_embeddings=tables, attend=attend)
+    return ledger.saved

@@ -1,8 +1,8 @@
 """A whole Llama with real sequence-parallel kernels and FSDP2: all a rank computes and sends.
 
 One forward and backward pass over a sequence of a million tokens, as one rank of 64 on a fake
-process group. The model is Hugging Face's with few layers, its attention the project's kernels,
-its sharding torch's; FLOP and bytes are counted by torch.
+process group; and what a layer keeps between the two. The model is Hugging Face's with few layers,
+its attention the project's kernels, its sharding torch's; FLOP and bytes are counted by torch.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import pytest
 from torch.distributed.device_mesh import init_device_mesh
 
 from models.hf_config import architecture_from_config
-from models.layout import CpMethod, Kernels, Layout
+from models.layout import CpMethod, Kernels, Layout, SequenceOrder
 from models.operation import Axis
-from tests.models.cases import config, prepared, sent_bytes, sent_for_weights
+from tests.models.cases import config, prepared, sent_bytes, sent_for_weights, work_of
 from tests.oracles import sharded_reference as oracle
+from tests.oracles.ledger import total_bytes
 from validate.kernels.attention import ContextMesh, attention
 from validate.kernels.axis import GroupAxis
 from validate.kernels.ring import Ring
@@ -46,26 +47,13 @@ def said(layout: Layout) -> Said:
     return Said(float(flop[0]), LAYERS * across + sent_for_weights(work).step)
 
 
-def measured(layout: Layout, rank: int = 0) -> oracle.Step:
-    """Return what torch counts of the same step."""
+def attend(layout: Layout) -> oracle.Attention:
+    """Return the attention of this rank over the groups of a layout."""
     how = Ring(order=layout.sequence_order, gathers=layout.cp_method is CpMethod.ALL_GATHER)
-
-    def attend() -> oracle.Attention:
-        names = ("dp", "ring", "ulysses")
-        mesh = init_device_mesh(
-            "cpu", tuple(getattr(layout, n) for n in names), mesh_dim_names=names
-        )
-        ulysses, ring = (GroupAxis(mesh.get_group(name)) for name in ("ulysses", "ring"))
-        return partial(attention, mesh=ContextMesh(ulysses=ulysses, ring=ring), how=how)
-
-    return oracle.step(
-        FIELDS,
-        tokens=SEQ_LEN // layout.cp,
-        shards=layout.gpus // layout.dp_replicate,
-        replicas=layout.dp_replicate,
-        attention=attend,
-        rank=rank,
-    )
+    names = ("dp", "ring", "ulysses")
+    mesh = init_device_mesh("cpu", tuple(getattr(layout, n) for n in names), mesh_dim_names=names)
+    ulysses, ring = (GroupAxis(mesh.get_group(name)) for name in ("ulysses", "ring"))
+    return partial(attention, mesh=ContextMesh(ulysses=ulysses, ring=ring), how=how)
 
 
 def of(**axes: int) -> Layout:
@@ -88,7 +76,38 @@ def of(**axes: int) -> Layout:
 )
 def test_a_step_of_a_whole_model_computes_and_sends_what_the_inventory_says(layout):
     """Some releases of transformers make rotary angles by a product: 1e-9 of the FLOP."""
-    found = measured(layout)
+    found = oracle.step(
+        FIELDS,
+        tokens=SEQ_LEN // layout.cp,
+        shards=layout.gpus // layout.dp_replicate,
+        replicas=layout.dp_replicate,
+        attention=partial(attend, layout),
+    )
     expected = said(layout)
     assert found.flop == pytest.approx(expected.flop, rel=1e-8)
     assert found.traffic.total_bytes == pytest.approx(expected.sent, rel=1e-12)
+
+
+@pytest.mark.parametrize("order", list(SequenceOrder))
+@pytest.mark.parametrize(
+    "axes",
+    [
+        {"ulysses": 8},
+        {"ring": 8},
+        {"ring": 8, "cp_method": CpMethod.ALL_GATHER},
+        {"ulysses": 4, "ring": 2},
+        {"ulysses": 32, "ring": 4},
+    ],
+    ids=str,
+)
+def test_a_layer_of_a_rank_keeps_what_the_inventory_says(axes, order):
+    """Whatever travels is let go; with Ulysses o is kept before its exchange and after it."""
+    layout = of(**axes, sequence_order=order)
+    kept = oracle.layer_saved_tensors(
+        FIELDS,
+        tokens=SEQ_LEN // layout.cp,
+        ranks=layout.cp,
+        attention=partial(attend, layout),
+    )
+    work = work_of("llama-3.1-8b", SEQ_LEN, kernels=Kernels.EAGER, **axes, sequence_order=order)
+    assert work.saved_bytes() == total_bytes(kept), "\n".join(map(str, kept))
