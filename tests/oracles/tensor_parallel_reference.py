@@ -21,8 +21,10 @@ from torch.distributed.tensor.parallel import (
     PrepareModuleInput,
     RowwiseParallel,
     SequenceParallel,
+    loss_parallel,
     parallelize_module,
 )
+from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .hf_reference import build_layer, default_dtype, flop_counter, rotary_tables, text_config
@@ -119,6 +121,51 @@ def layer_traffic(
         with TrafficCounter() as backward:
             output.backward(torch.empty_like(output))
     return forward.traffic, backward.traffic
+
+
+class _Ends(nn.Module):
+    """A model without layers: embedding, last norm and head."""
+
+    def __init__(self, words: int, hidden: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(words, hidden)
+        self.norm = nn.RMSNorm(hidden)
+        self.head = nn.Linear(hidden, words, bias=False)
+
+    def forward(self, words: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.norm(self.embedding(words)))
+        return logits
+
+
+def ends_traffic(
+    config: Mapping[str, Any], tp: int, sequence_parallel: bool, seq_len: int
+) -> tuple[Traffic, Traffic, Traffic]:
+    """Return what rank 0 sends for embedding and head, forward and backward, and for the loss.
+
+    The vocabulary is cut over the ranks; the loss is taken of logits that stay cut.
+    """
+    text = text_config(config)
+    layout = Shard(1) if sequence_parallel else Replicate()
+    styles: dict[str, ParallelStyle] = {
+        "embedding": RowwiseParallel(input_layouts=Replicate(), output_layouts=layout),
+        "head": ColwiseParallel(
+            input_layouts=layout, output_layouts=Shard(-1), use_local_output=False
+        ),
+    }
+    if sequence_parallel:
+        styles["norm"] = SequenceParallel()
+    with fake_group(tp), default_dtype(torch.bfloat16):
+        mesh = init_device_mesh("cpu", (tp,))
+        with FakeTensorMode(allow_non_fake_inputs=True), loss_parallel():
+            model = parallelize_module(_Ends(text.vocab_size, text.hidden_size), mesh, styles)
+            words = torch.zeros(seq_len, dtype=torch.int64)
+            with TrafficCounter() as forward:
+                logits = model(words[None])
+            with TrafficCounter() as taking:
+                loss = functional.cross_entropy(logits.flatten(0, 1).float(), words)
+            with TrafficCounter() as backward:
+                loss.backward()
+    return forward.traffic, backward.traffic, taking.traffic
 
 
 TENSOR_PARALLEL: tuple[Collective, ...] = ("all_reduce", "all_gather", "reduce_scatter")
