@@ -8,7 +8,8 @@ import pytest
 
 from models.hf_config import architecture_from_config
 from models.layout import Kernels, Layout
-from tests.models.cases import config, prepared, sent_for_weights
+from models.operation import Axis
+from tests.models.cases import config, prepared, sent_bytes, sent_for_weights
 from tests.oracles import sharded_reference as oracle
 
 TOKENS = 1024
@@ -108,3 +109,27 @@ def test_torch_pads_rows_to_the_number_of_shards() -> None:
     said = sent_for_weights(sharded(fields, 96))
     sent = oracle.step(fields, tokens=TOKENS, shards=96).traffic.total_bytes
     assert said.step < sent < 1.01 * said.step
+
+
+@pytest.mark.filterwarnings("ignore:FSDP2-wrapped module:UserWarning")
+@pytest.mark.parametrize("tp_sp", [False, True])
+@pytest.mark.parametrize(("shards", "tp"), [(8, 8), (32, 2)])
+def test_tensor_parallel_ranks_shard_what_they_hold(shards: int, tp: int, tp_sp: bool) -> None:
+    """Of a million tokens: all that a rank sends on both axes, norms whole on every rank."""
+    fields, seq_len = shallow("llama-3.1-8b", 2), 2**20
+    architecture = architecture_from_config(fields, "shallow")
+    layout = Layout(dp=shards, tp=tp, tp_sp=tp_sp, zero=3, kernels=Kernels.EAGER)
+    work = prepared(architecture, layout, seq_len=seq_len, global_batch=shards)
+    parts = (*(work.layers * 2), work.embedding, work.head)
+    operations = [
+        op
+        for part in parts
+        for op in (*part.forward_communication(), *part.backward_communication())
+    ]
+    sent = oracle.tensor_parallel_traffic(
+        fields, tokens=seq_len, shards=shards, tp=tp, sequence_parallel=tp_sp
+    )
+    # Norms see a part of the tokens each: torch sums their gradients in bf16, which is left out.
+    norms = 5 * architecture.hidden * 2 * 2 * (tp - 1) / tp if tp_sp else 0
+    said = sent_bytes(operations, Axis.TP, tp) + sent_for_weights(work).step
+    assert sent.total_bytes == pytest.approx(said + norms, rel=1e-12)

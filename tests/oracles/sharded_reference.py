@@ -18,11 +18,13 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor.parallel import parallelize_module
 from torch.nn import functional
 from transformers import AttentionInterface, AutoModelForCausalLM
 
 from .hf_reference import build_layer, default_dtype, flop_counter, rotary_tables, text_config
 from .ledger import SavedLedger, SavedTensor
+from .tensor_parallel_reference import ends_plan, plan
 from .traffic import Traffic, TrafficCounter, fake_group
 
 if TYPE_CHECKING:
@@ -129,6 +131,39 @@ def _shard(model: PreTrainedModel, mesh: DeviceMesh, *, keeps_head: bool, keeps_
         fully_shard(body.embed_tokens, **ends, reshard_after_forward=not keeps_all)
         fully_shard([body.norm, head], **ends, reshard_after_forward=not keeps_head)
     fully_shard(model, **ends, reshard_after_forward=not keeps_head)
+
+
+def tensor_parallel_traffic(
+    config: Mapping[str, Any], *, tokens: int, shards: int, tp: int, sequence_parallel: bool
+) -> Traffic:
+    """Return what rank 0 of a model sends that torch cuts by tensor parallelism and then shards.
+
+    The loss is left out: the gradient of the logits is given.
+
+    Parameters
+    ----------
+    config, tokens, shards
+        As of :func:`step`.
+    tp, sequence_parallel
+        Ranks of a tensor-parallel group, and whether activations between its products are cut.
+    """
+    text = text_config(config, attention=_PLUGGED)
+    with fake_group(shards * tp), default_dtype(torch.bfloat16):
+        mesh = init_device_mesh("cpu", (shards, tp), mesh_dim_names=("shards", "tp"))
+        with FakeTensorMode(allow_non_fake_inputs=True) as fake:
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(text)
+        # Meshes of two axes are made of real tensors.
+        ends = ends_plan("model.embed_tokens", "model.norm", "lm_head", sequence_parallel)
+        parallelize_module(model, mesh["tp"], ends)
+        for layer in model.model.layers:
+            parallelize_module(layer, mesh["tp"], plan(sequence_parallel=sequence_parallel))
+        _shard(model, mesh["shards"], keeps_head=False, keeps_all=False)
+        with fake, TrafficCounter() as sent:
+            words = torch.zeros(1, tokens, dtype=torch.int64)
+            places = torch.arange(tokens)[None]
+            found = model(input_ids=words, position_ids=places, use_cache=False, attend=alone)
+            found.logits.backward(torch.empty_like(found.logits))
+    return sent.traffic
 
 
 def layer_saved_tensors(

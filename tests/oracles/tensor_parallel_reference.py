@@ -69,6 +69,23 @@ def plan(*, sequence_parallel: bool) -> dict[str, ParallelStyle]:
     return styles
 
 
+def ends_plan(
+    embedding: str, norm: str, head: str, sequence_parallel: bool
+) -> dict[str, ParallelStyle]:
+    """Return the plan of what lies around the layers, by the names that these modules have.
+
+    The vocabulary is cut over the ranks, and the logits stay so.
+    """
+    layout = Shard(1) if sequence_parallel else Replicate()
+    styles: dict[str, ParallelStyle] = {
+        embedding: RowwiseParallel(input_layouts=Replicate(), output_layouts=layout),
+        head: ColwiseParallel(
+            input_layouts=layout, output_layouts=Shard(-1), use_local_output=False
+        ),
+    }
+    return {**styles, norm: SequenceParallel()} if sequence_parallel else styles
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _ShardedCall:
     """One sharded layer with the input that rank 0 sees."""
@@ -145,15 +162,7 @@ def ends_traffic(
     The vocabulary is cut over the ranks; the loss is taken of logits that stay cut.
     """
     text = text_config(config)
-    layout = Shard(1) if sequence_parallel else Replicate()
-    styles: dict[str, ParallelStyle] = {
-        "embedding": RowwiseParallel(input_layouts=Replicate(), output_layouts=layout),
-        "head": ColwiseParallel(
-            input_layouts=layout, output_layouts=Shard(-1), use_local_output=False
-        ),
-    }
-    if sequence_parallel:
-        styles["norm"] = SequenceParallel()
+    styles = ends_plan("embedding", "norm", "head", sequence_parallel)
     with fake_group(tp), default_dtype(torch.bfloat16):
         mesh = init_device_mesh("cpu", (tp,))
         with FakeTensorMode(allow_non_fake_inputs=True), loss_parallel():
