@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from models.catalogue import CONFIGS, load_architecture, read_json
 from models.compute import Device
+from models.data_parallel import DataParallelClock, Pass
 from models.hf_config import architecture_from_config
 from models.inventory import layer_work
 from models.layout import Layout, LayoutBatch
 from models.prepared import Prepared
 from models.profile import load_profile
+from models.rank_parts import RankParts
 from models.shape import Shapes
 from models.workload import Workload
 from topologies.catalogue import load_cluster
@@ -22,7 +26,10 @@ from topologies.figure import Figure, Provenance
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from numpy.typing import NDArray
+
     from models.architecture import Architecture, Layer
+    from models.layout import Array
     from models.operation import Axis, Communication, Work
     from models.profile import Profile
 
@@ -112,3 +119,43 @@ def sent_bytes(
         for op in operations
         if op.axis is axis and (not collectives or op.collective in collectives)
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """Stands for what a collective costs: the bytes that a rank sends, instead of seconds."""
+
+    share: Array
+
+    def seconds(self, nbytes: Array, group: NDArray[np.intp]) -> Array:
+        return self.share[group] * nbytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentForWeights:
+    """Bytes that one rank sends for parameters and gradients: one time, and in a whole step."""
+
+    gather: float
+    scatter: float
+    across: float
+    step: float
+
+
+def sent_for_weights(work: Prepared) -> SentForWeights:
+    """Return what the clock takes one rank to send where nothing hides behind computing."""
+    ranks = int(work.batch.gpus[0])
+    device, fabric = machine(f"h100-dgx:{-(-ranks // 8)}")
+    clock = DataParallelClock(work, device, fabric, RankParts.of(work, 0))
+    shards, replicas = ((n - 1) / n for n in (clock.shards.size, clock.replicas.size))
+    clock.costs = {
+        Collective.ALL_REDUCE: _Sent(2 * shards),
+        Collective.ALL_GATHER: _Sent(shards),
+        Collective.REDUCE_SCATTER: _Sent(shards),
+    }
+    clock.across = _Sent(2 * replicas)
+    none = np.zeros(len(work))
+    nothing = Pass(busy_s=none, edge_s=none, between_s=none)
+    sums = clock.gather_s(), clock.scatter_s(), clock.across_s()
+    gather, scatter, across = (float(each[0]) for each in sums)
+    step = float(clock.exposed(nothing, nothing, none)[0])
+    return SentForWeights(gather=gather, scatter=scatter, across=across, step=step)

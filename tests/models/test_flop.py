@@ -5,13 +5,18 @@ from __future__ import annotations
 import pytest
 
 from models.catalogue import load_architecture
+from models.hf_config import architecture_from_config
 from models.inventory import full_attention_flop, head_work, layer_work, model_flop
+from models.layout import Kernels, Layout
 from models.operation import Kind
 from models.workload import Workload
-from tests.models.cases import FAMILIES, config, shapes, unwindowed, work_of
+from tests.models.cases import FAMILIES, config, prepared, shapes, unwindowed, work_of
 from tests.oracles import hf_reference as oracle
+from tests.oracles import sharded_reference, tensor_parallel_reference
 
-LENGTHS = (1024, 8192)
+LENGTHS = (1024, 8192, 131072)
+#: Grouped heads with and without biases and head norms, whole heads, post-norms, Conv1D.
+COUNTED = (*FAMILIES, "qwen2.5-7b", "gpt2-xl")
 
 
 def dense_attention_flop(name: str, seq_len: int) -> float:
@@ -22,7 +27,7 @@ def dense_attention_flop(name: str, seq_len: int) -> float:
 
 @pytest.mark.parametrize("kernels", [0, 1])
 @pytest.mark.parametrize("seq_len", LENGTHS)
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", COUNTED)
 def test_forward_flop_equal_torchs_counter(name: str, seq_len: int, kernels: int) -> None:
     """The counter takes causal attention as dense; half of it is masked."""
     masked = dense_attention_flop(name, seq_len) / 2
@@ -31,12 +36,43 @@ def test_forward_flop_equal_torchs_counter(name: str, seq_len: int, kernels: int
 
 
 @pytest.mark.parametrize("seq_len", LENGTHS)
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", COUNTED)
 def test_backward_flop_equal_torchs_counter(name: str, seq_len: int) -> None:
     """Flash attention's backward pass is two and a half times its forward one."""
     masked = 2.5 * dense_attention_flop(name, seq_len) / 2
     measured = oracle.layer_backward_flop(config(name), seq_len, layer=_layer(name))
     assert work_of(name, seq_len).backward_flop() == measured - masked
+
+
+@pytest.mark.parametrize("tp_sp", [False, True])
+@pytest.mark.parametrize(
+    ("name", "tp"), [("llama-3.1-8b", 8), ("qwen2.5-7b", 4), ("llama-2-7b", 16)]
+)
+def test_flop_of_a_tensor_parallel_rank_equal_torchs_counter(
+    name: str, tp: int, tp_sp: bool
+) -> None:
+    """Of the kernels torch runs; those told to mask what lies ahead count as half."""
+    work = work_of(name, 131072, tp=tp, tp_sp=tp_sp, kernels=Kernels.EAGER)
+    forward, backward = tensor_parallel_reference.tp_layer_flop(config(name), tp, tp_sp, 131072)
+    assert work.forward_flop() == forward
+    assert work.backward_flop() == backward
+
+
+@pytest.mark.parametrize("name", ["llama-3.1-8b", "llama-3.2-1b", "qwen2.5-7b", "gpt2-xl"])
+def test_flop_of_a_whole_step_equal_torchs_counter(name: str) -> None:
+    """Layers, head and loss, forward and backward, of one sequence of a model of two layers.
+
+    Some releases of transformers make rotary angles by a product: 1e-9 of the FLOP.
+    """
+    depth = {"n_layer" if name == "gpt2-xl" else "num_hidden_layers": 2}
+    fields = {**config(name), **depth}
+    architecture = architecture_from_config(fields, "shallow")
+    work = prepared(architecture, Layout(kernels=Kernels.EAGER), seq_len=131072, global_batch=1)
+    parts = (*(work.layers * 2), work.head)
+    ours = sum(float((part.forward_flop() + part.backward_flop())[0]) for part in parts)
+    measured = sharded_reference.step(fields, tokens=131072)
+    assert architecture.params == measured.parameters
+    assert ours == pytest.approx(measured.flop, rel=1e-8)
 
 
 def _layer(name: str) -> int:

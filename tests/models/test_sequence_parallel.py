@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from models.catalogue import load_architecture
-from models.inventory import layer_work
+from models.inventory import embedding_work, head_work, layer_work
 from models.layout import CpMethod, Kernels, SequenceOrder
 from models.operation import Axis, Communication, Kind
 from models.sequence_parallel.blocks import causal_pairs
@@ -243,13 +243,22 @@ def counts(ops: list[Communication]) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("tp_sp", [False, True])
-@pytest.mark.parametrize("tp", [2, 8])
-@pytest.mark.parametrize("name", ["llama-3.1-8b", "qwen2.5-7b"])
-def test_collectives_of_a_layer_are_those_torch_issues(name: str, tp: int, tp_sp: bool) -> None:
+@pytest.mark.parametrize(
+    ("name", "tp", "seq_len"),
+    [
+        ("llama-3.1-8b", 2, 1024),
+        ("llama-3.1-8b", 8, 2**20),
+        ("qwen2.5-7b", 2, 1024),
+        ("qwen2.5-7b", 4, 2**20),
+        ("llama-2-7b", 32, 2**20),
+    ],
+)
+def test_collectives_of_a_layer_are_those_torch_issues(
+    name: str, tp: int, seq_len: int, tp_sp: bool
+) -> None:
     """On a fake process group, rank 0 of torchtitan's plan: calls and bytes."""
-    tp = min(tp, load_architecture(name).layers[0].mixer.kv_heads)
-    work = work_of(name, 1024, tp=tp, tp_sp=tp_sp, kernels=Kernels.EAGER)
-    job = (config(name), tp, tp_sp, 1024)
+    work = work_of(name, seq_len, tp=tp, tp_sp=tp_sp, kernels=Kernels.EAGER)
+    job = (config(name), tp, tp_sp, seq_len)
     torchs_calls = tensor_parallel_reference.collective_counts(*job)
     torchs_bytes = tensor_parallel_reference.collective_sent_bytes(*job)
     for phase, ops in (
@@ -260,6 +269,28 @@ def test_collectives_of_a_layer_are_those_torch_issues(name: str, tp: int, tp_sp
             assert calls == torchs_calls[f"{phase}_{kind}"], (phase, kind)
             ours = sent_bytes(ops, Axis.TP, tp, Collective(kind))
             assert ours == torchs_bytes[f"{phase}_{kind}"], (phase, kind)
+
+
+@pytest.mark.parametrize("tp_sp", [False, True])
+@pytest.mark.parametrize(("name", "tp"), [("llama-3.1-8b", 8), ("qwen2.5-7b", 4)])
+def test_embedding_and_head_send_what_torch_sends(name: str, tp: int, tp_sp: bool) -> None:
+    """At a million tokens; the head's gradient is reduced, or gathered and scattered."""
+    architecture, seq_len = load_architecture(name), 2**20
+    shape = shapes(seq_len, tp=tp, tp_sp=tp_sp, kernels=Kernels.EAGER)
+    parts = embedding_work(architecture, shape), head_work(architecture, shape)
+    forward, backward, loss = tensor_parallel_reference.ends_traffic(
+        config(name), tp, tp_sp, seq_len
+    )
+    for torchs, ops in (
+        (forward, [op for part in parts for op in part.forward_communication()]),
+        (backward, [op for part in parts for op in part.backward_communication()]),
+    ):
+        for kind, calls in counts(ops).items():
+            assert calls == torchs.calls[kind]
+            assert sent_bytes(ops, Axis.TP, tp, Collective(kind)) == torchs.sent_bytes[kind]
+    # The loss also reduces three numbers of each token: largest logit, sum, and the right word's.
+    assert loss.total_bytes == 3 * 4 * seq_len * 2 * (tp - 1) / tp
+    assert loss.total_bytes < 0.002 * forward.total_bytes
 
 
 def test_megatron_reduces_each_half_once_or_gathers_and_scatters() -> None:

@@ -153,19 +153,35 @@ def parameter_count(config: Mapping[str, Any]) -> int:
     return sum(parameter.numel() for parameter in meta_model(config).parameters())
 
 
-def _attention_flop(query: Any, key: Any, value: Any, *_: object, **__: object) -> int:
-    return int(sdpa_flop_count(query, key, value))
+def _attention_flop(
+    query: Any, key: Any, value: Any, dropout: float = 0.0, causal: bool = False, **_: object
+) -> tuple[int, bool]:
+    return int(sdpa_flop_count(query, key, value)), causal
 
 
 def _attention_backward_flop(
-    grad: Any, query: Any, key: Any, value: Any, *_: object, **__: object
-) -> int:
-    return int(sdpa_backward_flop_count(grad, query, key, value))
+    grad: Any, query: Any, key: Any, value: Any, *rest: Any, **_: object
+) -> tuple[int, bool]:
+    return int(sdpa_backward_flop_count(grad, query, key, value)), rest[3]
 
 
-def flop_counter() -> FlopCounterMode:
-    """Return a counter that also knows the CPU flash operator, which torch's registry lacks."""
-    mapping = {_ATTENTION: _attention_flop, _ATTENTION_BACKWARD: _attention_backward_flop}
+def flop_counter(*, masked: bool = False) -> FlopCounterMode:
+    """Return a counter that also knows the CPU flash operator, which torch's registry lacks.
+
+    With `masked` a kernel that is told to mask what lies ahead counts as half of a dense one.
+    """
+
+    def counted(flop: Callable[..., tuple[int, bool]]) -> Callable[..., int]:
+        def count(*args: Any, **kwargs: Any) -> int:
+            dense, causal = flop(*args, **kwargs)
+            return dense // 2 if masked and causal else dense
+
+        return count
+
+    mapping = {
+        _ATTENTION: counted(_attention_flop),
+        _ATTENTION_BACKWARD: counted(_attention_backward_flop),
+    }
     return FlopCounterMode(display=False, custom_mapping=mapping)
 
 

@@ -7,13 +7,11 @@ activations come from the operators that torch really issues.
 
 from __future__ import annotations
 
-from collections import Counter
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.device_mesh import init_device_mesh
@@ -23,31 +21,24 @@ from torch.distributed.tensor.parallel import (
     PrepareModuleInput,
     RowwiseParallel,
     SequenceParallel,
+    loss_parallel,
     parallelize_module,
 )
-from torch.testing._internal.distributed.fake_pg import FakeStore
+from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .hf_reference import build_layer, default_dtype, rotary_tables, text_config
-from .ledger import SavedLedger, SavedTensor, storages, total_bytes
+from .hf_reference import build_layer, default_dtype, flop_counter, rotary_tables, text_config
+from .ledger import SavedLedger, SavedTensor, total_bytes
+from .traffic import Collective, Traffic, TrafficCounter, fake_group
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Iterator, Mapping
 
     from torch.distributed.tensor.parallel.style import ParallelStyle
 
-Collective = Literal["all_reduce", "all_gather", "reduce_scatter"]
-
-COLLECTIVES: dict[str, Collective] = {
-    "_c10d_functional::all_reduce": "all_reduce",
-    "_c10d_functional::all_gather_into_tensor": "all_gather",
-    "_c10d_functional::reduce_scatter_tensor": "reduce_scatter",
-}
 FAMILIES = ("llama", "mistral", "qwen2")
 """Families whose decoder layers consist of the modules that `plan` names, and no others."""
-
-_SILENT = {"_c10d_functional::wait_tensor"}
-
 
 # --------------------------------------------------------------------------------------- the layer
 
@@ -78,14 +69,21 @@ def plan(*, sequence_parallel: bool) -> dict[str, ParallelStyle]:
     return styles
 
 
-@contextmanager
-def fake_group(world_size: int) -> Iterator[None]:
-    """Be rank 0 of a process group in which nobody else exists."""
-    dist.init_process_group("fake", rank=0, world_size=world_size, store=FakeStore())
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
+def ends_plan(
+    embedding: str, norm: str, head: str, sequence_parallel: bool
+) -> dict[str, ParallelStyle]:
+    """Return the plan of what lies around the layers, by the names that these modules have.
+
+    The vocabulary is cut over the ranks, and the logits stay so.
+    """
+    layout = Shard(1) if sequence_parallel else Replicate()
+    styles: dict[str, ParallelStyle] = {
+        embedding: RowwiseParallel(input_layouts=Replicate(), output_layouts=layout),
+        head: ColwiseParallel(
+            input_layouts=layout, output_layouts=Shard(-1), use_local_output=False
+        ),
+    }
+    return {**styles, norm: SequenceParallel()} if sequence_parallel else styles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,51 +128,6 @@ def _sharded_layer(
 # --------------------------------------------------------------------------------------- traffic
 
 
-@dataclass(slots=True)
-class Traffic:
-    """What rank 0 sends: calls and bytes per collective."""
-
-    calls: Counter[str] = field(default_factory=Counter)
-    sent_bytes: Counter[str] = field(default_factory=Counter)
-
-    def book(self, collective: Collective, full_bytes: int, ranks: int) -> None:
-        """Add one call, at the cost of its ring algorithm.
-
-        ``full_bytes`` is the unsharded side: what is reduced, the result of an all-gather, the
-        input of a reduce-scatter. A rank sends ``(ranks - 1) / ranks`` of it, an all-reduce twice.
-        """
-        passes = 2 if collective == "all_reduce" else 1
-        self.calls[collective] += 1
-        self.sent_bytes[collective] += passes * full_bytes * (ranks - 1) // ranks
-
-
-class TrafficCounter(TorchDispatchMode):
-    """Book every functional collective; refuse one that it does not know."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.traffic = Traffic()
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Run the operator and book it if it communicates."""
-        if any(issubclass(kind, DTensor) for kind in types):
-            return NotImplemented  # let it desugar; the local operators come back to us
-        result = func(*args, **(kwargs or {}))
-        name = func._schema.name
-        if name.startswith(("c10d::", "_c10d_functional")) and name not in _SILENT:
-            self._book(name, args, result)
-        return result
-
-    def _book(self, name: str, args: Any, result: Any) -> None:
-        if name not in COLLECTIVES:
-            raise NotImplementedError(f"{name} has no entry in COLLECTIVES")
-        sizes = [storage.nbytes() for storage, _ in storages((args, result))]
-        # The mesh has one axis, so every group is the world.
-        self.traffic.book(COLLECTIVES[name], max(sizes), dist.get_world_size())
-
-
 def layer_traffic(
     config: Mapping[str, Any], tp: int, sequence_parallel: bool, seq_len: int
 ) -> tuple[Traffic, Traffic]:
@@ -187,11 +140,51 @@ def layer_traffic(
     return forward.traffic, backward.traffic
 
 
+class _Ends(nn.Module):
+    """A model without layers: embedding, last norm and head."""
+
+    def __init__(self, words: int, hidden: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(words, hidden)
+        self.norm = nn.RMSNorm(hidden)
+        self.head = nn.Linear(hidden, words, bias=False)
+
+    def forward(self, words: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.norm(self.embedding(words)))
+        return logits
+
+
+def ends_traffic(
+    config: Mapping[str, Any], tp: int, sequence_parallel: bool, seq_len: int
+) -> tuple[Traffic, Traffic, Traffic]:
+    """Return what rank 0 sends for embedding and head, forward and backward, and for the loss.
+
+    The vocabulary is cut over the ranks; the loss is taken of logits that stay cut.
+    """
+    text = text_config(config)
+    styles = ends_plan("embedding", "norm", "head", sequence_parallel)
+    with fake_group(tp), default_dtype(torch.bfloat16):
+        mesh = init_device_mesh("cpu", (tp,))
+        with FakeTensorMode(allow_non_fake_inputs=True), loss_parallel():
+            model = parallelize_module(_Ends(text.vocab_size, text.hidden_size), mesh, styles)
+            words = torch.zeros(seq_len, dtype=torch.int64)
+            with TrafficCounter() as forward:
+                logits = model(words[None])
+            with TrafficCounter() as taking:
+                loss = functional.cross_entropy(logits.flatten(0, 1).float(), words)
+            with TrafficCounter() as backward:
+                loss.backward()
+    return forward.traffic, backward.traffic, taking.traffic
+
+
+TENSOR_PARALLEL: tuple[Collective, ...] = ("all_reduce", "all_gather", "reduce_scatter")
+
+
 def _flatten(forward: Counter[str], backward: Counter[str]) -> dict[str, int]:
     return {
         f"{phase}_{collective}": counter[collective]
         for phase, counter in (("forward", forward), ("backward", backward))
-        for collective in COLLECTIVES.values()
+        for collective in TENSOR_PARALLEL
     }
 
 
@@ -209,6 +202,36 @@ def collective_sent_bytes(
     """Return the bytes that a rank sends for one layer, under the keys of `collective_counts`."""
     forward, backward = layer_traffic(config, tp, sequence_parallel, seq_len)
     return _flatten(forward.sent_bytes, backward.sent_bytes)
+
+
+# ------------------------------------------------------------------------------------------- FLOP
+
+
+class _ShardsOnly(TorchDispatchMode):
+    """Hide distributed tensors from the modes outside, which then see operators on shards."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Let distributed tensors desugar; run all else."""
+        if any(issubclass(kind, DTensor) for kind in types):
+            return NotImplemented
+        return func(*args, **(kwargs or {}))
+
+
+def tp_layer_flop(
+    config: Mapping[str, Any], tp: int, sequence_parallel: bool, seq_len: int
+) -> tuple[float, float]:
+    """Return the FLOP of one rank's forward and backward pass, causal attention as half."""
+    with _sharded_layer(config, tp, seq_len, sequence_parallel=sequence_parallel) as call:
+        # The first pass also runs every operator on whole tensors, to learn the shapes of results.
+        output = call()
+        output.backward(torch.empty_like(output))
+        with flop_counter(masked=True) as forward, _ShardsOnly():
+            output = call()
+        with flop_counter(masked=True) as backward, _ShardsOnly():
+            output.backward(torch.empty_like(output))
+    return float(forward.get_total_flops()), float(backward.get_total_flops())
 
 
 # ----------------------------------------------------------------------------- saved activations

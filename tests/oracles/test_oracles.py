@@ -11,7 +11,9 @@ from torch.nn import functional
 
 from . import fused_reference as fused
 from . import hf_reference as eager
+from . import sharded_reference as sharded
 from . import tensor_parallel_reference as tensor_parallel
+from .traffic import TrafficCounter, fake_group
 
 GROUPED = {"hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2}
 GROUPED = {"hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2}
@@ -182,6 +184,43 @@ def test_tensor_parallel_llama_layer(
 def test_tensor_parallelism_of_one_rank_changes_nothing(sequence_parallel: bool) -> None:
     whole = eager.layer_saved_bytes(LLAMA_8B, 512, "none")
     assert tensor_parallel.tp_layer_saved_bytes(LLAMA_8B, 1, sequence_parallel, 512) == whole
+
+
+@pytest.mark.parametrize(
+    ("kept", "gathers"), [({}, 8), ({"keeps_head": True}, 7), ({"keeps_all": True}, 4)]
+)
+def test_fsdp_of_a_llama_of_two_layers(kept: dict[str, bool], gathers: int) -> None:
+    """Embedding, two layers and head: gathered for both passes, scattered once."""
+    found = sharded.step({**LLAMA_8B, "num_hidden_layers": 2}, tokens=64, shards=8, **kept)
+    assert found.traffic.calls == {"all_gather": gathers, "reduce_scatter": 4}
+    assert found.traffic.sent_bytes["reduce_scatter"] == found.parameters * 4 * 7 / 8
+
+
+@pytest.mark.parametrize(("sizes", "sent"), [(None, 12), ([0, 4, 0, 0], 16), ([4, 0, 0, 0], 0)])
+def test_an_exchange_sends_the_rows_of_others(sizes: list[int] | None, sent: int) -> None:
+    given = torch.zeros(4)
+    with fake_group(4), TrafficCounter() as counter:
+        torch.distributed.all_to_all_single(torch.zeros(4), given, sizes, sizes)
+    assert counter.traffic.total_bytes == sent
+
+
+def test_collectives_that_are_not_known_are_refused() -> None:
+    with (
+        fake_group(4),
+        TrafficCounter(),
+        pytest.raises(NotImplementedError, match="c10d::broadcast_ has no entry"),
+    ):
+        torch.distributed.broadcast(torch.zeros(4), 0)
+
+
+def test_a_kernel_that_masks_counts_as_half() -> None:
+    q = torch.zeros(1, 2, 8, 4, requires_grad=True)
+    counts = []
+    for masked in (False, True):
+        with eager.flop_counter(masked=masked) as counter:
+            functional.scaled_dot_product_attention(q, q, q, is_causal=True).sum().backward()
+        counts.append(counter.get_total_flops())
+    assert counts == [3.5 * 4 * 2 * 4 * 8**2, 3.5 * 4 * 2 * 4 * 8**2 / 2]
 
 
 def test_unknown_words_are_refused() -> None:

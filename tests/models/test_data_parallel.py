@@ -1,0 +1,135 @@
+"""What is sent for parameters and gradients, against torch's FSDP2 and HSDP on a fake group."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from models.hf_config import architecture_from_config
+from models.layout import Kernels, Layout
+from models.operation import Axis
+from tests.models.cases import config, prepared, sent_bytes, sent_for_weights
+from tests.oracles import sharded_reference as oracle
+
+TOKENS = 1024
+
+
+def shallow(name: str, layers: int) -> dict[str, Any]:
+    """Return a model with fewer layers, which are alike."""
+    fields = {key: value for key, value in config(name).items() if key != "layer_types"}
+    return {**fields, "num_hidden_layers": layers}
+
+
+def sharded(
+    fields: dict[str, Any], shards: int, replicas: int = 1, micro_batches: int = 1, zero: int = 3
+) -> Any:
+    """Return the inventory of a model sharded over data-parallel ranks."""
+    layout = Layout(dp=shards * replicas, zero=zero, dp_replicate=replicas, kernels=Kernels.EAGER)
+    return prepared(
+        architecture_from_config(fields, "shallow"),
+        layout,
+        seq_len=TOKENS,
+        global_batch=shards * replicas * micro_batches,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "shards"),
+    [("llama-3.1-8b", 64), ("qwen2.5-7b", 8), ("qwen3-8b", 128), ("llama-3.2-1b", 128)],
+)
+def test_fsdp_gathers_and_scatters_what_torch_does(name: str, shards: int) -> None:
+    """Every part is gathered twice in bf16; its gradient is scattered once in fp32.
+
+    Of layers alone, with biases, with norms of heads, and of a head tied to the embedding.
+    """
+    fields = shallow(name, 3)
+    said = sent_for_weights(sharded(fields, shards))
+    sent = oracle.step(fields, tokens=TOKENS, shards=shards).traffic
+    assert 2 * said.gather == pytest.approx(sent.sent_bytes["all_gather"], rel=1e-12)
+    assert said.scatter == pytest.approx(sent.sent_bytes["reduce_scatter"], rel=1e-12)
+    assert said.step == pytest.approx(sent.total_bytes, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "shards", "replicas"),
+    [("llama-3.1-8b", 8, 8), ("llama-3.1-8b", 64, 2), ("llama-3.2-1b", 16, 4)],
+)
+def test_hsdp_reduces_its_shards_over_the_replicas(name: str, shards: int, replicas: int) -> None:
+    fields = shallow(name, 2)
+    said = sent_for_weights(sharded(fields, shards, replicas))
+    sent = oracle.step(fields, tokens=TOKENS, shards=shards, replicas=replicas).traffic
+    assert {call.ranks for call in sent.made} == {shards, replicas}
+    assert 2 * said.gather == pytest.approx(sent.sent_bytes["all_gather"], rel=1e-12)
+    assert said.scatter == pytest.approx(sent.sent_bytes["reduce_scatter"], rel=1e-12)
+    assert said.across == pytest.approx(sent.sent_bytes["all_reduce"], rel=1e-12)
+    assert said.step == pytest.approx(sent.total_bytes, rel=1e-12)
+
+
+@pytest.mark.parametrize("replicas", [1, 4])
+def test_every_micro_batch_sends_what_one_does(replicas: int) -> None:
+    """Gradients are scattered, and over replicas reduced, in every backward pass."""
+    fields = shallow("llama-3.1-8b", 2)
+    said = sent_for_weights(sharded(fields, 16, replicas, micro_batches=5))
+    one = oracle.step(fields, tokens=TOKENS, shards=16, replicas=replicas).traffic
+    assert said.step == pytest.approx(5 * one.total_bytes, rel=1e-12)
+
+
+@pytest.mark.parametrize("zero", [1, 2])
+def test_parameters_that_stay_gathered_are_gathered_once(zero: int) -> None:
+    """Of one micro-batch ZeRO-1 and 2 send what FSDP2 does that keeps parameters for backward."""
+    fields = shallow("llama-3.1-8b", 2)
+    said = sent_for_weights(sharded(fields, 64, zero=zero))
+    sent = oracle.step(fields, tokens=TOKENS, shards=64, keeps_all=True).traffic
+    assert said.gather == pytest.approx(sent.sent_bytes["all_gather"], rel=1e-12)
+    assert said.step == pytest.approx(sent.total_bytes, rel=1e-12)
+
+
+def test_replicas_without_shards_reduce_all_gradients() -> None:
+    """ZeRO-0 sends what HSDP does whose shards are single ranks."""
+    fields = shallow("llama-3.1-8b", 2)
+    said = sent_for_weights(sharded(fields, 64, zero=0))
+    sent = oracle.step(fields, tokens=TOKENS, shards=1, replicas=64).traffic
+    assert said.step == pytest.approx(sent.sent_bytes["all_reduce"], rel=1e-12)
+    assert said.step == pytest.approx(sent.total_bytes, rel=1e-12)
+
+
+def test_a_head_kept_between_the_passes_is_gathered_once() -> None:
+    """Torchtitan's default for the last part: the inventory gathers it again, as it does others."""
+    fields = shallow("llama-3.1-8b", 2)
+    said = sent_for_weights(sharded(fields, 64))
+    kept = oracle.step(fields, tokens=TOKENS, shards=64, keeps_head=True).traffic
+    head = fields["hidden_size"] * (fields["vocab_size"] + 1)  # and the last norm
+    assert said.step - kept.total_bytes == pytest.approx(2 * head * 63 / 64, rel=1e-12)
+
+
+def test_torch_pads_rows_to_the_number_of_shards() -> None:
+    """A matrix of 14,336 rows over 96 ranks has 150 each; the inventory does not pad."""
+    fields = shallow("llama-3.1-8b", 2)
+    said = sent_for_weights(sharded(fields, 96))
+    sent = oracle.step(fields, tokens=TOKENS, shards=96).traffic.total_bytes
+    assert said.step < sent < 1.01 * said.step
+
+
+@pytest.mark.filterwarnings("ignore:FSDP2-wrapped module:UserWarning")
+@pytest.mark.parametrize("tp_sp", [False, True])
+@pytest.mark.parametrize(("shards", "tp"), [(8, 8), (32, 2)])
+def test_tensor_parallel_ranks_shard_what_they_hold(shards: int, tp: int, tp_sp: bool) -> None:
+    """Of a million tokens: all that a rank sends on both axes, norms whole on every rank."""
+    fields, seq_len = shallow("llama-3.1-8b", 2), 2**20
+    architecture = architecture_from_config(fields, "shallow")
+    layout = Layout(dp=shards, tp=tp, tp_sp=tp_sp, zero=3, kernels=Kernels.EAGER)
+    work = prepared(architecture, layout, seq_len=seq_len, global_batch=shards)
+    parts = (*(work.layers * 2), work.embedding, work.head)
+    operations = [
+        op
+        for part in parts
+        for op in (*part.forward_communication(), *part.backward_communication())
+    ]
+    sent = oracle.tensor_parallel_traffic(
+        fields, tokens=seq_len, shards=shards, tp=tp, sequence_parallel=tp_sp
+    )
+    # Norms see a part of the tokens each: torch sums their gradients in bf16, which is left out.
+    norms = 5 * architecture.hidden * 2 * 2 * (tp - 1) / tp if tp_sp else 0
+    said = sent_bytes(operations, Axis.TP, tp) + sent_for_weights(work).step
+    assert sent.total_bytes == pytest.approx(said + norms, rel=1e-12)
