@@ -28,6 +28,8 @@ from planner.scenario import Scenario
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    from numpy.typing import NDArray
+
 #: 126 layers over 16 stages, 1,024 sequences over 8 replicas: 128 micro-batches.
 LAYOUT = Layout(
     tp=8, ring=16, pp=16, dp=8, tp_sp=True, stage_split=StageSplit.BALANCED, micro_batch=1, zero=1
@@ -101,16 +103,20 @@ def _engines() -> None:
         return reference.times(compiled, seconds, HOP_S)
 
     events = _events(simulated)
-    walk_s, simulated_s, bare_s = _best(
+    spent = _rounds(
         lambda: compiled.times(seconds, HOP_S), simulated, lambda: _bare(2 * RANKS, events)
     )
+    walk_s, simulated_s, bare_s = spent.min(axis=0)
+    # Each round's own ratio: what slows the machine down for a while slows both.
+    walked = np.median(spent[:, 1] / spent[:, 0])
+    reached = np.median(spent[:, 2] / spent[:, 1])
     print(
         f"1F1B step of {many:,} passes: {walk_s * 1e3:.2f} ms walked, {simulated_s * 1e3:.1f} ms "
-        f"on SimPy: {simulated_s / walk_s:.1f} times"
+        f"on SimPy: {walked:.1f} times"
     )
     print(
         f"SimPy: {events / simulated_s / 1e6:.2f} M of its {events:,} events per second, "
-        f"{events / bare_s / 1e6:.2f} M of bare timeouts: {bare_s / simulated_s:.2f} of them"
+        f"{events / bare_s / 1e6:.2f} M of bare timeouts: {reached:.2f} of them"
     )
 
 
@@ -144,13 +150,18 @@ def _bare(processes: int, events: int) -> None:
 
 def _best(*jobs: Callable[[], object], rounds: int = ROUNDS) -> list[float]:
     """Return the shortest time of each job, all run in turns."""
-    best = [float("inf")] * len(jobs)
-    for _ in range(rounds):
+    return list(map(float, _rounds(*jobs, rounds=rounds).min(axis=0)))
+
+
+def _rounds(*jobs: Callable[[], object], rounds: int = ROUNDS) -> NDArray[np.floating[Any]]:
+    """Return the time of each job in each round, shape ``[rounds, jobs]``."""
+    spent = np.zeros((rounds, len(jobs)))
+    for turn in range(rounds):
         for at, job in enumerate(jobs):
             started = time.perf_counter()
             job()
-            best[at] = min(best[at], time.perf_counter() - started)
-    return best
+            spent[turn, at] = time.perf_counter() - started
+    return spent
 
 
 if __name__ == "__main__":
