@@ -7,7 +7,9 @@ reduced over both together. Per optimizer step and rank with ``P`` parameters:
 * ZeRO-1: reduce-scatter of gradients, all-gather of bf16 parameters;
 * ZeRO-2: the reduce-scatter after every micro-batch;
 * ZeRO-3 (FSDP): parameters gathered for the forward and again for the backward pass of every
-  micro-batch, gradients reduce-scattered; with pipeline stages parameters are gathered once.
+  micro-batch, gradients reduce-scattered; with pipeline stages parameters are gathered once. All
+  parts are: FSDP2 keeps its root unit between the passes, which saves a gathering of the last norm
+  and head and holds them meanwhile (torch 2.13, counted on a fake process group).
 
 With HSDP the shards' gradients are then all-reduced over the replicas, as often as they are
 scattered (frameworks that defer it to the last micro-batch save the difference). Reduction hides

@@ -24,7 +24,13 @@ from models.operators import elementwise, memory, norm_pair, product
 from models.sequence_parallel.blocks import causal_pairs
 from models.sequence_parallel.sent import buffer_bytes
 from models.shape import Shapes
-from models.tensor_parallel import column_input, gather_again, gather_buffer, row_output
+from models.tensor_parallel import (
+    column_input,
+    gather_again,
+    gather_buffer,
+    loss_reductions,
+    row_output,
+)
 
 if TYPE_CHECKING:
     from models.architecture import Architecture, Layer
@@ -87,7 +93,7 @@ def head_work(architecture: Architecture, shapes: Shapes) -> Work:
     gather, scatter = column_input("head", hidden, shapes, reductions=1.0)
     loss_forward, loss_backward = elementwise("loss", "loss", shapes, logits)
     return Work(
-        forward=(norm_forward, *gather, *forward, loss_forward),
+        forward=(norm_forward, *gather, *forward, loss_forward, loss_reductions(shapes)),
         backward=(loss_backward, *gather_again(gather, shapes), *backward, *scatter, norm_backward),
         saved=saved_tensors.head(architecture, shapes),
         input_bytes=shapes.tokens * hidden * BF16 / shapes.norm_shard,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.dtype import BF16
+from models.dtype import BF16, FP32
 from models.kernel_set import FUSED
 from models.operation import WEIGHT_GRADIENT, Axis, Communication
 from topologies.collective import Collective
@@ -113,3 +113,18 @@ def row_output(
 def gather_buffer(hidden: int, shapes: Shapes) -> Array:
     """Return the gathered input of one tensor-parallel product."""
     return np.where(shapes.norm_shard > 1, shapes.tokens * hidden * BF16, 0.0)
+
+
+def loss_reductions(shapes: Shapes) -> Communication:
+    """Return what the loss over a cut vocabulary sums up: three fp32 numbers of each token.
+
+    The largest logit, the sum of exponentials and the right word's logit (Megatron-LM
+    ``tensor_parallel/cross_entropy.py``; torch's loss parallel does the same).
+    """
+    return Communication(
+        name="loss reductions",
+        collective=Collective.ALL_REDUCE,
+        axis=Axis.TP,
+        nbytes=shapes.tokens * FP32,
+        calls=np.where(shapes.tp > 1, 3.0, 0.0),
+    )
