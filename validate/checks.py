@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING
 
 from topologies.errors import Problem, SpecError, raise_if_any, unknown_name
@@ -66,7 +67,7 @@ class Asked:
         chosen, problem = _device(device)
         found += problem
         worlds = [_world(part.strip(), found) for part in world.split(",")]
-        wanted = [part.strip() for part in dtype.split(",")] if dtype else USUAL[chosen]
+        wanted = [part.strip() for part in dtype.split(",")] if dtype is not None else USUAL[chosen]
         found += [
             unknown_name("--dtype", name, RUNS[chosen])
             for name in wanted
@@ -74,7 +75,7 @@ class Asked:
         ]
         if steps < 0 or steps == 1:
             found.append(Problem("--steps", steps, "0 for none, or 2 and more"))
-        if not timeout_s > 0:
+        if not (isfinite(timeout_s) and timeout_s > 0):
             found.append(Problem("--timeout", timeout_s, "seconds above 0"))
         raise_if_any(found)
         return cls(

@@ -108,6 +108,14 @@ def test_a_port_in_use_is_told():
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("wrong", [("--timeout", "inf"), ("--dtype", "")])
+def test_what_means_nothing_is_refused_before_anything_runs(wrong):
+    done = run(*wrong)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(wrong[0])
+    assert "Traceback" not in done.stderr
+
+
 def test_everything_that_cannot_be_is_told_at_once():
     wrong = ["--world", "3", "--dtype", "f32,f8", "--timeout", "0", "--steps", "1"]
     if not torch.cuda.is_available():

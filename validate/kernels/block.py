@@ -11,11 +11,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from topologies.errors import Problem, SpecError
-
-#: What the CUDA kernels compute in.
-CUDA_DTYPES = (torch.bfloat16, torch.float16)
-
 
 class Block(NamedTuple):
     """What a block of attention gives.
@@ -41,19 +36,6 @@ class BlockGradients(NamedTuple):
     queries: Tensor
     keys: Tensor
     values: Tensor
-
-
-def check_dtype(device: torch.device, dtype: torch.dtype) -> None:
-    """Check that a device has a kernel for a dtype.
-
-    Raises
-    ------
-    SpecError
-        If it has none.
-    """
-    if device.type == "cuda" and dtype not in CUDA_DTYPES:
-        mend = "flash kernels on CUDA take bf16 and f16: use one of these, or --device cpu"
-        raise SpecError([Problem("--dtype", str(dtype).removeprefix("torch."), mend)])
 
 
 def forward(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: float) -> Block:
