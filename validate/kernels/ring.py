@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from models.sequence_parallel.schedule import chunks, schedule
+from models.sequence_parallel.schedule import schedule
 from topologies.errors import Problem, raise_if_any
 from validate.kernels import block, window
 from validate.kernels.axis import Moving
 from validate.kernels.block import Block, BlockGradients
 from validate.kernels.merge import Merged, accumulator_dtype, rows
+from validate.kernels.shards import uneven
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -74,12 +75,7 @@ class Ring:
         if self.window is not None and (axis.size > 1 or not self.causal or self.window < 1):
             mend = "a number of keys, of causal attention with --ring 1: Ulysses alone"
             found.append(Problem("--window", self.window, mend))
-        parts = axis.size * len(chunks(self.order, axis.size, 0))
-        found += [
-            Problem("documents", tokens, f"a multiple of {parts} tokens each")
-            for tokens in self.documents or ()
-            if tokens % parts
-        ]
+        found += uneven("documents", self.documents or (), axis.size, self.order)
         raise_if_any(found)
 
     def lengths(self, axis: Axis, tokens: int) -> list[int]:

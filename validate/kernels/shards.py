@@ -24,16 +24,21 @@ def check_length(documents: Sequence[int], ulysses: int, ring: int, order: Seque
     SpecError
         If ranks would hold different numbers of tokens.
     """
-    parts = len(chunks(order, ring, 0)) * ring
-    found = [
-        Problem("tokens", tokens, f"a multiple of {parts}: the ring cuts it into as many")
-        for tokens in documents
-        if tokens % parts
-    ]
+    found = uneven("tokens", documents, ring, order)
     if sum(documents) % (ring * ulysses):
         mend = f"a multiple of {ring * ulysses}: every rank holds as many"
         found.append(Problem("tokens", sum(documents), mend))
     raise_if_any(found)
+
+
+def uneven(field: str, documents: Sequence[int], ring: int, order: SequenceOrder) -> list[Problem]:
+    """Return what is wrong with documents that a ring cannot cut into chunks of one length."""
+    parts = len(chunks(order, ring, 0)) * ring
+    return [
+        Problem(field, tokens, f"a multiple of {parts}: the ring cuts it into as many")
+        for tokens in documents
+        if tokens % parts
+    ]
 
 
 def places(ulysses: int, ring: int) -> list[tuple[int, int]]:
