@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.dtype import BF16
+from models.flash_attention import flash_attention
 from models.kernel_set import EAGER, FUSED
-from models.operation import Communication, Compute, Kind
+from models.operation import Communication, Compute
 from models.operators import elementwise, memory, norm_pair, product, residual
 from models.sequence_parallel import blocks, heads, sent
 from models.tensor_parallel import column_input, gather_again, row_output
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
     from models.architecture import Layer
     from models.shape import Shapes
 
-#: Flash attention's backward FLOP over its forward FLOP: five products for two.
-ATTENTION_BACKWARD = 2.5
 #: Bytes per element to merge one ring step's output: fp32 sum read and written, bf16 block read.
 RING_MERGE_BYTES = 10.0
+#: Bytes per exchanged element to make it contiguous before an exchange, and again after it.
+PACK_BYTES = 4.0 * BF16
 
 #: Part of the core attention that fused selective recomputation repeats and eager keeps.
 _CORE = (1.0, 0.0)
@@ -109,30 +110,29 @@ class AttentionWork:
         """Transposes to contiguous memory before and after each exchange."""
         qkv, output = heads.exchanged_elements(self.layer.mixer, self.shapes)
         launches = np.where(self.shapes.ulysses > 1, 8.0, 0.0)
-        return (memory("ulysses pack", self.shapes, (qkv + output) * 4.0 * BF16, launches, _CORE),)
+        return (memory("ulysses pack", self.shapes, (qkv + output) * PACK_BYTES, launches, _CORE),)
 
     def _core(self, *, backward: bool) -> tuple[Compute, ...]:
         mixer, shapes = self.layer.mixer, self.shapes
         whole = blocks.causal_pairs(shapes.seq_len, mixer.window)
         pairs = shapes.micro_batch * whole / shapes.ring
         own_heads = heads.query_heads(mixer, shapes)
-        flop = 4.0 * mixer.head_dim * own_heads * pairs
-        busiest = blocks.busiest_over_mean(mixer, shapes)
-        flop = flop * busiest
         queries = heads.local_query_elements(mixer, shapes)
         kv = heads.local_kv_elements(mixer, shapes)
         steps = np.where(shapes.gathers_kv, 1.0, shapes.ring)
         attended = blocks.queries_attended(mixer, shapes)
-        factor, passes = (ATTENTION_BACKWARD, 2.0) if backward else (1.0, 1.0)
-        core = Compute(
-            name=sent.CORE_ATTENTION,
-            kind=Kind.ATTENTION_BACKWARD if backward else Kind.ATTENTION,
-            flop=flop * factor,
-            nbytes=(2.0 * queries + kv) * BF16 * steps * passes,
-            launches=steps * passes,
-            rows=shapes.ring_tokens * own_heads,
-            columns=blocks.keys_of_a_kernel(mixer, shapes),
-            depth=np.full(len(shapes), float(mixer.head_dim)),
+        rows = shapes.ring_tokens * own_heads
+        core = flash_attention(
+            sent.CORE_ATTENTION,
+            backward=backward,
+            pairs=own_heads * pairs * blocks.busiest_over_mean(mixer, shapes),
+            rows=rows,
+            keys=blocks.keys_of_a_kernel(mixer, shapes),
+            width=np.full(len(shapes), float(mixer.head_dim)),
+            elements=(2.0 * queries + kv) * steps,
+            calls=steps,
+            masked_rows=rows,
+            masked_keys=blocks.keys_along_the_mask(shapes),
             selective=shapes.pick(1.0, 0.0),
             first_block=blocks.first_block_share(mixer, shapes),
         )

@@ -39,7 +39,7 @@ class Device:
         if op.kind is Kind.MEMORY:
             return streaming + floor
         rate = self._product_rate(op) if op.kind is Kind.GEMM else self._attention_rate(op)
-        busy: Array = np.maximum(op.flop / rate, streaming)
+        busy: Array = np.maximum(self._executed(op) / rate, streaming)
         return busy + floor
 
     @property
@@ -51,6 +51,12 @@ class Device:
         """Return the time of a run of kernels, never below what the host needs to start them."""
         time: Array = np.maximum(device_s, launches * self.profile.host_launch_s.value)
         return time
+
+    def _executed(self, op: Compute) -> Array:
+        """Return the FLOP of whole tiles: along a mask's edge half a tile beyond it."""
+        beyond = np.minimum(self.profile.attention_mask_keys.value, op.edge_keys) / 2.0
+        executed: Array = op.flop + op.edge_flop * beyond
+        return executed
 
     def _product_rate(self, op: Compute) -> Array:
         profile = self.profile
@@ -67,9 +73,11 @@ class Device:
         profile = self.profile
         waves = np.ceil(op.rows / TILE) / self.accelerator.compute_units.value
         full = self.accelerator.bf16_flops.value * profile.attention_fraction.value
+        half_tokens = profile.attention_half_tokens.value
         if op.kind is Kind.ATTENTION_BACKWARD:
             full = full * profile.attention_backward_ratio.value
-        long = _saturating(op.columns, profile.attention_half_tokens.value)
+            half_tokens = profile.attention_backward_half_tokens.value
+        long = _saturating(op.columns, half_tokens)
         wide = _saturating(op.depth, profile.attention_half_width.value)
         return full * _saturating(waves, profile.attention_half_waves.value) * long * wide
 

@@ -57,6 +57,9 @@ class Compute:
         of a forward pass).
     first_block
         Where it is done block by block as a ring turns: the first block's share of a later one's.
+    edge_flop, edge_keys
+        Attention: FLOP of one key more for every query row whose keys a mask cuts off, and how many
+        keys it cuts at most. Kernels compute whole tiles along the mask's edge.
     """
 
     name: str
@@ -67,8 +70,10 @@ class Compute:
     rows: Array
     columns: Array
     depth: Array
-    selective: Array
+    selective: Array | float
     first_block: Array | float = 1.0
+    edge_flop: Array | float = 0.0
+    edge_keys: Array | float = 0.0
 
     @property
     def of_weights(self) -> bool:

@@ -40,20 +40,28 @@ def gemm(
     launches: Array | float,
 ) -> Compute:
     """Return one matrix product of ``rows x depth`` by ``depth x columns``."""
-    m, n, k = (
-        np.broadcast_to(np.asarray(x, float), (len(shapes),)) for x in (rows, columns, depth)
+    m, n, k, started = (
+        np.broadcast_to(np.asarray(x, float), (len(shapes),))
+        for x in (rows, columns, depth, launches)
     )
+    # torchtitan's per-operator policy keeps every other product's output.
+    return matrix_product(name, m, n, k, started, shapes.pick(0.0, 0.5))
+
+
+def matrix_product(
+    name: str, m: Array, n: Array, k: Array, launches: Array, selective: Array | float = 0.0
+) -> Compute:
+    """Return products of ``m x k`` by ``k x n``; parameters as of :class:`Compute`."""
     return Compute(
         name=name,
         kind=Kind.GEMM,
         flop=2.0 * m * n * k,
         nbytes=(m * k + k * n + m * n) * BF16,
-        launches=np.broadcast_to(np.asarray(launches, float), (len(shapes),)),
+        launches=launches,
         rows=m,
         columns=n,
         depth=k,
-        # torchtitan's per-operator policy keeps every other product's output.
-        selective=shapes.pick(0.0, 0.5),
+        selective=selective,
     )
 
 
@@ -68,7 +76,14 @@ def memory(
 
     `selective` is the share that runs again under selective recomputation, fused and eager.
     """
-    none = np.zeros(len(shapes))
+    return streaming(name, nbytes, launches, shapes.pick(*selective))
+
+
+def streaming(
+    name: str, nbytes: Array, launches: Array | float, selective: Array | float = 0.0
+) -> Compute:
+    """Return what only moves memory; parameters as of :class:`Compute`."""
+    none = np.zeros_like(nbytes)
     return Compute(
         name=name,
         kind=Kind.MEMORY,
@@ -78,7 +93,7 @@ def memory(
         rows=none,
         columns=none,
         depth=none,
-        selective=shapes.pick(*selective),
+        selective=selective,
     )
 
 

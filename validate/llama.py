@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 ROTARY_BASE = 10_000.0
+NORM_EPSILON = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,21 @@ class Size:
         return self.hidden // self.heads
 
 
+class Norm(nn.Module):
+    """RMSNorm as Hugging Face's Llama computes it, one operator after the other in fp32."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(hidden))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return as much as `hidden`, in its dtype."""
+        wide = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
+        scale = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + NORM_EPSILON)
+        out: Tensor = self.weight * (wide * scale).to(hidden.dtype)
+        return out
+
+
 class Attention(nn.Module):
     """Grouped-query attention with rotary positions."""
 
@@ -51,7 +67,7 @@ class Attention(nn.Module):
             each(hidden).unflatten(-1, (-1, self.size.width)).transpose(1, 2)
             for each in (self.q, self.k, self.v)
         )
-        found = attend(_rotated(q, *rotary), _rotated(k, *rotary), v)
+        found = attend(rotated(q, *rotary), rotated(k, *rotary), v)
         out: Tensor = self.out(found.transpose(1, 2).flatten(2))
         return out
 
@@ -61,9 +77,9 @@ class Layer(nn.Module):
 
     def __init__(self, size: Size) -> None:
         super().__init__()
-        self.before_attention = nn.RMSNorm(size.hidden)
+        self.before_attention = Norm(size.hidden)
         self.attention = Attention(size)
-        self.before_mlp = nn.RMSNorm(size.hidden)
+        self.before_mlp = Norm(size.hidden)
         self.gate = nn.Linear(size.hidden, size.mlp, bias=False)
         self.up = nn.Linear(size.hidden, size.mlp, bias=False)
         self.down = nn.Linear(size.mlp, size.hidden, bias=False)
@@ -84,7 +100,7 @@ class Llama(nn.Module):
         self.size = size
         self.embedding = nn.Embedding(size.vocab, size.hidden)
         self.layers = nn.ModuleList(Layer(size) for _ in range(size.layers))
-        self.norm = nn.RMSNorm(size.hidden)
+        self.norm = Norm(size.hidden)
         self.head = nn.Linear(size.hidden, size.vocab, bias=False)
 
     def forward(self, tokens: Tensor, places: Tensor, attend: Attend) -> Tensor:
@@ -100,14 +116,14 @@ class Llama(nn.Module):
             Attention of their queries over the keys of all ranks.
         """
         hidden = self.embedding(tokens)
-        rotary = _rotary(places, self.size.width, hidden.dtype)
+        rotary = rotary_tables(places, self.size.width, hidden.dtype)
         for layer in self.layers:
             hidden = layer(hidden, rotary, attend)
         logits: Tensor = self.head(self.norm(hidden))
         return logits
 
 
-def _rotary(places: Tensor, width: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def rotary_tables(places: Tensor, width: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Return cosine and sine of every place and pair of channels (Su et al., arXiv:2104.09864)."""
     pairs = torch.arange(0, width, 2, dtype=torch.float64) / width
     angle = places.to(torch.float64)[:, None] * ROTARY_BASE**-pairs
@@ -115,6 +131,7 @@ def _rotary(places: Tensor, width: int, dtype: torch.dtype) -> tuple[Tensor, Ten
     return both.cos().to(dtype), both.sin().to(dtype)
 
 
-def _rotated(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+def rotated(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Return heads turned by their places' angles, the two halves of their channels as pairs."""
     first, second = x.chunk(2, -1)
     return x * cosine + torch.cat((-second, first), -1) * sine

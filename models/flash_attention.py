@@ -1,0 +1,68 @@
+"""One flash-attention kernel as the inventory counts it, forward or backward."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from models.dtype import BF16
+from models.operation import Compute, Kind
+
+if TYPE_CHECKING:
+    from models.layout import Array
+
+#: Flash attention's backward FLOP over its forward FLOP: five products for two.
+ATTENTION_BACKWARD = 2.5
+
+
+def flash_attention(
+    name: str,
+    *,
+    backward: bool,
+    pairs: Array,
+    rows: Array,
+    keys: Array,
+    width: Array,
+    elements: Array,
+    calls: Array,
+    masked_rows: Array | float,
+    masked_keys: Array | float,
+    selective: Array | float = 0.0,
+    first_block: Array | float = 1.0,
+) -> Compute:
+    """Return attention over some blocks (Dao et al., arXiv:2205.14135, for its FLOP).
+
+    Parameters
+    ----------
+    name
+        Of the operation.
+    backward
+        Whether it is the backward pass, which reads twice as much in two kernels.
+    pairs
+        Of queries and keys that are not masked, of all heads and sequences.
+    rows, keys, width
+        Query rows of all heads and sequences, key tokens of one kernel, head width.
+    elements
+        Of queries, output, keys and values that all calls read or write.
+    calls
+        Forward kernels.
+    masked_rows, masked_keys
+        Rows whose keys a causal mask cuts off, and the side of its square.
+    selective, first_block
+        As of :class:`models.operation.Compute`.
+    """
+    factor, passes = (ATTENTION_BACKWARD, 2.0) if backward else (1.0, 1.0)
+    a_pair = 4.0 * width * factor
+    return Compute(
+        name=name,
+        kind=Kind.ATTENTION_BACKWARD if backward else Kind.ATTENTION,
+        flop=a_pair * pairs,
+        nbytes=elements * BF16 * passes,
+        launches=calls * passes,
+        rows=rows,
+        columns=keys,
+        depth=width,
+        selective=selective,
+        first_block=first_block,
+        edge_flop=a_pair * masked_rows,
+        edge_keys=masked_keys,
+    )

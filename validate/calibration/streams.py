@@ -1,0 +1,145 @@
+"""What only moves memory: operators of a layer, merges of a ring, packing, the optimizer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from models.attention_work import PACK_BYTES, RING_MERGE_BYTES
+from models.data_parallel import ADAM_TRAFFIC_BYTES
+from models.kernel_set import EAGER
+from models.memory import PARAMETER_BYTES
+from models.operators import streaming
+from models.sequence_parallel.schedule import Part
+from validate.calibration.item import Item, Scale
+from validate.kernels.block import Block
+from validate.kernels.merge import Merged
+from validate.llama import Norm, rotary_tables, rotated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor
+
+    from models.operation import Compute
+    from validate.calibration.bench import Bench
+
+KIND = "memory"
+#: Channels of the residual stream, and of a head.
+HIDDEN, WIDTH = 512, 64
+#: Operators of the eager kernel set, which have a forward and a backward pass.
+OPERATORS = ("rms_norm", "rotary", "gated", "residual", "loss")
+#: Bytes per element and kernels of what has one pass; the optimizer's weights have no copy here.
+SINGLE = {
+    "merge": (RING_MERGE_BYTES, 2.0),
+    "pack": (PACK_BYTES, 2.0),
+    "optimizer": (ADAM_TRAFFIC_BYTES - PARAMETER_BYTES, 1.0),
+}
+
+
+def items(scale: Scale) -> list[Item]:
+    """Return every operator over every number of elements."""
+    both = [(operator, phase) for operator in OPERATORS for phase in ("forward", "backward")]
+    single = [(operator, "forward") for operator in SINGLE]
+    return [
+        Item.of(KIND, operator=operator, phase=phase, elements=elements)
+        for elements in scale.elements
+        for operator, phase in (*both, *single)
+    ]
+
+
+def prepare(item: Item, bench: Bench) -> Callable[[], object]:
+    """Return the operator as plain modules run it."""
+    operator, elements = str(item["operator"]), item.number("elements")
+    if operator in SINGLE:
+        return _SINGLE[operator](elements, bench)
+    forward, inputs = _OPERATORS[operator](elements, bench)
+    if item["phase"] == "forward":
+        return forward
+    output = forward()
+    gradient = torch.ones_like(output) if output.dim() == 0 else bench.tensor(*output.shape)
+    return lambda: torch.autograd.grad(output, inputs, gradient, retain_graph=True)
+
+
+def work(found: Sequence[Item]) -> Compute:
+    """Return the operators as the inventory counts them, arrays over items."""
+    elements = np.array([float(item["elements"]) for item in found])
+    per_element, launches = np.array([_traffic(item) for item in found]).T
+    return streaming(KIND, per_element * elements, launches)
+
+
+def _traffic(item: Item) -> tuple[float, float]:
+    operator = str(item["operator"])
+    if operator in SINGLE:
+        return SINGLE[operator]
+    traffic = getattr(EAGER, operator)[item["phase"] == "backward"]
+    return traffic.nbytes, traffic.launches
+
+
+def _leaf(bench: Bench, *shape: int) -> Tensor:
+    return bench.tensor(*shape).detach().requires_grad_()
+
+
+def _norm(elements: int, bench: Bench) -> tuple[Callable[[], Tensor], list[Tensor]]:
+    norm = Norm(HIDDEN).to(device=bench.device, dtype=bench.pool.dtype)
+    hidden = _leaf(bench, 1, elements // HIDDEN, HIDDEN)
+    return lambda: norm(hidden), [hidden, norm.weight]
+
+
+def _rotary(elements: int, bench: Bench) -> tuple[Callable[[], Tensor], list[Tensor]]:
+    tokens = elements // HIDDEN
+    heads = _leaf(bench, 1, tokens, HIDDEN // WIDTH, WIDTH)
+    places = torch.arange(tokens, device=bench.device)
+    tables = rotary_tables(places, WIDTH, bench.pool.dtype)
+    return lambda: rotated(heads.transpose(1, 2), *tables), [heads]
+
+
+def _gated(elements: int, bench: Bench) -> tuple[Callable[[], Tensor], list[Tensor]]:
+    gate, up = (_leaf(bench, 1, elements // HIDDEN, HIDDEN) for _ in range(2))
+    return lambda: functional.silu(gate) * up, [gate, up]
+
+
+def _residual(elements: int, bench: Bench) -> tuple[Callable[[], Tensor], list[Tensor]]:
+    """Return the addition; backward two gradients of one tensor are added."""
+    hidden = _leaf(bench, 1, elements // HIDDEN, HIDDEN)
+    return lambda: hidden.view_as(hidden) + hidden, [hidden]
+
+
+def _loss(elements: int, bench: Bench) -> tuple[Callable[[], Tensor], list[Tensor]]:
+    logits = _leaf(bench, elements // HIDDEN, HIDDEN)
+    labels = torch.arange(elements // HIDDEN, device=bench.device) % HIDDEN
+    return lambda: functional.cross_entropy(logits.to(torch.float32), labels), [logits]
+
+
+def _merge(elements: int, bench: Bench) -> Callable[[], object]:
+    rows = elements // WIDTH
+    first, second = (
+        Block(bench.tensor(1, 1, rows, WIDTH), bench.tensor(1, 1, rows).float()) for _ in range(2)
+    )
+    merged = Merged(first)
+    return lambda: merged.add(second, Part.WHOLE)
+
+
+def _pack(elements: int, bench: Bench) -> Callable[[], object]:
+    """Return the copies around an exchange: heads outermost to send, tokens outermost after."""
+    tokens = bench.tensor(elements // HIDDEN, 2, HIDDEN // 2)
+    return lambda: tokens.transpose(0, 1).contiguous().transpose(0, 1).contiguous()
+
+
+def _optimizer(elements: int, bench: Bench) -> Callable[[], object]:
+    weights = bench.tensor(elements).float().requires_grad_()
+    weights.grad = torch.zeros_like(weights)
+    return torch.optim.AdamW([weights], fused=True).step
+
+
+_OPERATORS = {
+    "rms_norm": _norm,
+    "rotary": _rotary,
+    "gated": _gated,
+    "residual": _residual,
+    "loss": _loss,
+}
+_SINGLE = {"merge": _merge, "pack": _pack, "optimizer": _optimizer}
