@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from models.catalogue import load_architecture, model_names
     from models.layout import Layout, LayoutBatch
     from models.profile import Profile, load_profile
+    from models.profile_file import read_profile
     from models.workload import Workload
 
 __all__ = [
@@ -24,12 +25,14 @@ __all__ = [
     "load_architecture",
     "load_profile",
     "model_names",
+    "read_profile",
 ]
 _HOMES = {
     "architecture": ("Architecture",),
     "catalogue": ("load_architecture", "model_names"),
     "layout": ("Layout", "LayoutBatch"),
     "profile": ("Profile", "load_profile"),
+    "profile_file": ("read_profile",),
     "workload": ("Workload",),
 }
 

@@ -9,7 +9,8 @@ waits for its neighbours.
 Where the library has several algorithms NCCL's own tuning tables choose
 (:mod:`topologies.nccl_tuning`), as NCCL does, for each power of two of bytes; other libraries are
 taken to choose the fastest. The figures are fitted to public sweeps of single nodes, racks and two
-nodes (``meshwright topologies collectives`` prints the errors).
+nodes (``meshwright topologies collectives`` prints the errors). A profile may say how many times as
+long a collective takes on the machine it was measured on.
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ from topologies.library import Algorithm
 from topologies.selection import Selection
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from models.layout import Array
-    from models.profile import Profile
+    from models.profile import CollectiveRatio, Profile
     from topologies.algorithms import Way
     from topologies.group_links import GroupLinks
 
@@ -117,7 +120,8 @@ def cost(collective: Collective, links: GroupLinks, profile: Profile) -> Cost:
     ways = [found for found in ways if found.able.any()]
     lines = [_line(found, collective, links, profile) for found in ways]
     start, per_byte, per_root = (np.stack(part) for part in zip(*lines, strict=True))
-    least = links.issue_s if ways[0].algorithm is Algorithm.PAIRWISE else None
+    pairwise = ways[0].algorithm is Algorithm.PAIRWISE
+    least = _least_s(collective, links, profile) if pairwise else None
     return Cost(
         tuple(found.algorithm for found in ways),
         start,
@@ -150,7 +154,9 @@ def seconds_by(
     """
     start, per_byte, per_root = _line(way(collective, algorithm, links), collective, links, profile)
     taken: Array = start + per_byte * nbytes + per_root * np.sqrt(nbytes)
-    return np.maximum(taken, links.issue_s) if algorithm is Algorithm.PAIRWISE else taken
+    if algorithm is Algorithm.PAIRWISE:
+        return np.maximum(taken, _least_s(collective, links, profile))
+    return taken
 
 
 def steal(links: GroupLinks, profile: Profile) -> Array:
@@ -162,7 +168,7 @@ def steal(links: GroupLinks, profile: Profile) -> Array:
 def _line(
     found: Way, collective: Collective, links: GroupLinks, profile: Profile
 ) -> tuple[Array, Array, Array]:
-    """Return a, 1 / B and c of one way, zero where there is one rank."""
+    """Return a, 1 / B and c of one way as the profile scales them, zero where there is one rank."""
     many = links.size > 1
     start = profile.collective_s.value + links.start_s + found.hops_s
     per_byte = found.per_byte_s
@@ -171,8 +177,33 @@ def _line(
     chunk_s = 0.0 if collective is Collective.SHIFT else links.chunk_s
     filling = 2.0 * np.sqrt(chunk_s * per_byte)
     zeros = np.zeros_like(links.size)
-    return (
+    parts = (
         np.where(many, start, zeros),
         np.where(many, per_byte, zeros),
         np.where(many, filling, zeros),
     )
+    for mine, ratio in _measured(collective, links, profile):
+        figures = (ratio.start, ratio.per_byte, ratio.per_root_byte)
+        start, per_byte, filling = (
+            np.where(mine, part * figure.value, part)
+            for part, figure in zip(parts, figures, strict=True)
+        )
+        parts = start, per_byte, filling
+    return parts
+
+
+def _least_s(collective: Collective, links: GroupLinks, profile: Profile) -> Array:
+    """Return the least seconds of an all-to-all as the profile scales them."""
+    least = links.issue_s
+    for mine, ratio in _measured(collective, links, profile):
+        least = np.where(mine, least * ratio.start.value, least)
+    return least
+
+
+def _measured(
+    collective: Collective, links: GroupLinks, profile: Profile
+) -> Iterator[tuple[NDArray[np.bool_], CollectiveRatio]]:
+    """Yield the ratios of a collective, each with the groups it was measured for."""
+    for ratio in profile.collectives:
+        if ratio.collective is collective:
+            yield links.scale_out == ratio.scale_out, ratio

@@ -20,6 +20,7 @@ from models.collectives import Cost, cost
 from models.profile import load_profile
 from topologies.catalogue import DATA, FigureSchema, load_cluster
 from topologies.collective import Collective
+from topologies.errors import Problem, SpecError
 from topologies.fabric import Fabric
 from topologies.figure import Figure, Provenance
 from topologies.library import Algorithm
@@ -27,13 +28,15 @@ from topologies.units import MICRO
 from topologies.yaml_file import read_yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from models.layout import Array
     from models.profile import Profile
+    from models.profile_file import ProfileFile
+    from topologies.cluster import Cluster
 
 MEASURED = DATA / "measured"
 TABLE = MEASURED / "collectives.csv.gz"
@@ -89,17 +92,37 @@ class Measured:
             cases=tuple(cases),
         )
 
-    def predicted(self) -> Array:
-        """Return the seconds that the catalogue gives for each row."""
+    def predicted(self, profiles: Callable[[str], Profile] = load_profile) -> Array:
+        """Return the seconds of each row by the catalogue, with the profiles of accelerators."""
         found = np.empty_like(self.nbytes)
-        for index, case in enumerate(self.cases):
-            rows = self.case == index
-            found[rows] = _cost(*case).seconds(self.nbytes[rows])
+        for index in np.unique(self.case):
+            case, rows = self.cases[index], self.case == index
+            found[rows] = _cost(*case, profiles=profiles).seconds(self.nbytes[rows])
         return found
 
-    def errors(self) -> list[Errors]:
+    def errors_by(self, file: ProfileFile) -> list[Errors]:
+        """Return the errors of the systems whose accelerator a profile is of.
+
+        Raises
+        ------
+        SpecError
+            If no system has that, or a figure of the profile cannot be.
+        """
+        devices = [_cluster(*case[:3]).accelerator.name for case in self.cases]
+        known = sorted(set(devices))
+        if file.accelerators and not set(known) & set(file.accelerators):
+            mend = f"no measured system has that device; they have {', '.join(known)}"
+            raise SpecError([Problem("--profile", ", ".join(file.accelerators), mend)])
+        mine = [not file.accelerators or name in file.accelerators for name in devices]
+        return self._rows(np.array(mine)[self.case]).errors(file.profile)
+
+    def _rows(self, kept: NDArray[np.bool_]) -> Measured:
+        columns = ("system", "case", "nbytes", "seconds", "held_out")
+        return replace(self, **{name: getattr(self, name)[kept] for name in columns})
+
+    def errors(self, profiles: Callable[[str], Profile] = load_profile) -> list[Errors]:
         """Return the median errors of each system, in the order of their names."""
-        off = np.abs(self.predicted() / self.seconds - 1.0)
+        off = np.abs(self.predicted(profiles) / self.seconds - 1.0)
         return [self._errors(str(system), off) for system in np.unique(self.system)]
 
     def _errors(self, system: str, off: Array) -> Errors:
@@ -188,28 +211,42 @@ def _median(off: Array) -> tuple[int, float]:
     return off.size, float(np.median(off)) if off.size else float("nan")
 
 
-def _cost(cluster: str, nodes: str, gpus: str, op: str, switch: str, source: str) -> Cost:
-    """Return what a case costs; the ranks of several nodes are spread evenly over them."""
+def _cluster(cluster: str, nodes: str, gpus: str) -> Cluster:
+    """Return the nodes that a case's ranks are spread evenly over."""
     path = str(MEASURED / cluster) if cluster.endswith(".yaml") else cluster
     a_node = load_cluster(path).accelerators_per_node
-    hosts = max(int(nodes), -(-int(gpus) // a_node))
-    loaded = load_cluster(f"{path}:{hosts}")
+    return load_cluster(f"{path}:{max(int(nodes), -(-int(gpus) // a_node))}")
+
+
+def _cost(
+    cluster: str,
+    nodes: str,
+    gpus: str,
+    op: str,
+    switch: str,
+    source: str,
+    *,
+    profiles: Callable[[str], Profile],
+) -> Cost:
+    """Return what a case costs."""
+    loaded = _cluster(cluster, nodes, gpus)
+    a_node = float(loaded.accelerators_per_node)
     inside, across = float(gpus) / float(nodes), float(nodes)
-    links = Fabric(loaded).links(*_axes((inside, 1.0), (across, float(a_node))))
+    links = Fabric(loaded).links(*_axes((inside, 1.0), (across, a_node)))
     if switch == "0":
         links = replace(links, library=links.library.without(Algorithm.NVLS, Algorithm.NVLS_TREE))
-    return cost(Collective(op), links, _profile(loaded.accelerator.name, source))
+    return cost(Collective(op), links, _profile(profiles(loaded.accelerator.name), source))
 
 
 def _axes(*axes: tuple[float, float]) -> Iterable[tuple[Array, Array]]:
     return ((np.array([size]), np.array([stride])) for size, stride in axes)
 
 
-def _profile(accelerator: str, source: str) -> Profile:
-    """Return the profile of a device, with the start-up of a harness."""
+def _profile(profile: Profile, source: str) -> Profile:
+    """Return a profile with the start-up of a harness."""
     issue = _sources().sources[source].issue_us
     added = issue.si(MICRO) if issue else _NOTHING
-    return replace(load_profile(accelerator), collective_s=added)
+    return replace(profile, collective_s=added)
 
 
 class _SourceSchema(BaseModel):

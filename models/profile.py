@@ -9,22 +9,50 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from topologies.catalogue import FigureSchema
-from topologies.errors import Problem, SpecError
+from topologies.errors import Problem, raise_if_any, unknown_name
 from topologies.figure import Figure, Provenance
+from topologies.schema import AmountSchema, Strict, checked
 from topologies.units import GIB, MICRO, MILLI
 from topologies.yaml_file import read_yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+
+    from topologies.collective import Collective
 
 PROFILES = Path(__file__).parent / "data" / "profiles"
 #: The profile of accelerators that no other profile names.
 FALLBACK = "assumed"
+#: Parameters that rates are multiplied by, and shares of a rate.
+_FACTORS = (
+    "gemm_fraction",
+    "gemm_sustained",
+    "attention_fraction",
+    "attention_backward_ratio",
+    "hbm_fraction",
+)
+_SHARES = ("steal_scale_up", "steal_scale_out")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectiveRatio:
+    """How many times as long as the fabric says a collective takes.
+
+    Parameters
+    ----------
+    collective, scale_out
+        Which one, and whether of groups that leave the fast domain.
+    start, per_byte, per_root_byte
+        Factors on what it takes whatever the size, for each byte, and for the root of the bytes.
+    """
+
+    collective: Collective
+    scale_out: bool
+    start: Figure
+    per_byte: Figure
+    per_root_byte: Figure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +93,8 @@ class Profile:
         Share of activations and buffers that the allocator holds beyond what is asked for.
     compute_spread, communication_spread, memory_spread
         Relative standard deviation of predictions.
+    collectives
+        Collectives that were measured against what the fabric says.
     """
 
     name: str
@@ -96,6 +126,7 @@ class Profile:
     compute_spread: Figure
     communication_spread: Figure
     memory_spread: Figure
+    collectives: tuple[CollectiveRatio, ...] = ()
 
     def figures(self) -> Iterator[tuple[str, Figure]]:
         """Yield every parameter with its name."""
@@ -113,45 +144,78 @@ class Profile:
 _UNITS = {"_us": ("_s", MICRO), "_ms": ("_s", MILLI), "_GiB": ("_bytes", GIB)}
 
 
-class ProfileSchema(BaseModel):
+class ProfileSchema(Strict):
     """A profile file: its parameters carry human units in their names."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     schema_version: Literal["meshwright-profile/1"]
     name: str
     title: str
     accelerators: list[str]
-    parameters: dict[str, FigureSchema]
+    parameters: dict[str, AmountSchema]
 
-    def build(self) -> Profile:
-        """Return the profile in SI units.
+    def build(self, where: str) -> Profile:
+        """Return the profile in SI units; `where` is its file.
 
         Raises
         ------
         SpecError
-            If a parameter is missing or unknown.
+            If a parameter is missing, unknown or impossible.
         """
-        values = dict(_si(name, figure) for name, figure in self.parameters.items())
-        needed = {entry.name for entry in fields(Profile)} - {"name", "title"}
-        problems = [
-            Problem(f"profile {self.name}", name, "this parameter is missing")
-            for name in sorted(needed - set(values))
-        ]
-        problems += [
-            Problem(f"profile {self.name}", name, "no such parameter")
-            for name in sorted(set(values) - needed)
-        ]
-        if problems:
-            raise SpecError(problems)
+        values: dict[str, Any] = dict(parameters(self.parameters, where))
+        missing = sorted(set(_parameter_names()) - set(values))
+        raise_if_any(
+            [Problem(f"{where}: parameters", name, "this parameter is missing") for name in missing]
+        )
         return Profile(name=self.name, title=self.title, **values)
 
 
-def _si(name: str, figure: FigureSchema) -> tuple[str, Figure]:
+def parameters(named: Mapping[str, AmountSchema], where: str) -> dict[str, Figure]:
+    """Return parameters of a profile file in SI units.
+
+    Parameters
+    ----------
+    named
+        Figures with human units in their names, such as ``kernel_us``.
+    where
+        The file, for problems.
+
+    Raises
+    ------
+    SpecError
+        If one is unknown, there twice in different units, or impossible.
+    """
+    values: dict[str, Figure] = {}
+    found: list[Problem] = []
+    for name, figure in named.items():
+        field = f"{where}: parameters.{name}"
+        si_name, value = _si(name, figure)
+        if si_name not in _parameter_names():
+            found.append(unknown_name(field, name, _file_names(), "no such parameter"))
+        elif si_name in values:
+            found.append(Problem(field, figure.value, "there twice, in different units"))
+        elif si_name in _FACTORS and figure.value == 0:
+            found.append(Problem(field, figure.value, "above 0: a rate is multiplied by it"))
+        elif si_name in _SHARES and figure.value > 1:
+            found.append(Problem(field, figure.value, "a share of the compute rate, at most 1"))
+        values[si_name] = value
+    raise_if_any(found)
+    return values
+
+
+def _si(name: str, figure: AmountSchema) -> tuple[str, Figure]:
     for ending, (si_ending, size) in _UNITS.items():
         if name.endswith(ending):
             return name.removesuffix(ending) + si_ending, figure.si(size)
     return name, figure.si()
+
+
+def _parameter_names() -> list[str]:
+    apart = ("name", "title", "collectives")
+    return [entry.name for entry in fields(Profile) if entry.name not in apart]
+
+
+def _file_names() -> list[str]:
+    return sorted(_schemas()[FALLBACK].parameters)
 
 
 @cache
@@ -163,17 +227,14 @@ def load_profile(accelerator: str) -> Profile:
     SpecError
         If a profile file is not what the schema says.
     """
-    schemas = {path.stem: _read(path) for path in sorted(PROFILES.glob("*.yaml"))}
-    own = next((s for s in schemas.values() if accelerator in s.accelerators), schemas[FALLBACK])
-    return own.build()
+    own = [name for name, schema in _schemas().items() if accelerator in schema.accelerators]
+    name = own[0] if own else FALLBACK
+    return _schemas()[name].build(f"{name}.yaml")
 
 
-def _read(path: Path) -> ProfileSchema:
-    try:
-        return ProfileSchema.model_validate(read_yaml(path))
-    except ValidationError as error:
-        problems = [
-            Problem(f"{path.name}: {'.'.join(map(str, e['loc']))}", e["input"], str(e["msg"]))
-            for e in error.errors()
-        ]
-        raise SpecError(problems) from error
+@cache
+def _schemas() -> dict[str, ProfileSchema]:
+    return {
+        path.stem: checked(ProfileSchema, read_yaml(path), path.name)
+        for path in sorted(PROFILES.glob("*.yaml"))
+    }

@@ -21,6 +21,7 @@ from topologies.errors import Collected, Problem, SpecError, raise_if_any, unkno
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from planner.disturbances import Disturbances
     from planner.search import Found
@@ -44,6 +45,7 @@ def plan(
     top: int = 10,
     ecmp: str = "perfect",
     ecmp_seed: int = 0,
+    profile: str | Path | None = None,
     simulate: bool = True,
     **axes: object,
 ) -> PlanSet:
@@ -65,6 +67,9 @@ def plan(
         How flows meet on equal links: ``perfect`` (evenly), ``expected`` (hashed, the expectation)
         or ``seeded`` (hashed, one draw). It matters where a spine has several ``paths``, in
         dragonflies and in clusters given link by link.
+    profile
+        What ``meshwright calibrate`` wrote on this kind of accelerator, or a whole profile as
+        ``.yaml``; None for the catalogue's.
     simulate
         Whether to time the plans returned on the event clock too.
     **axes
@@ -83,7 +88,9 @@ def plan(
     """
     found = Collected()
     scenario = found.attempt(
-        lambda: _scenario(model, cluster, seq_len, global_batch, gpus, precision, ecmp, ecmp_seed)
+        lambda: _scenario(
+            model, cluster, seq_len, global_batch, gpus, precision, ecmp, ecmp_seed, profile
+        )
     )
     bounds = found.attempt(lambda: Bounds.parse(axes))
     found.attempt(lambda: check_choices("train", framework))
@@ -103,6 +110,7 @@ def estimate(
     precision: str = "bf16",
     ecmp: str = "perfect",
     ecmp_seed: int = 0,
+    profile: str | Path | None = None,
     **axes: object,
 ) -> Plan:
     """Return one layout in full.
@@ -116,7 +124,9 @@ def estimate(
     SpecError
         With a sentence for every rule the layout breaks.
     """
-    scenario = _scenario(model, cluster, seq_len, global_batch, gpus, precision, ecmp, ecmp_seed)
+    scenario = _scenario(
+        model, cluster, seq_len, global_batch, gpus, precision, ecmp, ecmp_seed, profile
+    )
     return estimate_scenario(scenario, axes)
 
 
@@ -132,6 +142,7 @@ def sweep(
     framework: str = "any",
     ecmp: str = "perfect",
     ecmp_seed: int = 0,
+    profile: str | Path | None = None,
     **axes: object,
 ) -> list[SweepPoint]:
     """Plan at every point of a grid; see :func:`plan` for the arguments.
@@ -149,7 +160,7 @@ def sweep(
     lengths = [_count(length, "seq_len") for length in seq_lens]
     size = gpus[0] if gpus else None
     base = _scenario(
-        model, cluster, lengths[0], global_batches[0], size, precision, ecmp, ecmp_seed
+        model, cluster, lengths[0], global_batches[0], size, precision, ecmp, ecmp_seed, profile
     )
     grid = Grid(
         seq_lens=lengths,
@@ -211,6 +222,7 @@ def simulate(
     precision: str = "bf16",
     ecmp: str = "perfect",
     ecmp_seed: int = 0,
+    profile: str | Path | None = None,
     disturbances: Disturbances | None = None,
     **axes: object,
 ) -> Simulated:
@@ -228,7 +240,9 @@ def simulate(
     """
     from planner.disturbances import Disturbances
 
-    scenario = _scenario(model, cluster, seq_len, global_batch, gpus, precision, ecmp, ecmp_seed)
+    scenario = _scenario(
+        model, cluster, seq_len, global_batch, gpus, precision, ecmp, ecmp_seed, profile
+    )
     return simulate_scenario(scenario, axes, disturbances or Disturbances())
 
 
@@ -285,6 +299,7 @@ def _scenario(
     precision: str,
     ecmp: str,
     ecmp_seed: int,
+    profile: str | Path | None,
 ) -> Scenario:
     return Scenario.load(
         model,
@@ -295,6 +310,7 @@ def _scenario(
         precision=precision,
         ecmp=ecmp,
         ecmp_seed=ecmp_seed,
+        profile=profile,
     )
 
 

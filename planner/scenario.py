@@ -15,6 +15,7 @@ from models.legality import Job, problems
 from models.memory import LINES, capacity_bytes, memory_bill
 from models.prepared import Prepared
 from models.profile import load_profile
+from models.profile_file import read_profile
 from models.training import P90, PARTS, rates, step_time
 from models.workload import Workload
 from planner.placement import Placement
@@ -26,8 +27,11 @@ from topologies.fabric import Fabric
 from topologies.figure import Provenance
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from models.architecture import Architecture
     from models.layout import Layout, LayoutBatch
+    from models.profile import Profile
     from topologies.cluster import Cluster
 
 
@@ -41,6 +45,8 @@ class Scenario:
         What to train, on what, how much per step.
     ecmp, ecmp_seed
         How flows meet on equal links.
+    profile
+        What the accelerator reaches; None for the catalogue's.
     """
 
     architecture: Architecture
@@ -48,6 +54,7 @@ class Scenario:
     workload: Workload
     ecmp: Ecmp = Ecmp.PERFECT
     ecmp_seed: int = 0
+    profile: Profile | None = None
 
     @classmethod
     def load(
@@ -61,6 +68,7 @@ class Scenario:
         precision: str = "bf16",
         ecmp: str = Ecmp.PERFECT,
         ecmp_seed: int = 0,
+        profile: str | Path | None = None,
     ) -> Scenario:
         """Return the scenario of names or files and numbers.
 
@@ -75,8 +83,12 @@ class Scenario:
         architecture = found.attempt(lambda: load_architecture(model))
         loaded = found.attempt(lambda: load_cluster(cluster, gpus))
         meeting = found.attempt(lambda: parse_ecmp(ecmp, ecmp_seed))
+        measured = None
+        if profile is not None:
+            device = loaded.accelerator.name if loaded else None
+            measured = found.attempt(lambda: read_profile(profile, device))
         found.raise_if_any()
-        return cls(architecture, loaded, workload, meeting, ecmp_seed)
+        return cls(architecture, loaded, workload, meeting, ecmp_seed, measured)
 
     @property
     def job(self) -> Job:
@@ -91,7 +103,7 @@ class Scenario:
     def device(self) -> Device:
         """The accelerator with its profile."""
         accelerator = self.cluster.accelerator
-        return Device(accelerator, load_profile(accelerator.name))
+        return Device(accelerator, self.profile or load_profile(accelerator.name))
 
     @cached_property
     def fabric(self) -> Fabric:

@@ -16,7 +16,7 @@ LAYOUT_OPTIONS = {
 }
 JOB_OPTIONS = {
     *("--cluster", "--seq-len", "--global-batch", "--gpus", "--precision", "--json"),
-    *("--ecmp", "--ecmp-seed"),
+    *("--ecmp", "--ecmp-seed", "--profile"),
 }
 OWN_OPTIONS = {
     "plan": {"--framework", "--top", "--beside", "--task", "--simulate"},

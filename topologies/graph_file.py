@@ -32,7 +32,14 @@ from topologies.figure import Figure, Provenance
 from topologies.graph import ClusterGraph, Link, NodeKind
 from topologies.graph_levels import settle
 from topologies.node_names import expand
-from topologies.schema import FigureSchema, RateSchema, Strict, card_problems, share_problems
+from topologies.schema import (
+    AmountSchema,
+    FigureSchema,
+    RateSchema,
+    Strict,
+    card_problems,
+    share_problems,
+)
 from topologies.tier_file import unstated
 from topologies.units import GB, MICRO
 from topologies.wiring import (
@@ -81,8 +88,8 @@ class LinkSchema(Strict):
     back_GBps: RateSchema | None = None
     usable_fraction: FigureSchema
     latency_us: FigureSchema
-    start_us: FigureSchema | None = None
-    chunk_us: FigureSchema | None = None
+    start_us: AmountSchema | None = None
+    chunk_us: AmountSchema | None = None
     pairing: Pairing = "all"
     between: list[list[Names]] = Field(min_length=1)
 

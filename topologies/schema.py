@@ -50,6 +50,12 @@ class FigureSchema(Strict):
         return Figure(value=self.value * unit, kind=Provenance(self.kind), source=self.source)
 
 
+class AmountSchema(FigureSchema):
+    """A figure that may be nothing at all: a wait, a memory, a share."""
+
+    value: float = Field(ge=0.0, le=1e9)
+
+
 class RateSchema(FigureSchema):
     """A link's rate in GB/s, whose own words must not say that its number counts bits."""
 

@@ -11,6 +11,7 @@ from pydantic import Field
 from topologies.cluster import Cluster, Tier, TierFabric
 from topologies.errors import Problem
 from topologies.schema import (
+    AmountSchema,
     FigureSchema,
     RateSchema,
     Strict,
@@ -43,8 +44,8 @@ class TierSchema(Strict):
     peer_GBps: RateSchema | None = None
     usable_fraction: FigureSchema
     latency_us: FigureSchema
-    start_us: FigureSchema | None = None
-    chunk_us: FigureSchema | None = None
+    start_us: AmountSchema | None = None
+    chunk_us: AmountSchema | None = None
     nvls_fraction: FigureSchema | None = None
     nvls_start_us: FigureSchema | None = None
     peer_issue_us: FigureSchema | None = None
@@ -112,8 +113,8 @@ class TierSchema(Strict):
 class UnstatedSchema(Strict):
     """``data/unstated_tier.yaml``: figures of tiers whose file does not give them."""
 
-    start_us: FigureSchema
-    chunk_us: FigureSchema
+    start_us: AmountSchema
+    chunk_us: AmountSchema
 
 
 @cache

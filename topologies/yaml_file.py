@@ -21,32 +21,32 @@ LONGEST_SHOWN = 120
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def read_yaml(path: Path) -> Mapping[str, Any]:
-    """Return the mapping a YAML file holds.
+def read_yaml(path: Path, field: str = "file") -> Mapping[str, Any]:
+    """Return the mapping a YAML file holds; problems are of `field`.
 
     Raises
     ------
     SpecError
         If the file is missing, too large, not text, not YAML or not a mapping.
     """
-    text = read_text(path)
+    text = read_text(path, field)
     try:
-        _refuse_aliases(text, path)
+        _refuse_aliases(text, path, field)
         content = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 1})" if mark else ""
         why = f": {error.problem}" if isinstance(error, _DuplicateKeyError) else ""
-        raise SpecError([Problem("file", path, f"not YAML{where}{why}")]) from error
+        raise SpecError([Problem(field, path, f"not YAML{where}{why}")]) from error
     except (ValueError, OverflowError, RecursionError) as error:
-        raise SpecError([Problem("file", path, f"not YAML: {error}")]) from error
+        raise SpecError([Problem(field, path, f"not YAML: {error}")]) from error
     if not isinstance(content, dict):
-        raise SpecError([Problem("file", path, "not a mapping of keys to values")])
+        raise SpecError([Problem(field, path, "not a mapping of keys to values")])
     return content
 
 
-def read_text(path: Path) -> str:
-    """Return the text of a regular file that is not too large.
+def read_text(path: Path, field: str = "file", largest: int = LARGEST_FILE_BYTES) -> str:
+    """Return the text of a regular file of at most `largest` bytes; problems are of `field`.
 
     Raises
     ------
@@ -55,17 +55,17 @@ def read_text(path: Path) -> str:
     """
     try:
         if path.exists() and not path.is_file():
-            raise SpecError([Problem("file", path, "not a regular file")])
+            raise SpecError([Problem(field, path, "not a regular file")])
         with path.open("rb") as stream:
-            content = stream.read(LARGEST_FILE_BYTES + 1)
-        if len(content) > LARGEST_FILE_BYTES:
-            raise SpecError([Problem("file", path, f"larger than {LARGEST_FILE_BYTES} bytes")])
+            content = stream.read(largest + 1)
+        if len(content) > largest:
+            raise SpecError([Problem(field, path, f"larger than {largest} bytes")])
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise SpecError([Problem("file", path, "cannot be read: not a text file")]) from error
+        raise SpecError([Problem(field, path, "cannot be read: not a text file")]) from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise SpecError([Problem("file", _short(path), f"cannot be read: {reason}")]) from error
+        raise SpecError([Problem(field, _short(path), f"cannot be read: {reason}")]) from error
 
 
 def _short(path: Path) -> str:
@@ -94,14 +94,14 @@ class _Loader(_LOADER):  # type: ignore[misc, valid-type]
         return mapping
 
 
-def _refuse_aliases(text: str, path: Path) -> None:
+def _refuse_aliases(text: str, path: Path, field: str) -> None:
     """Refuse what grows without bound: aliases, and nesting, which readers take in squares."""
     depth = 0
     for letter in text:
         depth += (letter in "[{") - (letter in "]}")
         if depth > DEEPEST:
-            raise SpecError([Problem("file", path, f"nested deeper than {DEEPEST} levels")])
+            raise SpecError([Problem(field, path, f"nested deeper than {DEEPEST} levels")])
     if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=_Loader)):
         raise SpecError(
-            [Problem("file", path, "write the values out: aliases (*name) are not read")]
+            [Problem(field, path, "write the values out: aliases (*name) are not read")]
         )

@@ -16,6 +16,7 @@ from planner.cli.job_options import (
     JsonFile,
     Model,
     Precision,
+    ProfileName,
     SeqLen,
     load_scenario,
 )
@@ -36,6 +37,7 @@ def estimate(
     precision: Precision = "bf16",
     ecmp: EcmpMode = "perfect",
     ecmp_seed: EcmpSeed = 0,
+    profile: ProfileName = None,
     json_file: JsonFile = None,
     map_file: MapFile = None,
     **axes: Any,  # noqa: ANN401 - typed by with_axes
@@ -53,7 +55,7 @@ def estimate(
     found = Collected()
     scenario = found.attempt(
         lambda: load_scenario(
-            model, cluster, seq_len, global_batch, gpus, precision, ecmp, ecmp_seed
+            model, cluster, seq_len, global_batch, gpus, precision, ecmp, ecmp_seed, profile
         )
     )
     found.attempt(lambda: Bounds.parse(given(axes)))

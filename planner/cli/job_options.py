@@ -44,6 +44,14 @@ EcmpMode = Annotated[
     ),
 ]
 EcmpSeed = Annotated[int, typer.Option("--ecmp-seed", help="Of the draw of --ecmp seeded.")]
+ProfileName = Annotated[
+    str | None,
+    typer.Option(
+        "--profile",
+        help="What the accelerator was measured to reach: FILE.json of `calibrate`, or a whole "
+        "profile as FILE.yaml; else the catalogue's.",
+    ),
+]
 
 
 def load_scenario(
@@ -55,6 +63,7 @@ def load_scenario(
     precision: str,
     ecmp: str,
     ecmp_seed: int,
+    profile: str | None,
 ) -> Scenario:
     """Return the scenario of the options.
 
@@ -81,6 +90,7 @@ def load_scenario(
             precision=precision,
             ecmp=ecmp,
             ecmp_seed=ecmp_seed,
+            profile=profile,
         )
     )
     found.raise_if_any()

@@ -18,6 +18,7 @@ from planner.cli.job_options import (
     JsonFile,
     Model,
     Precision,
+    ProfileName,
     SeqLen,
     load_scenario,
 )
@@ -52,6 +53,7 @@ def plan(
     precision: Precision = "bf16",
     ecmp: EcmpMode = "perfect",
     ecmp_seed: EcmpSeed = 0,
+    profile: ProfileName = None,
     json_file: JsonFile = None,
     simulate: Simulate = True,
     **axes: Any,  # noqa: ANN401 - typed by with_axes
@@ -81,6 +83,7 @@ def plan(
                 precision,
                 ecmp,
                 ecmp_seed,
+                profile,
             )
         )
         for size in sizes

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from models.layout import Layout
+    from models.profile import Profile
     from planner.plans import Plan, PlanSet
     from planner.scenario import Scenario
     from topologies.cluster import Cluster
@@ -53,16 +54,22 @@ def model_and_cluster(screen: Console, scenario: Scenario, job: str = "") -> Non
     """Print the model, the cluster and the profile in use."""
     model, cluster = scenario.architecture, scenario.cluster
     screen.print(f"[bold]{escape(model.title)}[/bold]  {model.params / 1e9:.1f} B parameters{job}")
-    profile = scenario.device.profile
-    compute, sent = profile.compute_spread.value, profile.communication_spread.value
     device = f"{cluster.accelerators} x {escape(cluster.accelerator.title)}"
+    profile = scenario.device.profile
     screen.print(
-        f"{device}, {escape(cluster.title)}; profile {profile.name}: compute ±{compute:.0%}, "
-        f"communication ±{sent:.0%} (assumed)"
+        f"{device}, {escape(cluster.title)}; profile {escape(profile.name)}: {_spreads(profile)}"
     )
     if scenario.ecmp is not Ecmp.PERFECT:
         screen.print(ecmp_note(cluster, scenario.ecmp, scenario.ecmp_seed))
     screen.print()
+
+
+def _spreads(profile: Profile) -> str:
+    """Return how sure times are, and how that is known."""
+    compute, sent = profile.compute_spread, profile.communication_spread
+    shared = compute.kind is sent.kind
+    own = "" if shared else f" ({compute.kind})"
+    return f"compute ±{compute.value:.0%}{own}, communication ±{sent.value:.0%} ({sent.kind})"
 
 
 def ecmp_note(cluster: Cluster, ecmp: Ecmp, seed: int) -> str:
@@ -228,7 +235,7 @@ def full(screen: Console, scenario: Scenario, plan: Plan) -> None:
     fits = "fits" if plan.fits else "does not fit"
     screen.print(
         f"step {seconds(plan.step_time_s)} ({interval(*plan.interval_s)}), "
-        f"{plan.tokens_per_s_per_gpu:,.0f} tokens/s/GPU, {plan.tflops_per_gpu:.0f} TFLOP/s/GPU, "
+        f"{plan.tokens_per_s_per_gpu:,.0f} tokens/s/GPU, {_few(plan.tflops_per_gpu)} TFLOP/s/GPU, "
         f"MFU {plan.mfu:.1%} ({plan.mfu_full_attention:.1%} with attention unmasked); {fits}"
     )
     runs(screen, scenario, plan)
@@ -242,6 +249,11 @@ def full(screen: Console, scenario: Scenario, plan: Plan) -> None:
     assumed = plan.provenance.assumed
     if assumed:
         screen.print(Text(f"Assumed, not measured: {', '.join(assumed)}.", style="dim"))
+
+
+def _few(value: float) -> str:
+    """Return a whole number, or two digits of a small one."""
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def runs(screen: Console, scenario: Scenario, plan: Plan) -> None:

@@ -16,6 +16,7 @@ from planner.cli.job_options import (
     JsonFile,
     Model,
     Precision,
+    ProfileName,
     SeqLen,
     load_scenario,
 )
@@ -76,6 +77,7 @@ def simulate(
     precision: Precision = "bf16",
     ecmp: EcmpMode = "perfect",
     ecmp_seed: EcmpSeed = 0,
+    profile: ProfileName = None,
     json_file: JsonFile = None,
     trace: TraceFile = None,
     contention: Contention = True,
@@ -104,7 +106,7 @@ def simulate(
     found = Collected()
     scenario = found.attempt(
         lambda: load_scenario(
-            model, cluster, seq_len, global_batch, gpus, precision, ecmp, ecmp_seed
+            model, cluster, seq_len, global_batch, gpus, precision, ecmp, ecmp_seed, profile
         )
     )
     found.attempt(lambda: Bounds.parse(given(axes)))

@@ -16,6 +16,7 @@ from planner.cli.job_options import (
     JsonFile,
     Model,
     Precision,
+    ProfileName,
     load_scenario,
     numbers,
 )
@@ -44,6 +45,7 @@ def sweep(
     precision: Precision = "bf16",
     ecmp: EcmpMode = "perfect",
     ecmp_seed: EcmpSeed = 0,
+    profile: ProfileName = None,
     json_file: JsonFile = None,
     csv_file: CsvFile = None,
     figure: FigureFile = None,
@@ -74,6 +76,7 @@ def sweep(
             precision,
             ecmp,
             ecmp_seed,
+            profile,
         )
     )
     found.raise_if_any()

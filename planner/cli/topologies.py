@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from planner.cli.job_options import EcmpMode, JsonFile
+from planner.cli.job_options import EcmpMode, JsonFile, ProfileName
 
 app = typer.Typer(help="Clusters: list them, or show one.", no_args_is_help=True)
 ClusterArgument = Annotated[str, typer.Argument(help="NAME, NAME:NODES or FILE.yaml.")]
@@ -108,6 +108,7 @@ def fabric(
     nbytes: Bytes = "64MiB",
     ecmp: EcmpMode = "perfect",
     seed: Seed = 0,
+    profile: ProfileName = None,
     json_file: JsonFile = None,
 ) -> None:
     """Show what groups of ranks get: latency, bus bandwidth, sharing, and the time of a message.
@@ -116,6 +117,7 @@ def fabric(
     that the library takes; --json has every axis and algorithm that the filters leave.
     """
     from models.profile import load_profile
+    from models.profile_file import read_profile
     from planner import fabric_rows
     from planner.cli import byte_count, fabric_report, output
     from topologies.catalogue import load_cluster
@@ -133,27 +135,34 @@ def fabric(
     pairs = found.attempt(
         lambda: fabric_rows.matching_pairs(loaded.accelerators, size, stride) if loaded else []
     )
+    device = loaded.accelerator.name if loaded else None
+    measured = found.attempt(lambda: read_profile(profile, device) if profile is not None else None)
     found.raise_if_any()
     telling = telling_pairs(loaded) if size is None and stride is None else pairs
     table = FabricTable.of(loaded, telling if json_file is None else pairs, meeting, seed)
-    profile = load_profile(loaded.accelerator.name)
-    rows = fabric_rows.fabric_rows(table, profile, sent, kinds)
+    used = measured or load_profile(loaded.accelerator.name)
+    rows = fabric_rows.fabric_rows(table, used, sent, kinds)
     if json_file is not None:
-        output.write_json(json_file, fabric_report.content(table, profile.name, sent, rows))
+        output.write_json(json_file, fabric_report.content(table, used.name, sent, rows))
     if json_file == "-":
         return
     shown = [row for row in rows if row.pair in telling and (row.taken or len(kinds) == 1)]
     fabric_report.show(output.console(), table, shown, sent)
-    fabric_report.footing(output.console(), table, profile.name, sent)
+    fabric_report.footing(output.console(), table, used.name, sent)
 
 
 @app.command()
-def collectives(json_file: JsonFile = None) -> None:
-    """Compare predicted with measured collectives: each system's median errors."""
+def collectives(profile: ProfileName = None, json_file: JsonFile = None) -> None:
+    """Compare predicted with measured collectives: each system's median errors.
+
+    With --profile only systems of its accelerator, predicted by it.
+    """
     from models.measured_collectives import LARGE_TARGET, SMALL_TARGET, Measured
+    from models.profile_file import open_profile
     from planner.cli import output
 
-    errors = Measured.read().errors()
+    measured = Measured.read()
+    errors = measured.errors() if profile is None else measured.errors_by(open_profile(profile))
     if json_file is not None:
         output.write_json(json_file, {"systems": [found.record() for found in errors]})
     if json_file == "-":
