@@ -119,7 +119,7 @@ class AttentionWork:
         own_heads = heads.query_heads(mixer, shapes)
         queries = heads.local_query_elements(mixer, shapes)
         kv = heads.local_kv_elements(mixer, shapes)
-        steps = np.where(shapes.gathers_kv, 1.0, shapes.ring)
+        steps = np.where(shapes.attends_at_once, 1.0, shapes.ring)
         attended = blocks.queries_attended(mixer, shapes)
         rows = shapes.ring_tokens * own_heads
         core = flash_attention(
@@ -136,7 +136,7 @@ class AttentionWork:
             selective=shapes.pick(1.0, 0.0),
             first_block=blocks.first_block_share(mixer, shapes),
         )
-        merges = np.where(shapes.gathers_kv, 0.0, attended - 1.0)
+        merges = np.where(shapes.attends_at_once, 0.0, attended - 1.0)
         merged = (queries * merges + (kv * (steps - 1.0) if backward else 0.0)) * RING_MERGE_BYTES
         return core, memory("ring merge", shapes, merged, 2.0 * (steps - 1.0), _CORE)
 

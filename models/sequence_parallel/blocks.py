@@ -60,22 +60,22 @@ def keys_of_a_kernel(attention: Attention, shapes: Shapes) -> Array:
         windowed: Array = np.minimum(seq_len / _steps(shapes), float(attention.window))
         return windowed
     mean = seq_len * busiest_over_mean(attention, shapes) / queries_attended(attention, shapes)
-    return np.where(shapes.gathers_kv, seq_len, mean)
+    return np.where(shapes.attends_at_once, seq_len, mean)
 
 
 def keys_along_the_mask(shapes: Shapes) -> Array:
     """Return the side of a rank's causal squares: its own tokens, or each of two chunks of them.
 
     Every query row meets the mask once, in the square of its own tokens: a ring's other blocks are
-    full. Where keys are gathered, the two chunks of a zigzag rank have a kernel each.
+    full. Where gathered keys are attended to at once, a zigzag rank has a kernel for each chunk.
     """
     own = shapes.seq_len / shapes.ring
-    return np.where(shapes.gathers_kv & shapes.zigzag, own / 2.0, own)
+    return np.where(shapes.attends_at_once & shapes.zigzag, own / 2.0, own)
 
 
 def _steps(shapes: Shapes) -> Array:
     """Return the kernels in which a rank attends, one for each block."""
-    return np.where(shapes.gathers_kv, 1.0, shapes.ring)
+    return np.where(shapes.attends_at_once, 1.0, shapes.ring)
 
 
 def first_block_share(attention: Attention, shapes: Shapes) -> Array:

@@ -69,12 +69,13 @@ def _blocks_forward(attention: Attention, shapes: Shapes) -> tuple[Communication
     elements = local_kv_elements(attention, shapes)
     again = np.where(shapes.fused, 1.0, 0.0)
     hops = _hops("k, v", elements * BF16, shapes, selective=again)
+    apart = _gathers(shapes)
     gather = Communication(
         name="all-gather k, v",
         collective=Collective.ALL_GATHER,
         axis=Axis.RING,
-        nbytes=elements * BF16 * shapes.ring / 2.0,
-        calls=np.where(shapes.gathers_kv, 2.0, 0.0),
+        nbytes=elements * BF16 * shapes.ring / apart,
+        calls=np.where(shapes.gathers_kv, apart, 0.0),
         selective=again,
     )
     return *hops, gather
@@ -92,10 +93,15 @@ def _blocks_backward(attention: Attention, shapes: Shapes) -> tuple[Communicatio
         name="reduce-scatter dk, dv",
         collective=Collective.REDUCE_SCATTER,
         axis=Axis.RING,
-        nbytes=elements * gradient_bytes * shapes.ring / 2.0,
+        nbytes=elements * gradient_bytes * shapes.ring / _gathers(shapes),
         calls=gather.calls,
     )
     return *hops, *gradients, gather, scatter
+
+
+def _gathers(shapes: Shapes) -> Array:
+    """Return collectives for keys and values: TransformerEngine gathers each, torch both at once."""
+    return shapes.pick(2.0, 1.0)
 
 
 def _hops(
