@@ -202,6 +202,18 @@ def parameters(named: Mapping[str, AmountSchema], where: str) -> dict[str, Figur
     return values
 
 
+def file_parameter(name: str) -> tuple[str, float]:
+    """Return a parameter's name in files, and the size of its unit there.
+
+    >>> file_parameter("kernel_s"), file_parameter("gemm_fraction")
+    (('kernel_us', 1e-06), ('gemm_fraction', 1.0))
+    """
+    for ending, (si_ending, size) in _UNITS.items():
+        if name.removesuffix(si_ending) + ending in _file_names():
+            return name.removesuffix(si_ending) + ending, size
+    return name, 1.0
+
+
 def _si(name: str, figure: AmountSchema) -> tuple[str, Figure]:
     for ending, (si_ending, size) in _UNITS.items():
         if name.endswith(ending):

@@ -17,6 +17,8 @@ class Accelerator:
     ----------
     name, title, vendor
         Catalogue name, the name people read, and the maker.
+    device_name
+        What its driver calls it, or how that begins; empty if nobody asked one.
     compute_units
         Streaming multiprocessors, compute units or tensor cores that share one kernel's tiles.
     bf16_flops
@@ -30,6 +32,7 @@ class Accelerator:
     name: str
     title: str
     vendor: str
+    device_name: str = ""
     compute_units: Figure
     bf16_flops: Figure
     hbm_bytes: Figure

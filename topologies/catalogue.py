@@ -28,6 +28,7 @@ __all__ = [
     "DATA",
     "FigureSchema",
     "accelerator_names",
+    "accelerator_of_device",
     "cluster_names",
     "load_accelerator",
     "load_cluster",
@@ -44,6 +45,7 @@ class AcceleratorSchema(Strict):
     name: str
     title: str
     vendor: str
+    device_name: str = ""
     compute_units: FigureSchema
     bf16_TFLOPs: FigureSchema
     hbm_GiB: FigureSchema
@@ -59,6 +61,7 @@ class AcceleratorSchema(Strict):
             name=self.name,
             title=self.title,
             vendor=self.vendor,
+            device_name=self.device_name,
             compute_units=self.compute_units.si(),
             bf16_flops=self.bf16_TFLOPs.si(TERA),
             hbm_bytes=self.hbm_GiB.si(GIB),
@@ -93,6 +96,21 @@ def load_accelerator(name: str, field: str = "accelerator") -> Accelerator:
         raise SpecError([unknown_name(field, name, accelerator_names())])
     path = DATA / "accelerators" / f"{name}.yaml"
     return checked(AcceleratorSchema, read_yaml(path), path.name).build()
+
+
+def accelerator_of_device(device_name: str) -> str | None:
+    """Return the accelerator that a driver calls so; None if the catalogue has none.
+
+    Examples
+    --------
+    >>> accelerator_of_device("NVIDIA H100 80GB HBM3"), accelerator_of_device("NVIDIA H200")
+    ('h100-sxm', 'h200-sxm')
+    """
+    known = (load_accelerator(name) for name in accelerator_names())
+    called = [
+        each for each in known if each.device_name and device_name.startswith(each.device_name)
+    ]
+    return max(called, key=lambda each: len(each.device_name)).name if called else None
 
 
 def load_cluster(spec: str, gpus: int | None = None) -> Cluster:

@@ -64,7 +64,7 @@ class Asked:
         """
         require_torch()
         found: list[Problem] = []
-        chosen, problem = _device(device)
+        chosen, problem = parse_device(device)
         found += problem
         worlds = [_world(part.strip(), found) for part in world.split(",")]
         wanted = [part.strip() for part in dtype.split(",")] if dtype is not None else USUAL[chosen]
@@ -189,7 +189,8 @@ def require_torch() -> None:
         raise SpecError([Problem("torch", "-", mend)])
 
 
-def _device(name: str) -> tuple[str, list[Problem]]:
+def parse_device(name: str) -> tuple[str, list[Problem]]:
+    """Return the device that a name stands for, and what is wrong with the name."""
     import torch
 
     there = torch.cuda.is_available()

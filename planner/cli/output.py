@@ -71,6 +71,32 @@ def counting(label: str, unit: str = "layouts") -> Iterator[Callable[[int], None
 
 
 @contextmanager
+def advancing(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how much of something long is done, and what remains; silent where nobody watches."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("at most"),
+        TimeRemainingColumn(),
+    )
+    screen = Console(stderr=True)
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
 def working(label: str) -> Iterator[None]:
     """Show that something long runs; silent where nobody watches."""
     screen = Console(stderr=True)

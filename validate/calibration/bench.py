@@ -134,9 +134,11 @@ class Bench:
         call()
         self.together()
         if key not in self.calls:
-            once = self._timed(call, 1).wall_s
-            wanted = min(math.ceil(burst_s / max(once, 1e-9)), MOST_CALLS)
+            once = self._timed(call, 1)
+            wanted = min(math.ceil(burst_s / max(once.wall_s, 1e-9)), MOST_CALLS)
             self.calls[key] = self.largest(wanted)
+            if self.calls[key] == 1:
+                return once
             self.together()
         return self._timed(call, self.calls[key])
 
@@ -151,12 +153,12 @@ class Bench:
 
     def _timed_by_events(self, call: Callable[[], object], calls: int) -> Sample:
         begun, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begun.record()  # type: ignore[no-untyped-call]
+        begun.record()
         for _ in range(calls):
             call()
-        ended.record()  # type: ignore[no-untyped-call]
+        ended.record()
         torch.cuda.synchronize()
-        taken = begun.elapsed_time(ended) / 1e3 / calls  # type: ignore[no-untyped-call]
+        taken = begun.elapsed_time(ended) / 1e3 / calls
         return Sample(taken, taken)
 
 

@@ -12,6 +12,7 @@ from validate.calibration import (
     probe,
     products,
     streams,
+    sustained,
     targets,
 )
 from validate.calibration.item import SCALES, Item, Scale
@@ -31,6 +32,7 @@ _PREPARE: dict[str, Callable[[Item, Bench], Callable[[], object]]] = {
     host.COPY: host.prepare,
     messages.KIND: messages.prepare,
     overlap.KIND: overlap.prepare,
+    sustained.KIND: sustained.prepare,
     targets.LAYER: targets.prepare,
     targets.BLOCK: targets.prepare,
     probe.KIND: probe.prepare,
@@ -48,8 +50,14 @@ def items(device: str, world: int, scale: Scale | None = None) -> list[Item]:
         *host.items(scale, device),
         *messages.items(scale, world),
         *overlap.items(scale, world),
+        *sustained.items(scale, device),
         *targets.items(scale, world),
     ]
+
+
+def burst_s(item: Item, scale: Scale) -> float:
+    """Return how long a sample of an item takes at least."""
+    return sustained.LASTING_S if item.kind == sustained.KIND else scale.burst_s
 
 
 def prepare(item: Item, bench: Bench) -> Callable[[], object]:

@@ -7,20 +7,18 @@ points in turn is predicted from a fit to the others.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.optimize import least_squares
 
-from topologies.figure import Figure, Provenance
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
-    Floats = NDArray[np.float64]
+    Floats = NDArray[np.floating[Any]]
     #: Seconds of some points, from values of the figures.
     Form = Callable[[Mapping[str, float], NDArray[np.intp]], Floats]
 
@@ -110,12 +108,3 @@ def _solved(
         residuals, begun, bounds=(begun - reach, begun + reach), loss="soft_l1", f_scale=ROBUST
     )
     return {name: float(np.exp(log)) for name, log in zip(names, found.x, strict=True)}
-
-
-def with_values(profile: Any, values: Mapping[str, float]) -> Any:  # noqa: ANN401 - any dataclass
-    """Return a profile with other values of some figures."""
-    figures = {
-        name: Figure(value=value, kind=Provenance.FITTED, source="measured here")
-        for name, value in values.items()
-    }
-    return replace(profile, **figures)

@@ -44,7 +44,8 @@ def prepare(item: Item, bench: Bench) -> Callable[[], object]:
         one = torch.zeros(1, device=bench.device)
         return lambda: one.add_(1.0)
     if item.kind == REPLAY:
-        return _graph(bench).replay
+        replay: Callable[[], object] = _graph(bench).replay
+        return replay
     source = bench.tensor(item.number("nbytes") // 2)
     if item["way"] == "device":
         target = torch.empty_like(source)

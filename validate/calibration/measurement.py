@@ -10,6 +10,8 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from numpy.typing import NDArray
+
     from validate.calibration.item import Item
 
 
@@ -54,6 +56,6 @@ def of_kind(found: Iterable[Measurement], *kinds: str) -> list[Measurement]:
     return [each for each in found if each.item.kind in kinds]
 
 
-def medians(found: Iterable[Measurement]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def medians(found: Iterable[Measurement]) -> NDArray[np.float64]:
     """Return the median seconds of each."""
     return np.array([each.t for each in found])

@@ -29,7 +29,9 @@ def axes(world: int) -> list[tuple[int, int]]:
     """
     powers = [2**power for power in range(1, world.bit_length()) if world % 2**power == 0]
     apart = {(world // inside, inside) for inside in powers if inside < world}
-    return sorted({(inside, 1) for inside in powers} | apart | ({(world, 1)} if world > 1 else set()))
+    return sorted(
+        {(inside, 1) for inside in powers} | apart | ({(world, 1)} if world > 1 else set())
+    )
 
 
 def items(scale: Scale, world: int) -> list[Item]:

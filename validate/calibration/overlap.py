@@ -5,15 +5,21 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from topologies.fabric import Fabric
+from validate.calibration import messages
 from validate.calibration.item import Item, Scale
-from validate.calibration.messages import axes
+from validate.calibration.measurement import of_kind
 from validate.kernels import block
 from validate.kernels.axis import GroupAxis
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from topologies.cluster import Cluster
     from validate.calibration.bench import Bench
+    from validate.calibration.measurement import Measurement
 
 KIND = "overlap"
 WHAT = ("compute", "hop", "both")
@@ -26,7 +32,7 @@ def items(scale: Scale, world: int) -> list[Item]:
     return [
         Item.of(KIND, what=what, size=size, stride=stride, q=tokens, heads=heads,
                 kv_heads=kv_heads, d=width, nbytes=scale.message_bytes[-1] // 4)
-        for size, stride in axes(world)
+        for size, stride in messages.axes(world)
         for what in WHAT
     ]  # fmt: skip
 
@@ -49,6 +55,22 @@ def prepare(item: Item, bench: Bench) -> Callable[[], object]:
         moving.wait()
 
     return both
+
+
+def shares(found: Sequence[Measurement], cluster: Cluster | None) -> dict[str, list[float]]:
+    """Return what hops take on every axis, by the figure of a profile that it is for."""
+    taken: dict[str, list[float]] = {}
+    axes: dict[tuple[int, int], dict[str, float]] = {}
+    for each in of_kind(found, KIND):
+        axis = each.item.number("size"), each.item.number("stride")
+        axes.setdefault(axis, {})[str(each.item["what"])] = each.t
+    for (size, stride), seconds in axes.items():
+        if cluster is None or set(seconds) != set(WHAT):
+            continue
+        links = Fabric(cluster).links((np.array([float(size)]), np.array([float(stride)])))
+        name = "steal_scale_out" if links.scale_out[0] else "steal_scale_up"
+        taken.setdefault(name, []).append(stolen(*(seconds[what] for what in WHAT)))
+    return taken
 
 
 def stolen(compute_s: float, hop_s: float, both_s: float) -> float:

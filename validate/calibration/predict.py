@@ -74,7 +74,10 @@ class Prediction:
 
 
 def predictions(
-    found: Sequence[Measurement], device: Device, cluster: Cluster, cores: float | None
+    found: Sequence[Measurement],
+    device: Device,
+    cluster: Cluster | None,
+    cores: float | None,
 ) -> list[Prediction]:
     """Return the prediction of every held-out layer and block.
 
@@ -85,11 +88,12 @@ def predictions(
     device
         With the profile that was fitted to the others.
     cluster
-        With as many accelerators as ranks.
+        With as many accelerators as ranks; None for one alone.
     cores
         That all ranks really had together; None where every rank has a device of its own.
     """
-    fabric, ranks = Fabric(cluster), cluster.accelerators
+    fabric = None if cluster is None else Fabric(cluster)
+    ranks = 1 if cluster is None else cluster.accelerators
     waiting = 1.0 if cores is None else max(ranks / cores, 1.0)
     told = []
     for each in of_kind(found, targets.LAYER, targets.BLOCK):
@@ -98,18 +102,20 @@ def predictions(
     return told
 
 
-def _seconds(item: Item, device: Device, fabric: Fabric) -> float:
+def _seconds(item: Item, device: Device, fabric: Fabric | None) -> float:
     chosen = targets.layout(item)
     ranks = chosen.ulysses * chosen.ring
     shapes = Shapes(batch=LayoutBatch.of([chosen]), seq_len=item.number("tokens") * ranks)
-    alone = item.kind == targets.LAYER and bool(item["virtual"])
-    computed = sent = 0.0
+    computed, launches, sent = 0.0, 0.0, 0.0
     for operation in _operations(item, shapes):
         if not isinstance(operation, Communication):
             computed += float(device.seconds(operation)[0])
-        elif not alone:
+            launches += float(operation.launches[0])
+        elif fabric is not None:
             sent += _sent(operation, shapes, device, fabric)
-    return (ranks if alone else 1) * computed + sent
+    computed = float(device.host_bound(np.array(computed), np.array(launches)))
+    # A rank that is alone plays all of them, one after the other.
+    return (ranks if fabric is None else 1) * computed + sent
 
 
 def _operations(item: Item, shapes: Shapes) -> Iterator[Compute | Communication]:
@@ -123,9 +129,7 @@ def _operations(item: Item, shapes: Shapes) -> Iterator[Compute | Communication]
             yield operation
 
 
-def _sent(
-    operation: Communication, shapes: Shapes, device: Device, fabric: Fabric
-) -> float:
+def _sent(operation: Communication, shapes: Shapes, device: Device, fabric: Fabric) -> float:
     """Return the seconds of an operation's calls, each at its place among the ranks."""
     size = np.broadcast_to(getattr(shapes, operation.axis), (1,)) * 1.0
     calls = float(np.broadcast_to(operation.calls, (1,))[0])

@@ -114,7 +114,7 @@ class _Rounds:
         item, scale = self.told.items[at], self.told.scale or SCALES[self.told.device]
         try:
             call = everything.prepare(item, self.bench)
-            sample = self.bench.sample(item, call, scale.burst_s)
+            sample = self.bench.sample(item, call, everything.burst_s(item, scale))
         except torch.OutOfMemoryError:
             if self.rank.world > 1:  # the others wait for it
                 raise

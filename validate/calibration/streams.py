@@ -132,7 +132,8 @@ def _pack(elements: int, bench: Bench) -> Callable[[], object]:
 def _optimizer(elements: int, bench: Bench) -> Callable[[], object]:
     weights = bench.tensor(elements).float().requires_grad_()
     weights.grad = torch.zeros_like(weights)
-    return torch.optim.AdamW([weights], fused=True).step
+    step: Callable[[], object] = torch.optim.AdamW([weights], fused=True).step
+    return step
 
 
 _OPERATORS = {

@@ -36,9 +36,7 @@ def items(scale: Scale, world: int) -> list[Item]:
         for method in _methods(ranks):
             if heads % method["ulysses"]:
                 continue
-            found.append(
-                Item.of(LAYER, **shape, tokens=tokens, **method, virtual=world == 1)
-            )
+            found.append(Item.of(LAYER, **shape, tokens=tokens, **method, virtual=world == 1))
             if world > 1:
                 found.append(Item.of(BLOCK, **shape, mlp=mlp, tokens=tokens, **method))
         if world == 1:
@@ -85,12 +83,12 @@ def _qkv(item: Item, bench: Bench) -> list[Tensor]:
 
 def _layer(item: Item, bench: Bench) -> Callable[[], object]:
     mesh = bench.mesh(item.number("ulysses"), item.number("ring"))
-    leaves = [each.detach().requires_grad_() for each in _qkv(item, bench)]
+    q, k, v = (each.detach().requires_grad_() for each in _qkv(item, bench))
     gradient = _qkv(item, bench)[0]
 
     def both() -> None:
-        found = attention.attention(*leaves, mesh, _how(item))
-        torch.autograd.grad(found, leaves, gradient)
+        found = attention.attention(q, k, v, mesh, _how(item))
+        torch.autograd.grad(found, (q, k, v), gradient)
 
     return both
 

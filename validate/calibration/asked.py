@@ -1,0 +1,183 @@
+"""A calibration as a user asks for it: where, on how many ranks, for how long."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from topologies.catalogue import accelerator_names, load_accelerator, load_cluster
+from topologies.errors import Collected, Problem, raise_if_any, unknown_name
+from validate.checks import WORLDS, parse_device, require_torch
+from validate.processes import launched
+
+if TYPE_CHECKING:
+    from topologies.accelerator import Accelerator
+    from topologies.cluster import Cluster
+
+#: The cluster that processes of this machine are.
+LOCAL = "cpu-gloo"
+#: Where to look for a budget's size.
+SHORTEST_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A calibration as a user asks for it.
+
+    Parameters
+    ----------
+    out
+        Where the profile shall be.
+    device
+        ``cpu`` or ``cuda``.
+    world
+        Ranks: processes that are started, or those of the launcher.
+    accelerator
+        What the device is in the catalogue.
+    cluster
+        What the ranks are part of, with as many accelerators; None for one alone.
+    cluster_name
+        As it was given.
+    rounds, budget_s, seed
+        How often everything is measured, for how long at most, in which orders.
+    timeout_s
+        How long a rank may be silent.
+    fresh
+        Whether to leave aside what an earlier run kept.
+    """
+
+    out: str
+    device: str
+    world: int
+    accelerator: Accelerator
+    cluster: Cluster | None
+    cluster_name: str | None
+    rounds: int
+    budget_s: float
+    seed: int
+    timeout_s: float
+    fresh: bool
+
+    @classmethod
+    def parse(
+        cls,
+        *,
+        out: str,
+        device: str,
+        world: int | None,
+        accelerator: str | None,
+        cluster: str | None,
+        rounds: int,
+        budget_s: float,
+        seed: int,
+        timeout_s: float,
+        fresh: bool,
+    ) -> Asked:
+        """Return what options ask for.
+
+        Raises
+        ------
+        SpecError
+            With every one that cannot be.
+        """
+        require_torch()
+        found: list[Problem] = []
+        chosen, problems = parse_device(device)
+        found += problems
+        ranks = _ranks(world, chosen, found)
+        found += _numbers(rounds, budget_s, seed, timeout_s)
+        found += _place(out)
+        raise_if_any(found)
+        name = _accelerator(accelerator, chosen)
+        collected = Collected()
+        loaded = collected.attempt(lambda: load_accelerator(name, "--accelerator"))
+        cluster = cluster or (LOCAL if chosen == "cpu" and ranks > 1 else None)
+        whole = collected.attempt(lambda: _cluster(cluster, name, ranks))
+        collected.raise_if_any()
+        return cls(
+            out=out,
+            device=chosen,
+            world=ranks,
+            accelerator=loaded,
+            cluster=whole,
+            cluster_name=cluster,
+            rounds=rounds,
+            budget_s=budget_s,
+            seed=seed,
+            timeout_s=timeout_s,
+            fresh=fresh,
+        )
+
+
+def _ranks(world: int | None, device: str, found: list[Problem]) -> int:
+    if launched():
+        if world is not None:
+            found.append(Problem("--world", world, "leave it out: the launcher says how many"))
+        return int(os.environ["WORLD_SIZE"])
+    if device == "cuda":
+        if world not in (None, 1):
+            mend = "1 without a launcher: torchrun --nproc-per-node N $(which meshwright) calibrate"
+            found.append(Problem("--world", world, mend))
+        return 1
+    ranks = 2 if world is None else world
+    if ranks not in WORLDS:
+        found.append(Problem("--world", ranks, f"of {', '.join(map(str, WORLDS))}"))
+    return ranks
+
+
+def _numbers(rounds: int, budget_s: float, seed: int, timeout_s: float) -> list[Problem]:
+    found = []
+    if rounds < 1:
+        found.append(Problem("--rounds", rounds, "1 and more"))
+    if not (math.isfinite(budget_s) and budget_s >= SHORTEST_S):
+        found.append(Problem("--budget", budget_s, f"seconds, {SHORTEST_S:g} and more"))
+    if seed < 0:
+        found.append(Problem("--seed", seed, "0 and more"))
+    if not (math.isfinite(timeout_s) and timeout_s > 0):
+        found.append(Problem("--timeout", timeout_s, "seconds above 0"))
+    return found
+
+
+def _place(out: str) -> list[Problem]:
+    """Return why a profile cannot be written there, before anything is measured for it."""
+    path = Path(out)
+    if not out.endswith(".json"):
+        return [Problem("--out", out, "a file that ends in .json, as --profile reads it")]
+    if path.is_dir():
+        return [Problem("--out", out, "a file: this is a folder")]
+    if not path.absolute().parent.is_dir():
+        return [Problem("--out", out, f"a folder that is there: {path.parent} is not")]
+    if not os.access(path.absolute().parent, os.W_OK):
+        return [Problem("--out", out, f"a folder to write to: {path.parent} is none")]
+    return []
+
+
+def _accelerator(name: str | None, device: str) -> str:
+    from validate.calibration import machine
+
+    if name is not None:
+        if name not in accelerator_names():
+            raise_if_any([unknown_name("--accelerator", name, accelerator_names())])
+        return name
+    found = machine.accelerator_name(device)
+    if found is None:
+        called = machine.device_name(device)
+        mend = f"name what the catalogue calls it: {', '.join(accelerator_names())}"
+        raise_if_any([Problem("--accelerator", called, mend)])
+    return str(found)
+
+
+def _cluster(spec: str | None, accelerator: str, ranks: int) -> Cluster | None:
+    if ranks == 1:
+        return None
+    if spec is None:
+        mend = "name what these ranks are part of, such as h100-dgx: see `topologies list`"
+        raise_if_any([Problem("--cluster", f"{ranks} ranks", mend)])
+    found = load_cluster(str(spec), ranks)
+    if found.accelerator.name != accelerator:
+        mend = f"a cluster of {accelerator}: this one has {found.accelerator.name}"
+        raise_if_any([Problem("--cluster", spec, mend)])
+    return found
