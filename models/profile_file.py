@@ -128,8 +128,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(text, object_pairs_hook=_mapping)
     except json.JSONDecodeError as error:
-        # What a break leaves is good up to its end; a slip of the hand is somewhere inside.
-        cut = not text[error.pos :].strip() or "Unterminated" in error.msg
+        # A slip of the hand lies inside; a break leaves a file that ends too early.
+        cut = not text.rstrip().endswith("}") or not text[error.pos :].strip()
         what = "cut short" if cut else f"not JSON (line {error.lineno})"
         raise SpecError([Problem(FIELD, path, f"{what}: {AGAIN}")]) from error
     except (ValueError, RecursionError) as error:

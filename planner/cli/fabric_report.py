@@ -81,7 +81,7 @@ def footing(screen: Console, table: FabricTable, profile: str, nbytes: int) -> N
     """Print what the columns mean, and where the other rows are."""
     screen.print(
         f"\n* what {table.links.library.name} takes for {format_bytes(nbytes)}; times with profile "
-        f"{escape(profile)}. latency: all hops in turn. busbw: of long messages, as nccl-tests counts it, "
-        "while all groups of the axis work. sharing: what one group gets alone over that. Other "
-        "axes: --size, --stride; other algorithms: --collective; all: --json."
+        f"{escape(profile)}. latency: all hops in turn. busbw: of long messages, as nccl-tests "
+        "counts it, while all groups of the axis work. sharing: what one group gets alone over "
+        "that. Other axes: --size, --stride; other algorithms: --collective; all: --json."
     )
