@@ -127,7 +127,7 @@ class AttentionWork:
             backward=backward,
             pairs=own_heads * pairs * blocks.busiest_over_mean(mixer, shapes),
             rows=rows,
-            keys=blocks.keys_of_a_kernel(mixer, shapes),
+            inner=blocks.inner_tokens(mixer, shapes, backward=backward),
             width=np.full(len(shapes), float(mixer.head_dim)),
             elements=(2.0 * queries + kv) * steps,
             calls=steps,

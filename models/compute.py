@@ -73,12 +73,13 @@ class Device:
         profile = self.profile
         waves = np.ceil(op.rows / TILE) / self.accelerator.compute_units.value
         full = self.accelerator.bf16_flops.value * profile.attention_fraction.value
-        half_tokens = profile.attention_half_tokens.value
+        tokens, width = profile.attention_half_tokens, profile.attention_half_width
         if op.kind is Kind.ATTENTION_BACKWARD:
             full = full * profile.attention_backward_ratio.value
-            half_tokens = profile.attention_backward_half_tokens.value
-        long = _saturating(op.columns, half_tokens)
-        wide = _saturating(op.depth, profile.attention_half_width.value)
+            tokens = profile.attention_backward_half_tokens
+            width = profile.attention_backward_half_width
+        long = _saturating(op.columns, tokens.value)
+        wide = _saturating(op.depth, width.value)
         return full * _saturating(waves, profile.attention_half_waves.value) * long * wide
 
 

@@ -20,7 +20,7 @@ def flash_attention(
     backward: bool,
     pairs: Array,
     rows: Array,
-    keys: Array,
+    inner: Array,
     width: Array,
     elements: Array,
     calls: Array,
@@ -39,8 +39,9 @@ def flash_attention(
         Whether it is the backward pass, which reads twice as much in two kernels.
     pairs
         Of queries and keys that are not masked, of all heads and sequences.
-    rows, keys, width
-        Query rows of all heads and sequences, key tokens of one kernel, head width.
+    rows, inner, width
+        Query rows of all heads and sequences, tokens of a kernel's inner loop, which runs over keys
+        forward and over queries backward (Dao, arXiv:2307.08691 section 3.1), head width.
     elements
         Of queries, output, keys and values that all calls read or write.
     calls
@@ -59,7 +60,7 @@ def flash_attention(
         nbytes=elements * BF16 * passes,
         launches=calls * passes,
         rows=rows,
-        columns=keys,
+        columns=inner,
         depth=width,
         selective=selective,
         first_block=first_block,

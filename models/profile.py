@@ -70,9 +70,9 @@ class Profile:
         Share of the burst rate that lasts through a step: power limits, clocks, cold caches.
     attention_fraction, attention_half_waves, attention_half_tokens, attention_half_width
         The same for flash attention forward, over waves, key tokens and head width.
-    attention_backward_ratio, attention_backward_half_tokens
-        Rate of attention backward over forward, both over many keys; key tokens at which half of it
-        is left.
+    attention_backward_ratio, attention_backward_half_tokens, attention_backward_half_width
+        Rate of attention backward over forward, both at their best; query tokens and head width at
+        which half of it is left.
     attention_mask_keys
         Keys of one tile of flash attention, which is computed whole where the mask cuts it.
     hbm_fraction
@@ -109,6 +109,7 @@ class Profile:
     attention_half_width: Figure
     attention_backward_ratio: Figure
     attention_backward_half_tokens: Figure
+    attention_backward_half_width: Figure
     attention_mask_keys: Figure
     hbm_fraction: Figure
     kernel_s: Figure

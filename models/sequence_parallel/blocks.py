@@ -49,18 +49,27 @@ def queries_attended(attention: Attention, shapes: Shapes) -> Array:
     return attended
 
 
-def keys_of_a_kernel(attention: Attention, shapes: Shapes) -> Array:
-    """Return the tokens over which a causal kernel has as many keys per query as a ring's blocks.
+def inner_tokens(attention: Attention, shapes: Shapes, *, backward: bool) -> Array:
+    """Return the tokens that a kernel's inner loop runs over: keys, and queries in the backward pass.
 
-    Blocks of other ranks are full, so that on average a query has more keys than the causal kernel
-    of a rank's own tokens gives it. A window's are taken as they come.
+    Of a rank's kernels the mean, one over it being what a loop's start costs. Beside its own square
+    a zigzag rank has ``P - 1`` blocks of as much work, half of them of half the keys and the others
+    of half the queries. Where gathered keys are attended to at once, chunks meet all keys before
+    them.
     """
-    seq_len = float(shapes.seq_len)
-    if attention.window is not None and attention.window < seq_len:
-        windowed: Array = np.minimum(seq_len / _steps(shapes), float(attention.window))
-        return windowed
-    mean = seq_len * busiest_over_mean(attention, shapes) / queries_attended(attention, shapes)
-    return np.where(shapes.attends_at_once, seq_len, mean)
+    own = shapes.seq_len / shapes.ring
+    blocks = own * shapes.ring / (1.0 + 1.5 * (shapes.ring - 1.0))
+    chunk = np.where(shapes.zigzag, own / 2.0, own)
+    before = np.where(shapes.zigzag, (shapes.seq_len + chunk) / 2.0, float(shapes.seq_len))
+    found = np.where(
+        shapes.attends_at_once,
+        chunk if backward else before,
+        np.where(shapes.zigzag, blocks, own),
+    )
+    window = attention.window
+    if window is not None and window < shapes.seq_len:
+        found = np.minimum(np.where(shapes.attends_at_once, found, own), float(window))
+    return found
 
 
 def keys_along_the_mask(shapes: Shapes) -> Array:
@@ -71,11 +80,6 @@ def keys_along_the_mask(shapes: Shapes) -> Array:
     """
     own = shapes.seq_len / shapes.ring
     return np.where(shapes.attends_at_once & shapes.zigzag, own / 2.0, own)
-
-
-def _steps(shapes: Shapes) -> Array:
-    """Return the kernels in which a rank attends, one for each block."""
-    return np.where(shapes.attends_at_once, 1.0, shapes.ring)
 
 
 def first_block_share(attention: Attention, shapes: Shapes) -> Array:

@@ -76,7 +76,7 @@ def work(found: Sequence[Item]) -> Compute:
         backward=found[0].kind == BACKWARD,
         pairs=rows * keys * np.where(causal, 0.5, 1.0),
         rows=rows,
-        keys=keys,
+        inner=queries if found[0].kind == BACKWARD else keys,
         width=width,
         elements=2.0 * rows * width + 2.0 * keys * kv_heads * width,
         calls=np.ones(len(found)),

@@ -71,7 +71,11 @@ KINDS = (
     ),
     Kind(
         kind=attentions.BACKWARD,
-        figures=("attention_backward_ratio", "attention_backward_half_tokens"),
+        figures=(
+            "attention_backward_ratio",
+            "attention_backward_half_tokens",
+            "attention_backward_half_width",
+        ),
         work=attentions.work,
     ),
 )
