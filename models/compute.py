@@ -38,8 +38,12 @@ class Device:
         floor = op.launches * self.profile.kernel_s.value
         if op.kind is Kind.MEMORY:
             return streaming + floor
-        rate = self._product_rate(op) if op.kind is Kind.GEMM else self._attention_rate(op)
-        busy: Array = np.maximum(self._executed(op) / rate, streaming)
+        if op.kind is Kind.GEMM:
+            computing = op.flop / self._product_rate(op)
+        else:
+            executed = self._executed(op)
+            computing = executed / self._attention_rate(op, executed / op.flop)
+        busy: Array = np.maximum(computing, streaming)
         return busy + floor
 
     @property
@@ -69,7 +73,8 @@ class Device:
         deep = _saturating(op.depth, profile.gemm_half_depth.value)
         return full * _saturating(waves, profile.gemm_half_waves.value) * deep
 
-    def _attention_rate(self, op: Compute) -> Array:
+    def _attention_rate(self, op: Compute, executed: Array) -> Array:
+        """Return the rate of kernels that execute so many times what the mask leaves."""
         profile = self.profile
         waves = np.ceil(op.rows / TILE) / self.accelerator.compute_units.value
         full = self.accelerator.bf16_flops.value * profile.attention_fraction.value
@@ -78,7 +83,7 @@ class Device:
             full = full * profile.attention_backward_ratio.value
             tokens = profile.attention_backward_half_tokens
             width = profile.attention_backward_half_width
-        long = _saturating(op.columns, tokens.value)
+        long = _saturating(op.columns * executed, tokens.value)
         wide = _saturating(op.depth, width.value)
         return full * _saturating(waves, profile.attention_half_waves.value) * long * wide
 

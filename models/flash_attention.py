@@ -40,8 +40,9 @@ def flash_attention(
     pairs
         Of queries and keys that are not masked, of all heads and sequences.
     rows, inner, width
-        Query rows of all heads and sequences, tokens of a kernel's inner loop, which runs over keys
-        forward and over queries backward (Dao, arXiv:2307.08691 section 3.1), head width.
+        Query rows of all heads and sequences; tokens of a kernel's inner loop, masked ones aside,
+        which runs over keys forward and over queries backward (Dao, arXiv:2307.08691 section 3.1);
+        head width.
     elements
         Of queries, output, keys and values that all calls read or write.
     calls

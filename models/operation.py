@@ -51,8 +51,8 @@ class Compute:
     launches
         Kernels started.
     rows, columns, depth
-        GEMM: M, N, K. Attention: query rows of all heads, tokens of a kernel's inner loop, head
-        width.
+        GEMM: M, N, K. Attention: query rows of all heads, tokens of a kernel's inner loop that no
+        mask cuts off, head width.
     selective
         Share of it that runs again under selective recomputation (full recomputation repeats all
         of a forward pass).

@@ -69,7 +69,8 @@ class Profile:
     gemm_sustained
         Share of the burst rate that lasts through a step: power limits, clocks, cold caches.
     attention_fraction, attention_half_waves, attention_half_tokens, attention_half_width
-        The same for flash attention forward, over waves, key tokens and head width.
+        The same for flash attention forward, over waves, keys that a query row meets in whole
+        tiles, and head width.
     attention_backward_ratio, attention_backward_half_tokens, attention_backward_half_width
         Rate of attention backward over forward, both at their best; query tokens and head width at
         which half of it is left.

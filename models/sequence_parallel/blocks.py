@@ -50,26 +50,25 @@ def queries_attended(attention: Attention, shapes: Shapes) -> Array:
 
 
 def inner_tokens(attention: Attention, shapes: Shapes, *, backward: bool) -> Array:
-    """Return the tokens that a kernel's inner loop runs over: keys, and queries in the backward pass.
+    """Return the tokens that a kernel's inner loop runs over, masked ones aside, on average.
 
-    Of a rank's kernels the mean, one over it being what a loop's start costs. Beside its own square
-    a zigzag rank has ``P - 1`` blocks of as much work, half of them of half the keys and the others
-    of half the queries. Where gathered keys are attended to at once, chunks meet all keys before
-    them.
+    Keys of a query row, and in the backward pass queries of a key row. In the square of a rank's
+    own tokens that is half of them. Other blocks are full: a rank has all its work in as many
+    visits of its query rows, or of key rows, as blocks are whole. Where gathered keys are attended
+    to at once, each is visited by every chunk after it.
     """
-    own = shapes.seq_len / shapes.ring
-    blocks = own * shapes.ring / (1.0 + 1.5 * (shapes.ring - 1.0))
-    chunk = np.where(shapes.zigzag, own / 2.0, own)
-    before = np.where(shapes.zigzag, (shapes.seq_len + chunk) / 2.0, float(shapes.seq_len))
-    found = np.where(
-        shapes.attends_at_once,
-        chunk if backward else before,
-        np.where(shapes.zigzag, blocks, own),
-    )
-    window = attention.window
-    if window is not None and window < shapes.seq_len:
-        found = np.minimum(np.where(shapes.attends_at_once, found, own), float(window))
-    return found
+    seq_len, ring = float(shapes.seq_len), shapes.ring
+    chunks = np.where(shapes.zigzag, 2.0 * ring, ring)
+    if attention.window is not None and attention.window < seq_len:
+        tokens = np.where(
+            shapes.attends_at_once, seq_len / chunks if backward else seq_len, seq_len / ring
+        )
+        return np.minimum(tokens, float(attention.window)) / 2.0
+    busiest = busiest_over_mean(attention, shapes)
+    blockwise = seq_len * busiest / queries_attended(attention, shapes)
+    visited = np.where(shapes.zigzag, ring + 0.5, ring)  # all keys, by each chunk after them
+    at_once = seq_len * busiest / (visited if backward else 1.0)
+    return np.where(shapes.attends_at_once, at_once, blockwise) / 2.0
 
 
 def keys_along_the_mask(shapes: Shapes) -> Array:

@@ -100,7 +100,7 @@ def _blocks_backward(attention: Attention, shapes: Shapes) -> tuple[Communicatio
 
 
 def _gathers(shapes: Shapes) -> Array:
-    """Return collectives for keys and values: TransformerEngine gathers each, torch both at once."""
+    """Return how many collectives move keys and values: TransformerEngine has two, torch one."""
     return shapes.pick(2.0, 1.0)
 
 

@@ -70,13 +70,13 @@ def work(found: Sequence[Item]) -> Compute:
         for name in ("q", "k", "heads", "kv_heads", "d")
     )
     causal = np.array([bool(item["causal"]) for item in found])
-    rows = queries * heads
+    rows, seen = queries * heads, np.where(causal, 0.5, 1.0)
     return flash_attention(
         found[0].kind,
         backward=found[0].kind == BACKWARD,
-        pairs=rows * keys * np.where(causal, 0.5, 1.0),
+        pairs=rows * keys * seen,
         rows=rows,
-        inner=queries if found[0].kind == BACKWARD else keys,
+        inner=(queries if found[0].kind == BACKWARD else keys) * seen,
         width=width,
         elements=2.0 * rows * width + 2.0 * keys * kv_heads * width,
         calls=np.ones(len(found)),

@@ -7,7 +7,6 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from models.calibration import CalibrationSchema
 from models.compute import Device
 from models.profile import load_profile
 from topologies.errors import Problem, SpecError
@@ -23,6 +22,7 @@ from validate.calibration.written import content
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from models.calibration import CalibrationSchema
     from validate.calibration.asked import Asked
     from validate.calibration.item import Item, Scale
 
