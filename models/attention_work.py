@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from models.architecture import Layer
     from models.shape import Shapes
 
-#: Bytes per element to merge one ring step's output: fp32 sum read and written, bf16 block read.
-RING_MERGE_BYTES = 10.0
 #: Bytes per exchanged element to make it contiguous before an exchange, and again after it.
 PACK_BYTES = 4.0 * BF16
 
@@ -136,9 +134,28 @@ class AttentionWork:
             selective=shapes.pick(1.0, 0.0),
             first_block=blocks.first_block_share(mixer, shapes),
         )
-        merges = np.where(shapes.attends_at_once, 0.0, attended - 1.0)
-        merged = (queries * merges + (kv * (steps - 1.0) if backward else 0.0)) * RING_MERGE_BYTES
-        return core, memory("ring merge", shapes, merged, 2.0 * (steps - 1.0), _CORE)
+        return core, self._merge(backward=backward)
+
+    def _merge(self, *, backward: bool) -> Compute:
+        """Return what a ring's blocks are put together with, and the gradients of their keys."""
+        mixer, shapes = self.layer.mixer, self.shapes
+        blockwise = (shapes.ring > 1) & ~shapes.attends_at_once
+        queries, kv = (
+            heads.local_query_elements(mixer, shapes),
+            heads.local_kv_elements(mixer, shapes),
+        )
+        summed = queries + (kv if backward else 0.0)
+        added = queries * (blocks.queries_attended(mixer, shapes) - 1.0)
+        added = added + (kv * (shapes.ring - 1.0) if backward else 0.0)
+        parts = [
+            elementwise("ring merge", operator, shapes, np.where(blockwise, elements, 0.0))[
+                backward
+            ]
+            for operator, elements in (("merge", added), ("total", summed), ("sent", kv))
+        ]
+        nbytes = parts[0].nbytes + parts[1].nbytes + parts[2].nbytes
+        launches = parts[0].launches * (shapes.ring - 1.0) + parts[1].launches + parts[2].launches
+        return memory("ring merge", shapes, nbytes, launches, _CORE)
 
     def _after(self, phase: int) -> tuple[Compute, ...]:
         return residual(self.layer, "attention", self.hidden, self.shapes, phase)

@@ -44,6 +44,12 @@ class KernelSet:
         Per element of the residual stream; backward is the accumulation of two gradients.
     loss
         Cross entropy, per logit.
+    merge
+        A ring's further block, per element: of the output forward, of a gradient backward.
+    total
+        The sum over a ring's blocks, per element: made from the first block, and handed over.
+    sent
+        Keys and values put together to be sent, per element of theirs.
     qkv_products, up_products
         Matrix products for q, k, v and for gate and up: 1 where one product makes all of them.
     input_reductions
@@ -69,6 +75,9 @@ class KernelSet:
     elementary_activation: tuple[Traffic, Traffic]
     residual: tuple[Traffic, Traffic]
     loss: tuple[Traffic, Traffic]
+    merge: tuple[Traffic, Traffic]
+    total: tuple[Traffic, Traffic]
+    sent: tuple[Traffic, Traffic]
     qkv_products: int
     up_products: int
     input_reductions: tuple[int, int]
@@ -87,6 +96,9 @@ EAGER = KernelSet(
     elementary_activation=(Traffic(36, 8), Traffic(56, 11)),
     residual=(Traffic(6, 1), Traffic(6, 1)),
     loss=(Traffic(14, 3), Traffic(26, 3)),
+    merge=(Traffic(18, 5), Traffic(10, 1)),
+    total=(Traffic(12, 2), Traffic(12, 2)),
+    sent=(Traffic(4, 1), Traffic(4, 1)),
     qkv_products=3,
     up_products=2,
     input_reductions=(3, 2),
@@ -105,6 +117,9 @@ FUSED = KernelSet(
     elementary_activation=(Traffic(4, 1), Traffic(6, 1)),
     residual=(Traffic(6, 1), Traffic(6, 1)),
     loss=(Traffic(10, 3), Traffic(6, 2)),
+    merge=(Traffic(10, 2), Traffic(10, 2)),
+    total=(Traffic(0, 0), Traffic(0, 0)),
+    sent=(Traffic(0, 0), Traffic(0, 0)),
     qkv_products=1,
     up_products=1,
     input_reductions=(1, 1),

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from models.attention_work import PACK_BYTES, RING_MERGE_BYTES
+from models.attention_work import PACK_BYTES
 from models.data_parallel import ADAM_TRAFFIC_BYTES
 from models.kernel_set import EAGER
 from models.memory import PARAMETER_BYTES
@@ -32,9 +32,10 @@ KIND = "memory"
 HIDDEN, WIDTH = 512, 64
 #: Operators of the eager kernel set, which have a forward and a backward pass.
 OPERATORS = ("rms_norm", "rotary", "gated", "residual", "loss")
+#: What a ring does in both of its passes, each of them without a graph.
+RING_OPERATORS = ("merge", "total", "sent")
 #: Bytes per element and kernels of what has one pass; the optimizer's weights have no copy here.
 SINGLE = {
-    "merge": (RING_MERGE_BYTES, 2.0),
     "pack": (PACK_BYTES, 2.0),
     "optimizer": (ADAM_TRAFFIC_BYTES - PARAMETER_BYTES, 1.0),
 }
@@ -42,7 +43,8 @@ SINGLE = {
 
 def items(scale: Scale) -> list[Item]:
     """Return every operator over every number of elements."""
-    both = [(operator, phase) for operator in OPERATORS for phase in ("forward", "backward")]
+    named = (*OPERATORS, *RING_OPERATORS)
+    both = [(operator, phase) for operator in named for phase in ("forward", "backward")]
     single = [(operator, "forward") for operator in SINGLE]
     return [
         Item.of(KIND, operator=operator, phase=phase, elements=elements)
@@ -54,8 +56,9 @@ def items(scale: Scale) -> list[Item]:
 def prepare(item: Item, bench: Bench) -> Callable[[], object]:
     """Return the operator as plain modules run it."""
     operator, elements = str(item["operator"]), item.number("elements")
-    if operator in SINGLE:
-        return _SINGLE[operator](elements, bench)
+    if operator not in OPERATORS:
+        name = "add" if (operator, item["phase"]) == ("merge", "backward") else operator
+        return _DIRECT[name](elements, bench)
     forward, inputs = _OPERATORS[operator](elements, bench)
     if item["phase"] == "forward":
         return forward
@@ -123,6 +126,23 @@ def _merge(elements: int, bench: Bench) -> Callable[[], object]:
     return lambda: merged.add(second, Part.WHOLE)
 
 
+def _add(elements: int, bench: Bench) -> Callable[[], object]:
+    """Return a block's gradients added to the sum over blocks."""
+    total, gradients = bench.tensor(elements).float(), bench.tensor(elements)
+    return lambda: total.add_(gradients)
+
+
+def _total(elements: int, bench: Bench) -> Callable[[], object]:
+    """Return the sum over blocks as it begins, and as it is handed over."""
+    first = bench.tensor(elements)
+    return lambda: first.to(torch.float32).to(first.dtype)
+
+
+def _sent(elements: int, bench: Bench) -> Callable[[], object]:
+    keys, values = (bench.heads(1, elements // 2 // WIDTH, WIDTH) for _ in range(2))
+    return lambda: torch.stack((keys, values))
+
+
 def _pack(elements: int, bench: Bench) -> Callable[[], object]:
     """Return the copies around an exchange: heads outermost to send, tokens outermost after."""
     tokens = bench.tensor(elements // HIDDEN, 2, HIDDEN // 2)
@@ -143,4 +163,11 @@ _OPERATORS = {
     "residual": _residual,
     "loss": _loss,
 }
-_SINGLE = {"merge": _merge, "pack": _pack, "optimizer": _optimizer}
+_DIRECT = {
+    "merge": _merge,
+    "add": _add,
+    "total": _total,
+    "sent": _sent,
+    "pack": _pack,
+    "optimizer": _optimizer,
+}
