@@ -56,14 +56,29 @@ class Attention(nn.Module):
         return out
 
 
+class Norm(nn.Module):
+    """Root-mean-square norm of plain Hugging Face modules: in fp32, scaled in the model's dtype."""
+
+    def __init__(self, width: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``[batch, tokens, width]`` of as much."""
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
+        return self.weight * wide.to(x.dtype)
+
+
 class Layer(nn.Module):
     """A decoder layer."""
 
     def __init__(self, size: Size) -> None:
         super().__init__()
-        self.before_attention = nn.RMSNorm(size.hidden)
+        self.before_attention = Norm(size.hidden)
         self.attention = Attention(size)
-        self.before_mlp = nn.RMSNorm(size.hidden)
+        self.before_mlp = Norm(size.hidden)
         self.gate = nn.Linear(size.hidden, size.mlp, bias=False)
         self.up = nn.Linear(size.hidden, size.mlp, bias=False)
         self.down = nn.Linear(size.mlp, size.hidden, bias=False)
@@ -84,7 +99,7 @@ class Llama(nn.Module):
         self.size = size
         self.embedding = nn.Embedding(size.vocab, size.hidden)
         self.layers = nn.ModuleList(Layer(size) for _ in range(size.layers))
-        self.norm = nn.RMSNorm(size.hidden)
+        self.norm = Norm(size.hidden)
         self.head = nn.Linear(size.hidden, size.vocab, bias=False)
 
     def forward(self, tokens: Tensor, places: Tensor, attend: Attend) -> Tensor:

@@ -156,7 +156,8 @@ def forward_buffer_bytes(attention: Attention, shapes: Shapes) -> Array:
     ring = shapes.pick(keeping, _blocks(shapes) * kv * BF16 + summing)
     gathered = shapes.ring * kv * BF16 + shapes.pick(0.0, summing)
     into, out = (each * BF16 for each in exchanged_elements(attention, shapes))
-    return into + np.maximum(_along_ring(ring, gathered, shapes), out)
+    held: Array = into + np.maximum(_along_ring(ring, gathered, shapes), out)
+    return held
 
 
 def backward_buffer_bytes(attention: Attention, shapes: Shapes) -> Array:
@@ -172,7 +173,8 @@ def backward_buffer_bytes(attention: Attention, shapes: Shapes) -> Array:
     both, summing = kv * (BF16 + gradient_bytes), shapes.pick(0.0, FP32 * queries)
     ring, gathered = _blocks(shapes) * both + summing, shapes.ring * both + summing
     into, out = (each * BF16 for each in exchanged_elements(attention, shapes))
-    return out + np.maximum(_along_ring(ring, gathered, shapes), into)
+    held: Array = out + np.maximum(_along_ring(ring, gathered, shapes), into)
+    return held
 
 
 def _blocks(shapes: Shapes) -> Array:

@@ -34,6 +34,7 @@ CUTS: list[dict[str, Any]] = [
     {"ring": 4},
     {"ring": 8},
     {"ulysses": 4, "ring": 2},
+    {"ulysses": 2, "ring": 4},
     {"ring": 4, **GATHER},
     {"ring": 8, **GATHER},
 ]
@@ -132,7 +133,7 @@ def test_attention_alone_peaks_where_the_formula_says(name: str, cut: dict[str, 
     assert found.saved_bytes + backward == pytest.approx(found.backward_bytes, rel=0.1), listing
     given, _ = exchanged_elements(mixer, shape)  # q, k and v as before their exchange
     forward = float((forward_buffer_bytes(mixer, shape) - BF16 * given)[0])
-    if cut.get("ring", 1) > 1:
+    if cut.get("ring", 1) > 2:  # in a ring of two nothing is on its way when blocks are merged
         inside = found.saved_bytes - 2 * queries  # o is still its sum in fp32
         assert inside + forward == pytest.approx(found.forward_bytes, rel=0.1)
 

@@ -1,0 +1,1 @@
+"""Calibration: measure kernels here, fit a profile, predict what was not measured."""
