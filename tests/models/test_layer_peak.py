@@ -19,7 +19,11 @@ from models.hf_config import architecture_from_config
 from models.layer_peak import Moment, attention_gradients, moments
 from models.layout import CpMethod, Kernels
 from models.saved_tensors import layer
-from models.sequence_parallel.heads import exchanged_elements, local_query_elements
+from models.sequence_parallel.heads import (
+    exchanged_elements,
+    local_kv_elements,
+    local_query_elements,
+)
 from models.sequence_parallel.sent import backward_buffer_bytes, forward_buffer_bytes
 from tests.models.cases import config, shapes, unwindowed, work_of
 from tests.oracles import peak_reference as oracle
@@ -136,6 +140,22 @@ def test_attention_alone_peaks_where_the_formula_says(name: str, cut: dict[str, 
     if cut.get("ring", 1) > 2:  # in a ring of two nothing is on its way when blocks are merged
         inside = found.saved_bytes - 2 * queries  # o is still its sum in fp32
         assert inside + forward == pytest.approx(found.forward_bytes, rel=0.1)
+
+
+@pytest.mark.parametrize("name", [GROUPED, FULL_HEADS])
+@pytest.mark.parametrize("cut", [{"ring": 4}, {"ring": 8}, {"ring": 8, **GATHER}], ids=str)
+def test_rings_hold_nothing_but_what_the_formula_names(name: str, cut: dict[str, Any]) -> None:
+    """The last rank's blocks are of half the keys; nothing sent, merged or added is left over."""
+    mixer = unwindowed(load_architecture(name)).mixer
+    shape = shapes(131_072, kernels=Kernels.EAGER, **cut)
+    heads = {"heads": mixer.heads, "kv_heads": mixer.kv_heads, "width": mixer.head_dim}
+    found = oracle.attention_peak(**heads, **job(131_072, cut))
+    workspace = FP32 * local_query_elements(mixer, shape)
+    half = BF16 * local_kv_elements(mixer, shape) / 2
+    said = attention_gradients(mixer, shape) + backward_buffer_bytes(mixer, shape)
+    beyond = float((said - workspace - half)[0])
+    listing = "\n".join(map(str, found.backward))
+    assert found.saved_bytes + beyond == pytest.approx(found.backward_bytes, rel=1e-6), listing
 
 
 def test_a_rings_peak_stays_with_its_length_and_a_gathers_grows() -> None:
