@@ -18,11 +18,11 @@ import numpy as np
 from models import saved_tensors
 from models.attention_work import AttentionWork
 from models.dtype import BF16
+from models.layer_peak import layer_peak
 from models.mlp_work import MlpWork
 from models.operation import Kind, Work
 from models.operators import elementwise, memory, norm_pair, product
 from models.sequence_parallel.blocks import causal_pairs
-from models.sequence_parallel.sent import buffer_bytes
 from models.shape import Shapes
 from models.tensor_parallel import (
     column_input,
@@ -55,13 +55,15 @@ def layer_work(layer: Layer, hidden: int, shapes: Shapes) -> Work:
         Arrays over `shapes`.
     """
     attention, mlp = AttentionWork(layer, hidden, shapes), MlpWork(layer, hidden, shapes)
+    saved = saved_tensors.layer(layer, hidden, shapes)
+    peak = layer_peak(layer, hidden, saved, shapes)
     return Work(
         forward=(*attention.forward(), *mlp.forward()),
         backward=(*mlp.backward(), *attention.backward()),
-        saved=saved_tensors.layer(layer, hidden, shapes),
+        saved=saved,
         input_bytes=shapes.tokens * hidden * BF16 / shapes.norm_shard,
-        working_bytes=saved_tensors.layer_gradients(layer, hidden, shapes),
-        buffer_bytes=buffer_bytes(layer.mixer, shapes) + gather_buffer(hidden, shapes),
+        working_bytes=peak.working,
+        buffer_bytes=peak.buffers,
     )
 
 

@@ -151,9 +151,9 @@ class Work:
     input_bytes
         The part's input, which full recomputation keeps instead of `saved`.
     working_bytes
-        Largest gradients alive at once in the backward pass.
+        What its fullest moment needs beyond `saved`, communication aside.
     buffer_bytes
-        Largest communication buffers alive at once.
+        What buffers of communication add to that.
     """
 
     forward: tuple[Compute | Communication, ...]

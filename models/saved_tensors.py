@@ -24,7 +24,6 @@ from models.operation import Saved
 from models.sequence_parallel.heads import (
     kv_heads_of_tp_rank,
     local_kv_elements,
-    local_query_elements,
     query_heads,
 )
 
@@ -57,20 +56,6 @@ def layer(part: Layer, hidden: int, shapes: Shapes) -> tuple[Saved, ...]:
         *_mlp(part, hidden, shapes),
         *_post_norm("mlp post-norm", part, hidden, shapes),
     )
-
-
-def layer_gradients(part: Layer, hidden: int, shapes: Shapes) -> Array:
-    """Return the largest gradients alive at once in a layer's backward pass.
-
-    Two of the residual stream, and either three of the MLP's width or the attention's: do, dq in
-    bf16 and accumulated in fp32 (FlashAttention-2's workspace), dk and dv.
-    """
-    stream = 2.0 * BF16 * shapes.tokens * hidden
-    width = part.mlp.intermediate / shapes.tp * (3.0 if part.mlp.gated else 2.0)
-    mlp = BF16 * shapes.tokens * width
-    queries = local_query_elements(part.mixer, shapes)
-    attention = (2.0 * BF16 + FP32) * queries + BF16 * local_kv_elements(part.mixer, shapes)
-    return stream + np.maximum(mlp, attention)
 
 
 def embedding(shapes: Shapes) -> tuple[Saved, ...]:

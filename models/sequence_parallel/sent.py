@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.dtype import BF16
+from models.dtype import BF16, FP32
 from models.kernel_set import EAGER, FUSED
 from models.operation import Axis, Communication
 from models.sequence_parallel.heads import (
@@ -147,26 +147,46 @@ def _hops(
     )
 
 
-def buffer_bytes(attention: Attention, shapes: Shapes) -> Array:
-    """Return the largest communication buffers of one layer's attention.
+def forward_buffer_bytes(attention: Attention, shapes: Shapes) -> Array:
+    """Return the largest buffers of one layer's attention in the forward pass.
 
-    Ring, eager (ring-flash-attention): two key/value buffers and fp32 accumulators of o, or
-    backward of dq, dk, dv. Ring, fused (TransformerEngine ``context_parallel.py``): the forward
-    pass keeps every received key/value block and partial output until it returns. Double ring: a
-    block more, on its way to the next window (forward of fused kernels, one of those kept), and
-    backward its gradients. All-gather: the gathered keys and values, and backward their gradients
-    beside them. Ulysses: one staging copy.
+    Ring, eager (ring-flash-attention): two key/value buffers, the sum of o in fp32, and a block's o
+    in bf16 and raised to fp32. Ring, fused (TransformerEngine ``context_parallel.py``): every
+    received key/value block and partial output until it returns. Double ring: a block more, on its
+    way to the next window (of fused kernels, one of those kept). All-gather: the gathered keys and
+    values; eager, o as of the ring. Ulysses: q, k, v as before their exchange, then o as after it.
     """
     kv, queries = local_kv_elements(attention, shapes), local_query_elements(attention, shapes)
-    ringing = (shapes.ring > 1) & ~shapes.gathers_kv
-    blocks = np.where(shapes.inner_ring > 1, 3.0, 2.0) * kv
-    accumulating = np.maximum(
-        blocks * BF16 + 4.0 * queries, blocks * (BF16 + EAGER.kv_gradient_bytes) + 4.0 * queries
-    )
+    summing = (FP32 + BF16 + FP32) * queries
     keeping = shapes.ring * (kv + queries) * BF16
-    passing = np.maximum(keeping, blocks * (BF16 + FUSED.kv_gradient_bytes))
-    ring = np.where(ringing, shapes.pick(passing, accumulating), 0.0)
+    ring = shapes.pick(keeping, _blocks(shapes) * kv * BF16 + summing)
+    gathered = shapes.ring * kv * BF16 + shapes.pick(0.0, summing)
+    into, out = (each * BF16 for each in exchanged_elements(attention, shapes))
+    held: Array = into + np.maximum(_along_ring(ring, gathered, shapes), out)
+    return held
+
+
+def backward_buffer_bytes(attention: Attention, shapes: Shapes) -> Array:
+    """Return the largest buffers of one layer's attention in the backward pass.
+
+    Ring: two key/value buffers and their gradients', in fp32 if eager, where dq is summed in fp32
+    as well. Double ring: a block more with its gradients. All-gather: the gathered keys and values
+    and their gradients; eager, dq in fp32. Ulysses: do as before its exchange, then dq, dk, dv as
+    after theirs.
+    """
+    kv, queries = local_kv_elements(attention, shapes), local_query_elements(attention, shapes)
     gradient_bytes = shapes.pick(FUSED.kv_gradient_bytes, EAGER.kv_gradient_bytes)
-    gathered = np.where(shapes.gathers_kv, shapes.ring * kv * (BF16 + gradient_bytes), 0.0)
-    staging = sum(exchanged_elements(attention, shapes)) * BF16
-    return ring + gathered + staging
+    both, summing = kv * (BF16 + gradient_bytes), shapes.pick(0.0, FP32 * queries)
+    ring, gathered = _blocks(shapes) * both + summing, shapes.ring * both + summing
+    into, out = (each * BF16 for each in exchanged_elements(attention, shapes))
+    held: Array = out + np.maximum(_along_ring(ring, gathered, shapes), into)
+    return held
+
+
+def _blocks(shapes: Shapes) -> Array:
+    """Return blocks of keys and values that a rank holds as they travel."""
+    return np.where(shapes.inner_ring > 1, 3.0, 2.0)
+
+
+def _along_ring(ring: Array, gathered: Array, shapes: Shapes) -> Array:
+    return np.where(shapes.gathers_kv, gathered, np.where(shapes.ring > 1, ring, 0.0))

@@ -17,7 +17,11 @@ from models.catalogue import load_architecture
 from models.layout import CpPlacement, Kernels, Layout, LayoutBatch, strides
 from models.operation import Axis, Communication
 from models.part_times import PartClock
-from models.sequence_parallel.sent import CORE_ATTENTION, buffer_bytes
+from models.sequence_parallel.sent import (
+    CORE_ATTENTION,
+    backward_buffer_bytes,
+    forward_buffer_bytes,
+)
 from tests.models.cases import machine, shapes, work_of
 from topologies.collective import Collective
 
@@ -188,12 +192,14 @@ def test_a_block_on_its_way_to_the_next_window_needs_room() -> None:
     mixer = load_architecture(MODEL).layers[0].mixer
     kv, queries = 2 * 65536 / 16 * KV_HEADS * WIDTH, 65536 / 16 * 64 * WIDTH
     flat, cut = (
-        float(buffer_bytes(mixer, shapes(65536, ring=16, inner_ring=w, kernels=Kernels.EAGER))[0])
-        for w in (1, 8)
+        float(backward_buffer_bytes(mixer, shape)[0])
+        for shape in (shapes(65536, ring=16, inner_ring=w, kernels=Kernels.EAGER) for w in (1, 8))
     )
     assert cut == 3 * kv * (2 + 4) + 4 * queries
     assert cut - flat == kv * (2 + 4)
-    whole, kept = (buffer_bytes(mixer, shapes(65536, ring=16, inner_ring=w))[0] for w in (1, 8))
+    whole, kept = (
+        forward_buffer_bytes(mixer, shapes(65536, ring=16, inner_ring=w))[0] for w in (1, 8)
+    )
     assert whole == kept
 
 

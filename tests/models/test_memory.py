@@ -16,7 +16,7 @@ from models.legality import Job, legal
 from models.memory import LINES, MemoryBill, capacity_bytes, fewest_repeated_layers, memory_bill
 from models.prepared import Prepared
 from models.schedule import SEVERAL_CHUNKS
-from models.sequence_parallel.sent import buffer_bytes
+from models.sequence_parallel.sent import backward_buffer_bytes, forward_buffer_bytes
 from models.workload import Workload
 from tests import strategies
 from tests.models.cases import machine, prepared, shapes, toy, tuned, work_of
@@ -281,9 +281,10 @@ def test_an_h100_offers_eighty_gibibytes_less_the_drivers_share() -> None:
 # ---------------------------------------------------------------------------------------- buffers
 
 
-def buffers(seq_len: int, **axes: int) -> float:
+def buffers(seq_len: int, *, forward: bool = False, **axes: int) -> float:
     mixer = load_architecture("llama-3.1-70b").layers[0].mixer
-    return float(buffer_bytes(mixer, shapes(seq_len, **axes))[0])
+    found = forward_buffer_bytes if forward else backward_buffer_bytes
+    return float(found(mixer, shapes(seq_len, **axes))[0])
 
 
 def test_ring_buffers_of_ring_flash_attention_shrink_with_the_ring() -> None:
@@ -299,20 +300,24 @@ def test_ring_buffers_of_transformer_engine_do_not() -> None:
     """Its forward pass keeps every received block and partial output until it returns."""
     whole_kv, whole_out = (2 * 262144 * heads * 128 for heads in (2 * 8, 64))
     for ranks in (4, 8, 32):
-        assert buffers(262144, ring=ranks) == whole_kv + whole_out
+        assert buffers(262144, forward=True, ring=ranks) == whole_kv + whole_out
 
 
 @pytest.mark.parametrize(("kernels", "gradient"), [(Kernels.EAGER, 4), (Kernels.FUSED, 2)])
 def test_gathered_keys_and_values_are_whole_on_every_rank(kernels: Kernels, gradient: int) -> None:
+    """Their gradients too; eager kernels sum dq of a rank in fp32 beside them."""
     elements = 2 * 262144 * 8 * 128
     for ranks in (2, 16):
+        summed = 4 * 262144 / ranks * 64 * 128 if kernels is Kernels.EAGER else 0
         found = buffers(262144, ring=ranks, kernels=kernels, cp_method=CpMethod.ALL_GATHER)
-        assert found == elements * (2 + gradient)
+        assert found == elements * (2 + gradient) + summed
 
 
 def test_ulysses_stages_both_layouts_of_q_k_v_and_o() -> None:
     tokens = 262144 / 8
-    assert buffers(262144, ulysses=8) == 2 * tokens * 128 * (2 * 64 + 2 * 8)
+    for forward in (False, True):
+        found = buffers(262144, forward=forward, ulysses=8)
+        assert found == 2 * tokens * 128 * (2 * 64 + 2 * 8)
 
 
 # ------------------------------------------------------------------- the fewest recomputed layers

@@ -133,7 +133,7 @@ class SavedLedger(TorchDispatchMode):
 
 
 class LiveBytes(TorchDispatchMode):
-    """Track the bytes of all storages allocated inside the mode that are still referenced.
+    """Track all storages allocated inside the mode that are still referenced.
 
     Memory a kernel claims and returns within one operator is invisible at this level.
     """
@@ -142,7 +142,8 @@ class LiveBytes(TorchDispatchMode):
         super().__init__()
         self.live_bytes = 0
         self.peak_bytes = 0
-        self._seen: set[int] = set()
+        self.at_peak: tuple[SavedTensor, ...] = ()
+        self._seen: dict[int, SavedTensor] = {}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -150,20 +151,31 @@ class LiveBytes(TorchDispatchMode):
         """Run the operator and book the storages it allocates."""
         known = {id(storage) for storage, _ in storages((args, kwargs))}
         result = func(*args, **(kwargs or {}))
-        for storage, _ in storages(result):
-            if id(storage) not in known | self._seen:
-                self._book(storage)
+        for storage, tensor in storages(result):
+            if id(storage) not in known and id(storage) not in self._seen:
+                self._book(storage, tensor, str(func.name()))
+        if self.live_bytes > self.peak_bytes:
+            self.peak_bytes, self.at_peak = self.live_bytes, tuple(self._seen.values())
         return result
 
-    def _book(self, storage: torch.UntypedStorage) -> None:
+    def restart(self) -> None:
+        """Look for a new peak from here."""
+        self.peak_bytes, self.at_peak = self.live_bytes, tuple(self._seen.values())
+
+    def _book(self, storage: torch.UntypedStorage, tensor: Tensor, operator: str) -> None:
         key, size_bytes = id(storage), storage.nbytes()
-        self._seen.add(key)
+        self._seen[key] = SavedTensor(
+            shape=tuple(tensor.shape),
+            dtype=tensor.dtype,
+            storage_bytes=size_bytes,
+            operator=operator,
+            module="",
+        )
         self.live_bytes += size_bytes
-        self.peak_bytes = max(self.peak_bytes, self.live_bytes)
         weakref.finalize(storage, self._release, key, size_bytes)
 
     def _release(self, key: int, size_bytes: int) -> None:
-        self._seen.discard(key)
+        del self._seen[key]
         self.live_bytes -= size_bytes
 
 

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
     Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-_PLUGGED = "plugged"
+#: Name under which transformers finds attention that is given to the forward pass.
+PLUGGED = "plugged"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +70,7 @@ def _plugged(
     return attend(q, k, v).transpose(1, 2), None
 
 
-AttentionInterface.register(_PLUGGED, _plugged)
+AttentionInterface.register(PLUGGED, _plugged)
 
 
 def step(
@@ -103,7 +104,7 @@ def step(
     rank
         Which of the ranks.
     """
-    text = text_config(config, attention=_PLUGGED)
+    text = text_config(config, attention=PLUGGED)
     with fake_group(shards * replicas, rank), default_dtype(torch.bfloat16), ExitStack() as stack:
         mesh = init_device_mesh("cpu", (replicas, shards), mesh_dim_names=("replicas", "shards"))
         attend = alone if attention is None else attention()
@@ -147,7 +148,7 @@ def tensor_parallel_traffic(
     tp, sequence_parallel
         Ranks of a tensor-parallel group, and whether activations between its products are cut.
     """
-    text = text_config(config, attention=_PLUGGED)
+    text = text_config(config, attention=PLUGGED)
     with fake_group(shards * tp), default_dtype(torch.bfloat16):
         mesh = init_device_mesh("cpu", (shards, tp), mesh_dim_names=("shards", "tp"))
         with FakeTensorMode(allow_non_fake_inputs=True) as fake:
@@ -178,7 +179,7 @@ def layer_saved_tensors(
     ranks
         Of the group.
     """
-    text = text_config(config, attention=_PLUGGED)
+    text = text_config(config, attention=PLUGGED)
     with fake_group(ranks), default_dtype(torch.bfloat16):
         attend = attention()
         with FakeTensorMode(allow_non_fake_inputs=True):

@@ -16,7 +16,7 @@ from topologies.errors import SpecError
 from validate import exactness
 from validate.cases import DTYPES, cases
 from validate.kernels import attention as kernels
-from validate.kernels import block, merge, ring, shards, state_pass, window
+from validate.kernels import block, kv_gradients, merge, ring, shards, state_pass, window
 from validate.kernels.attention import ContextMesh, attention
 from validate.kernels.axis import Moving, VirtualAxis
 from validate.kernels.ring import Ring
@@ -94,7 +94,7 @@ def test_the_wrong_half_of_a_block_is_seen_only_in_zigzag(monkeypatch):
 
 
 def test_gradients_that_stop_one_hop_from_home_are_seen(monkeypatch):
-    once = ring._Following.add
+    once = kv_gradients.Following.add
 
     def stays(self, found):
         before = self.axis
@@ -104,7 +104,7 @@ def test_gradients_that_stop_one_hop_from_home_are_seen(monkeypatch):
         once(self, found)
         self.axis = before
 
-    monkeypatch.setattr(ring._Following, "add", stays)
+    monkeypatch.setattr(kv_gradients.Following, "add", stays)
     assert {"ring contiguous", "ring zigzag", "hybrid zigzag"} <= set(wrong(4))
 
 

@@ -33,11 +33,13 @@ class Merged:
     ----------
     first
         The first of them, over all queries.
+    dtype
+        What they are summed in; fp32 (fp64 of fp64) if None.
     """
 
-    def __init__(self, first: Block) -> None:
-        dtype = accumulator_dtype(first.out.dtype)
-        self.out, self.lse = first.out.to(dtype), first.lse.clone()
+    def __init__(self, first: Block, dtype: torch.dtype | None = None) -> None:
+        dtype = dtype or accumulator_dtype(first.out.dtype)
+        self.out, self.lse, self.rng = first.out.to(dtype), first.lse.clone(), first.rng
 
     def add(self, block: Block, queries: Part) -> None:
         """Add a block over some of the queries."""

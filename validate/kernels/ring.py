@@ -19,6 +19,7 @@ from topologies.errors import Problem, raise_if_any
 from validate.kernels import block, window
 from validate.kernels.axis import Moving
 from validate.kernels.block import Block, BlockGradients
+from validate.kernels.kv_gradients import Following, Found, Gathered, joined
 from validate.kernels.merge import Merged, accumulator_dtype, rows
 from validate.kernels.shards import uneven
 
@@ -28,10 +29,6 @@ if TYPE_CHECKING:
     from models.layout import SequenceOrder
     from models.sequence_parallel.schedule import Task
     from validate.kernels.axis import Axis
-
-
-#: A task, the number of the document, and the gradients it gives.
-_Found = tuple["Task", int, BlockGradients]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,29 +127,23 @@ def forward(axis: Axis, ring: Ring, own: Sequence[Local]) -> list[Local]:
     lengths = ring.lengths(axis, own[0].q.shape[-2])
     documents = [each.split(lengths) for each in own]
     merged: list[list[Merged]] = [[] for _ in own]
-    rng: list[tuple[Tensor, ...]] = [()] * len(own)
-    for step, kv in enumerate(_travelling(axis, ring, own)):
+    dtype = _sum_dtype(axis, own[0].q.dtype)
+    for step, kv in _travelling(axis, ring, own):
         for at, tasks in enumerate(ring.tasks(axis)):
             for task in (task for task in tasks if task.step == step):
-                for number, part in enumerate(kv[at].split(lengths, -2)):
-                    found = _block(ring, documents[at][number], task, part)
-                    if len(merged[at]) == number:  # the first task is over all queries
-                        merged[at].append(Merged(found))
-                        rng[at] = found.rng
-                    else:
-                        merged[at][number].add(found, task.queries)
+                _attend(ring, task, documents[at], kv[at].split(lengths, -2), merged[at], dtype)
     return [
         Local(
             q=each.q,
             k=each.k,
             v=each.v,
             whole=Block(
-                _joined([one.out.to(each.q.dtype) for one in parts], -2),
-                _joined([one.lse for one in parts], -1),
-                extra,
+                joined([one.out.to(each.q.dtype) for one in parts], -2),
+                joined([one.lse for one in parts], -1),
+                parts[-1].rng,
             ),
         )
-        for each, parts, extra in zip(own, merged, rng, strict=True)
+        for each, parts in zip(own, merged, strict=True)
     ]
 
 
@@ -174,25 +165,32 @@ def backward(
     documents = [each.split(lengths) for each in own]
     returned = [each.split(lengths, -2) for each in gradients]
     summed: list[list[Tensor]] = [[] for _ in own]
-    dtype = ring.gradient_dtype or accumulator_dtype(own[0].k.dtype)
-    home = (_Gathered if ring.gathers else _Following)(axis, dtype, lengths)
-    for step, kv in enumerate(_travelling(axis, ring, own)):
-        found: list[list[_Found]] = [[] for _ in own]
-        for at, tasks in enumerate(ring.tasks(axis)):
-            for task in (task for task in tasks if task.step == step):
-                for number, part in enumerate(kv[at].split(lengths, -2)):
-                    whole = documents[at][number]
-                    added = _gradients(ring, whole, task, part, returned[at][number])
-                    found[at].append((task, number, added))
-                    if len(summed[at]) == number:
-                        dq = added.queries
-                        summed[at].append(dq.to(accumulator_dtype(dq.dtype)))
-                    else:
-                        rows(summed[at][number], task.queries).add_(added.queries)
-        home.add(found)
+    dtype = ring.gradient_dtype or _sum_dtype(axis, own[0].k.dtype)
+    dq_dtype = _sum_dtype(axis, own[0].q.dtype)
+    home = (Gathered if ring.gathers else Following)(axis, dtype, lengths)
+    for step, kv in _travelling(axis, ring, own):
+        home.add(
+            [
+                [
+                    found
+                    for task in tasks
+                    if task.step == step
+                    for found in _task_gradients(
+                        ring,
+                        task,
+                        documents[at],
+                        kv[at].split(lengths, -2),
+                        returned[at],
+                        summed[at],
+                        dq_dtype,
+                    )
+                ]
+                for at, tasks in enumerate(ring.tasks(axis))
+            ]
+        )
     return [
         BlockGradients(
-            _joined([part.to(each.q.dtype) for part in dq], -2),
+            joined([part.to(each.q.dtype) for part in dq], -2),
             dkv[0].to(each.k.dtype),
             dkv[1].to(each.v.dtype),
         )
@@ -200,86 +198,66 @@ def backward(
     ]
 
 
-def _joined(parts: list[Tensor], dim: int) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
+def _travelling(axis: Axis, ring: Ring, own: Sequence[Local]) -> Iterator[tuple[int, list[Tensor]]]:
+    """Yield each step and the keys and values that every rank has in it; the next are on their way.
 
-
-def _travelling(axis: Axis, ring: Ring, own: Sequence[Local]) -> Iterator[list[Tensor]]:
-    """Yield the keys and values that every rank has in each step; the next are on their way."""
+    The list is the same in every step: what it held is let go before the next can be sent.
+    """
     held = [each.kv for each in own]
     if ring.gathers:
         gathered = axis.gather(held)
         for step in range(axis.size):
-            yield [
-                all_of[(place - step) % axis.size]
-                for all_of, place in zip(gathered, axis.places, strict=True)
-            ]
-        return
-    for step in range(axis.size):
-        moving = axis.shift(held) if step + 1 < axis.size else None
-        yield held
-        if moving is not None:
-            held = moving.wait()
+            places = zip(gathered, axis.places, strict=True)
+            held[:] = [all_of[(place - step) % axis.size] for all_of, place in places]
+            yield step, held
+    else:
+        for step in range(axis.size):
+            moving = axis.shift(held) if step + 1 < axis.size else Moving([])
+            yield step, held
+            held[:] = moving.wait()
+            del moving  # and with it what was sent
+    held.clear()
 
 
-class _Following:
-    """Gradients of keys and values that travel with their blocks."""
+def _sum_dtype(axis: Axis, dtype: torch.dtype) -> torch.dtype:
+    """Return what sums over blocks are kept in; where a ring is one rank there are none."""
+    return accumulator_dtype(dtype) if axis.size > 1 else dtype
 
-    def __init__(self, axis: Axis, dtype: torch.dtype, lengths: list[int]) -> None:
-        self.axis, self.dtype, self.lengths = axis, dtype, lengths
-        self.moving: Moving | None = None
 
-    def add(self, found: list[list[_Found]]) -> None:
-        """Add what a step gave to what has come with the blocks, and send it on."""
-        if self.moving is None:  # a rank's first task is over all of its own keys
-            held = [self._first(own) for own in found]
+def _attend(
+    ring: Ring,
+    task: Task,
+    own: list[Local],
+    kv: Sequence[Tensor],
+    merged: list[Merged],
+    dtype: torch.dtype,
+) -> None:
+    """Add the blocks of a task, one of each document, to those before."""
+    for number, part in enumerate(kv):
+        found = _block(ring, own[number], task, part)
+        if len(merged) == number:  # the first task is over all queries
+            merged.append(Merged(found, dtype))
         else:
-            held = self.moving.wait()
-            for sums, own in zip(held, found, strict=True):
-                _add(sums, own, self.lengths)
-        # The last hop brings them home.
-        self.moving = self.axis.shift(held) if self.axis.size > 1 else Moving(held)
-
-    def sums(self) -> list[Tensor]:
-        """Return the gradients of every rank's own keys and values."""
-        return [] if self.moving is None else self.moving.wait()
-
-    def _first(self, own: list[_Found]) -> Tensor:
-        keys = _joined([added.keys for _, _, added in own], -2)
-        values = _joined([added.values for _, _, added in own], -2)
-        return torch.stack((keys.to(self.dtype), values.to(self.dtype)))
+            merged[number].add(found, task.queries)
 
 
-class _Gathered:
-    """Gradients of gathered keys and values, summed over ranks once all are there."""
-
-    def __init__(self, axis: Axis, dtype: torch.dtype, lengths: list[int]) -> None:
-        self.axis, self.dtype, self.lengths = axis, dtype, lengths
-        self.held: list[Tensor] = []
-
-    def add(self, found: list[list[_Found]]) -> None:
-        """Add what a step gave to the gradients of the rank it is of."""
-        if not self.held:
-            self.held = [self._nothing(own[0][2].keys) for own in found]
-        for sums, own in zip(self.held, found, strict=True):
-            for one in own:
-                _add(sums[one[0].source], [one], self.lengths)
-
-    def sums(self) -> list[Tensor]:
-        """Return the gradients of every rank's own keys and values."""
-        return self.axis.scatter_sum(self.held)
-
-    def _nothing(self, keys: Tensor) -> Tensor:
-        batch, heads, _, width = keys.shape
-        shape = self.axis.size, 2, batch, heads, sum(self.lengths), width
-        return keys.new_zeros(shape, dtype=self.dtype)
-
-
-def _add(sums: Tensor, found: list[_Found], lengths: list[int]) -> None:
-    documents = sums.split(lengths, -2)
-    for task, number, added in found:
-        rows(documents[number][0], task.keys).add_(added.keys)
-        rows(documents[number][1], task.keys).add_(added.values)
+def _task_gradients(
+    ring: Ring,
+    task: Task,
+    own: list[Local],
+    kv: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    summed: list[Tensor],
+    dtype: torch.dtype,
+) -> Iterator[Found]:
+    """Add up gradients of the queries of a task, and yield those of its keys and values."""
+    for number, part in enumerate(kv):
+        dq, dk, dv = _gradients(ring, own[number], task, part, gradients[number])
+        if len(summed) == number:
+            summed.append(dq.to(dtype))
+        else:
+            rows(summed[number], task.queries).add_(dq)
+        yield Found(task, number, dk, dv)
 
 
 def _block(ring: Ring, own: Local, task: Task, kv: Tensor) -> Block:

@@ -1,0 +1,184 @@
+"""The peak of one decoder layer against what torch has alive, storage by storage.
+
+Compared are bytes beyond parameters, their gradients and the layer's input: of the formula what is
+kept, what else its fullest moment needs, and buffers; eager kernels. Flash attention's fp32 dq is
+workspace of a GPU's kernel, no storage, and is taken off where attention is the fullest moment.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from statistics import median
+from typing import Any
+
+import pytest
+
+from models.catalogue import load_architecture
+from models.dtype import BF16, FP32
+from models.hf_config import architecture_from_config
+from models.layer_peak import Moment, attention_gradients, moments
+from models.layout import CpMethod, Kernels
+from models.saved_tensors import layer
+from models.sequence_parallel.heads import (
+    exchanged_elements,
+    local_kv_elements,
+    local_query_elements,
+)
+from models.sequence_parallel.sent import backward_buffer_bytes, forward_buffer_bytes
+from tests.models.cases import config, shapes, unwindowed, work_of
+from tests.oracles import peak_reference as oracle
+from tests.validate.test_whole_models import attend, of
+
+GATHER = {"cp_method": CpMethod.ALL_GATHER}
+CUTS: list[dict[str, Any]] = [
+    {},
+    {"ulysses": 2},
+    {"ulysses": 4},
+    {"ulysses": 8},
+    {"ring": 4},
+    {"ring": 8},
+    {"ulysses": 4, "ring": 2},
+    {"ulysses": 2, "ring": 4},
+    {"ring": 4, **GATHER},
+    {"ring": 8, **GATHER},
+]
+GROUPED, FULL_HEADS = "llama-3.1-8b", "llama-2-7b"
+CASES = [
+    *((name, 131_072, cut) for name in (GROUPED, FULL_HEADS) for cut in CUTS),
+    (GROUPED, 131_072, {"ring": 32, **GATHER}),
+    *((name, seq_len, {}) for name in (GROUPED, FULL_HEADS) for seq_len in (8_192, 32_768)),
+    *((GROUPED, 32_768, cut) for cut in CUTS[1:]),
+]
+
+
+def job(seq_len: int, cut: dict[str, Any]) -> dict[str, Any]:
+    """Return the last rank of a layout: in zigzag the one with most queries in every block."""
+    layout = of(**cut)
+    attention = partial(attend, layout) if layout.cp > 1 else None
+    ranks = layout.cp
+    return {
+        "tokens": seq_len // ranks,
+        "ranks": ranks,
+        "attention": attention,
+        "rank": ranks - 1,
+    }
+
+
+def fullest(name: str, seq_len: int, cut: dict[str, Any]) -> Moment:
+    """Return the fullest moment; of attention without what its kernel keeps for itself."""
+    architecture = load_architecture(name)
+    part, shape = unwindowed(architecture), shapes(seq_len, kernels=Kernels.EAGER, **cut)
+    found = moments(part, architecture.hidden, layer(part, architecture.hidden, shape), shape)
+    return max(found, key=lambda each: float((each.saved + each.working + each.buffers)[0]))
+
+
+def largest(found: tuple[Moment, ...]) -> float:
+    return max(float((each.saved + each.working + each.buffers)[0]) for each in found)
+
+
+def predicted(name: str, seq_len: int, cut: dict[str, Any]) -> float:
+    work = work_of(name, seq_len, kernels=Kernels.EAGER, **cut)
+    total = float((work.saved_bytes() + work.working_bytes + work.buffer_bytes)[0])
+    if fullest(name, seq_len, cut).name == "attention backward":
+        shape = shapes(seq_len, kernels=Kernels.EAGER, **cut)
+        mixer = unwindowed(load_architecture(name)).mixer
+        total -= FP32 * float(local_query_elements(mixer, shape)[0])
+    return total
+
+
+@pytest.fixture(scope="module")
+def ratios() -> dict[str, float]:
+    return {
+        f"{name} {seq_len} {cut}": predicted(name, seq_len, cut)
+        / oracle.layer_peak(config(name), **job(seq_len, cut)).backward_bytes
+        for name, seq_len, cut in CASES
+    }
+
+
+def test_a_layers_peak_is_what_the_inventory_says(ratios: dict[str, float]) -> None:
+    """To the byte, but for scalars, where the MLP is fullest: all but wide gathers."""
+    assert median(abs(ratio - 1) for ratio in ratios.values()) < 1e-6, ratios
+    assert max(abs(ratio - 1) for ratio in ratios.values()) < 0.05, ratios
+
+
+@pytest.mark.parametrize("name", [GROUPED, "qwen3-8b", "gemma-3-27b", "gemma-2-27b", "qwen2.5-7b"])
+@pytest.mark.parametrize("width", [1.0, 0.125])
+def test_layers_of_every_family_peak_where_the_formula_says(name: str, width: float) -> None:
+    """Narrow MLPs, such as tensor parallelism's, leave the peak to the norm's fp32 tensors."""
+    fields = config(name)
+    text = fields.get("text_config", fields)
+    mlp = int(text["intermediate_size"] * width)
+    cut = {**text, "intermediate_size": mlp}
+    fields = {**fields, "text_config": cut} if "text_config" in fields else cut
+    found = oracle.layer_peak(fields, tokens=16_384)
+    architecture = architecture_from_config(fields, "narrow")
+    part, shape = unwindowed(architecture), shapes(16_384, kernels=Kernels.EAGER)
+    kept = layer(part, architecture.hidden, shape)
+    said = largest(moments(part, architecture.hidden, kept, shape))
+    listing = "\n".join(map(str, found.backward))
+    assert said == pytest.approx(found.backward_bytes, rel=0.02), listing
+
+
+@pytest.mark.parametrize("name", [GROUPED, FULL_HEADS])
+@pytest.mark.parametrize("cut", [*CUTS[1:], {"ring": 32, **GATHER}], ids=str)
+def test_attention_alone_peaks_where_the_formula_says(name: str, cut: dict[str, Any]) -> None:
+    """Beyond q, k, v and the gradient of o; the formula takes a block whole, zigzag's are halves.
+
+    What Ulysses stages for one tensor, and keys and values as one message, it leaves out.
+    """
+    mixer = unwindowed(load_architecture(name)).mixer
+    shape = shapes(131_072, kernels=Kernels.EAGER, **cut)
+    heads = {"heads": mixer.heads, "kv_heads": mixer.kv_heads, "width": mixer.head_dim}
+    found = oracle.attention_peak(**heads, **job(131_072, cut))
+    queries = float(local_query_elements(mixer, shape)[0])
+    gradients = float(attention_gradients(mixer, shape)[0]) - FP32 * queries
+    backward = gradients + float(backward_buffer_bytes(mixer, shape)[0])
+    listing = "\n".join(map(str, found.backward))
+    assert found.saved_bytes + backward == pytest.approx(found.backward_bytes, rel=0.1), listing
+    given, _ = exchanged_elements(mixer, shape)  # q, k and v as before their exchange
+    forward = float((forward_buffer_bytes(mixer, shape) - BF16 * given)[0])
+    if cut.get("ring", 1) > 2:  # in a ring of two nothing is on its way when blocks are merged
+        inside = found.saved_bytes - 2 * queries  # o is still its sum in fp32
+        assert inside + forward == pytest.approx(found.forward_bytes, rel=0.1)
+
+
+@pytest.mark.parametrize("name", [GROUPED, FULL_HEADS])
+@pytest.mark.parametrize("cut", [{"ring": 4}, {"ring": 8}, {"ring": 8, **GATHER}], ids=str)
+def test_rings_hold_nothing_but_what_the_formula_names(name: str, cut: dict[str, Any]) -> None:
+    """The last rank's blocks are of half the keys; nothing sent, merged or added is left over."""
+    mixer = unwindowed(load_architecture(name)).mixer
+    shape = shapes(131_072, kernels=Kernels.EAGER, **cut)
+    heads = {"heads": mixer.heads, "kv_heads": mixer.kv_heads, "width": mixer.head_dim}
+    found = oracle.attention_peak(**heads, **job(131_072, cut))
+    workspace = FP32 * local_query_elements(mixer, shape)
+    half = BF16 * local_kv_elements(mixer, shape) / 2
+    said = attention_gradients(mixer, shape) + backward_buffer_bytes(mixer, shape)
+    beyond = float((said - workspace - half)[0])
+    listing = "\n".join(map(str, found.backward))
+    assert found.saved_bytes + beyond == pytest.approx(found.backward_bytes, rel=1e-6), listing
+
+
+def test_a_rings_peak_stays_with_its_length_and_a_gathers_grows() -> None:
+    """The same tokens of a rank; beyond them the gathered keys, values and their gradients."""
+    tokens = 4_096
+    peaks = {
+        method: [
+            oracle.layer_peak(
+                config(FULL_HEADS), **job(tokens * ranks, {"ring": ranks, **how})
+            ).backward_bytes
+            for ranks in (8, 16, 32)
+        ]
+        for method, how in (("ring", {}), ("gather", GATHER))
+    }
+    assert len(set(peaks["ring"])) == 1
+    both = 2 * tokens * 32 * 128 * (2 + FP32)
+    eight, sixteen, more = peaks["gather"]
+    assert (sixteen - eight, more - sixteen) == (8 * both, 16 * both)
+
+
+@pytest.mark.parametrize("cut", [{}, {"ring": 8}, {"ulysses": 8}], ids=str)
+@pytest.mark.parametrize("backward", [False, True])
+def test_torchs_own_tracker_sees_the_same_peak(cut: dict[str, Any], backward: bool) -> None:
+    found = oracle.layer_peak(config(GROUPED), **job(32_768, cut))
+    tracked = oracle.tracked_bytes(config(GROUPED), **job(32_768, cut), backward=backward)
+    assert tracked == (found.backward_bytes if backward else found.forward_bytes)
