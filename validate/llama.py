@@ -72,21 +72,6 @@ class Attention(nn.Module):
         return out
 
 
-class Norm(nn.Module):
-    """Root-mean-square norm of plain Hugging Face modules: in fp32, scaled in the model's dtype."""
-
-    def __init__(self, width: int, eps: float = 1e-6) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return ``[batch, tokens, width]`` of as much."""
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
-        return self.weight * wide.to(x.dtype)
-
-
 class Layer(nn.Module):
     """A decoder layer."""
 

@@ -13,6 +13,7 @@ from topologies.errors import Problem, SpecError
 from topologies.whole_file import whole_file
 from validate.calibration import everything, machine, probe
 from validate.calibration.bench import Sample
+from validate.calibration.item import SCALES
 from validate.calibration.kept import Kept
 from validate.calibration.measurement import Measurement, of_kind
 from validate.calibration.profile_fit import KINDS, ProfileFit
@@ -129,7 +130,8 @@ def calibrate(
         source=f"meshwright calibrate on {identity['device']}, {before['date'][:10]}",
         seed=asked.seed,
     )
-    written = content(asked, items, found, fitted, provenance, kept.impossible)
+    sizes = scale or SCALES[asked.device]
+    written = content(asked, items, found, fitted, provenance, kept.impossible, sizes)
     with whole_file(asked.out, "--out") as stream:
         stream.write(written.model_dump_json(indent=1).encode() + b"\n")
     kept.remove()

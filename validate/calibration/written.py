@@ -14,13 +14,14 @@ from models.calibration import (
 from models.profile import file_parameter
 from topologies.schema import AmountSchema
 from validate.calibration import host
+from validate.calibration.checked import exactness, peaks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from topologies.figure import Figure
     from validate.calibration.asked import Asked
-    from validate.calibration.item import Item
+    from validate.calibration.item import Item, Scale
     from validate.calibration.measurement import Measurement
     from validate.calibration.profile_fit import ProfileFit
 
@@ -32,6 +33,7 @@ def content(
     fitted: ProfileFit,
     provenance: Mapping[str, Any],
     impossible: Mapping[Item, str],
+    scale: Scale,
 ) -> CalibrationSchema:
     """Return the file of a calibration."""
     return CalibrationSchema(
@@ -41,7 +43,7 @@ def content(
         dtype="bf16",
         provenance=dict(provenance),
         measurements=[_measurement(each) for each in found],
-        checks=[],
+        checks=[*exactness(asked.device), *peaks(asked.device, scale)],
         skipped=[*host.skipped(asked.device), *_skipped(items, found, impossible)],
         fits={name: FitSchema(**each.summary()) for name, each in fitted.fits.items()},
         parameters=dict(_parameter(name, fitted) for name in fitted.measured),

@@ -113,10 +113,24 @@ def _print(asked: Asked, found: Calibrated) -> None:
     )
     if found.fitted.predictions:
         _print_predictions(found)
+    _print_checks(found)
     for what, why in found.content.skipped:
         screen.print(f"Left out: {what}: {why}.")
     _print_cores(found)
     screen.print(f"\nWritten: {asked.out}; plans take it with --profile {asked.out}")
+
+
+def _print_checks(found: Calibrated) -> None:
+    from planner.cli import output
+
+    checks = found.content.checks
+    exact = [each["ok"] for each in checks if "ok" in each]
+    peaks = [each for each in checks if "error" in each]
+    output.console().print(
+        f"\nChecks: {sum(exact)} of {len(exact)} attentions exact in bf16; peak memory of a block "
+        f"within {max(abs(each['error']) for each in peaks):.1%} of the inventory's, by "
+        f"{peaks[0]['how']}."
+    )
 
 
 def _print_predictions(found: Calibrated) -> None:

@@ -1,0 +1,54 @@
+"""Whether what was measured is right: exactness of the kernels, and memory beside the inventory's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from validate.calibration.peak import measured_peak, predicted_peak
+from validate.cases import cases
+from validate.exactness import TENSORS, check_virtually
+from validate.llama import Size
+
+if TYPE_CHECKING:
+    from validate.calibration.item import Scale
+
+#: Ranks that this process plays.
+RANKS = 4
+DTYPE = torch.bfloat16
+
+
+def exactness(device: str) -> list[dict[str, Any]]:
+    """Return every method against attention on one device, as `check-kernels` has them."""
+    return [
+        {
+            "name": f"{each.case.method} {'causal' if each.case.causal else 'full'}",
+            "ranks": f"{each.case.ulysses}x{each.case.ring}",
+            "rel_err": dict(zip(TENSORS, each.errors, strict=True)),
+            "tol": each.tolerance,
+            "ok": each.exact,
+        }
+        for each in check_virtually(cases(RANKS, ("bf16",)), device)
+    ]
+
+
+def peaks(device: str, scale: Scale) -> list[dict[str, Any]]:
+    """Return the peak memory of each held-out block on one rank, and the inventory's."""
+    how = "allocator" if device == "cuda" else "torch's MemTracker over fake tensors"
+    found = []
+    for hidden, heads, kv_heads, mlp, tokens in scale.blocks:
+        size = Size(hidden=hidden, heads=heads, kv_heads=kv_heads, mlp=mlp)
+        measured = measured_peak(size, tokens, torch.device(device), DTYPE)
+        predicted = predicted_peak(size, tokens)
+        found.append(
+            {
+                "name": f"peak of a block: hidden {hidden}, {tokens} tokens",
+                "how": how,
+                "forward_bytes": [measured.forward_bytes, predicted.forward_bytes],
+                "backward_bytes": [measured.backward_bytes, predicted.backward_bytes],
+                "saved_bytes": [measured.saved_bytes, predicted.saved_bytes],
+                "error": predicted.backward_bytes / measured.backward_bytes - 1.0,
+            }
+        )
+    return found
