@@ -118,7 +118,6 @@ class AttentionWork:
         queries = heads.local_query_elements(mixer, shapes)
         kv = heads.local_kv_elements(mixer, shapes)
         steps = np.where(shapes.attends_at_once, 1.0, shapes.ring)
-        attended = blocks.queries_attended(mixer, shapes)
         rows = shapes.ring_tokens * own_heads
         core = flash_attention(
             sent.CORE_ATTENTION,

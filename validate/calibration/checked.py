@@ -1,4 +1,4 @@
-"""Whether what was measured is right: exactness of the kernels, and memory beside the inventory's."""
+"""Whether what was measured is right: exact kernels, and memory as the inventory has it."""
 
 from __future__ import annotations
 

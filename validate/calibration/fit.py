@@ -62,7 +62,13 @@ class Fitted:
         }
 
 
-def fit(start: Mapping[str, float], form: Form, seconds: Floats, seed: int) -> Fitted:
+def fit(
+    start: Mapping[str, float],
+    form: Form,
+    seconds: Floats,
+    seed: int,
+    weights: Floats | None = None,
+) -> Fitted:
     """Return the figures with which a form comes nearest to what was measured.
 
     Parameters
@@ -75,13 +81,16 @@ def fit(start: Mapping[str, float], form: Form, seconds: Floats, seed: int) -> F
         Measured, of all points.
     seed
         Of the folds.
+    weights
+        Of the points; all alike by default.
     """
     points = np.arange(len(seconds))
-    values = _solved(start, form, seconds, points)
+    weigh = np.ones(len(seconds)) if weights is None else weights / weights.mean()
+    values = _solved(start, form, seconds, points, weigh)
     held_out = np.empty(len(seconds))
     fold = np.random.default_rng(seed).permutation(len(seconds)) % FOLDS
     for number in range(min(FOLDS, len(seconds))):
-        others = _solved(values, form, seconds, points[fold != number])
+        others = _solved(values, form, seconds, points[fold != number], weigh)
         mine = points[fold == number]
         held_out[mine] = form(others, mine) / seconds[mine] - 1.0
     return Fitted(
@@ -93,7 +102,11 @@ def fit(start: Mapping[str, float], form: Form, seconds: Floats, seed: int) -> F
 
 
 def _solved(
-    start: Mapping[str, float], form: Form, seconds: Floats, points: NDArray[np.intp]
+    start: Mapping[str, float],
+    form: Form,
+    seconds: Floats,
+    points: NDArray[np.intp],
+    weights: Floats,
 ) -> dict[str, float]:
     names = list(start)
     begun = np.log([start[name] for name in names])
@@ -101,7 +114,7 @@ def _solved(
     def residuals(logs: Floats) -> Floats:
         values = dict(zip(names, np.exp(logs), strict=True))
         off: Floats = np.log(form(values, points) / seconds[points])
-        return off
+        return off * np.sqrt(weights[points])
 
     reach = np.log(FURTHEST)
     found = least_squares(

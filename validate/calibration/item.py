@@ -83,9 +83,9 @@ class Scale:
 
 #: What two cores do in a minute; no shape of a held-out block is among the others.
 CPU = Scale(
-    rows=(128, 256, 512, 1024, 2048),
+    rows=(128, 512, 2048),
     weights=((256, 256), (512, 512), (1024, 1024), (1536, 512), (512, 1536), (128, 512)),
-    tokens=(256, 512, 1024, 2048),
+    tokens=(256, 512, 1024, 1536),
     heads=((4, 1, 64), (4, 2, 128), (2, 2, 32)),
     elements=(2**15, 2**17, 2**19, 2**21),
     message_bytes=tuple(2**power for power in range(12, 23)),

@@ -44,16 +44,35 @@ MASK_TILES = (64.0, 128.0, 256.0, 512.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """One kind of operation: which figures its measurements fix."""
+    """One kind of operation.
+
+    Parameters
+    ----------
+    kind
+        Of the items.
+    figures
+        That their measurements fix.
+    work
+        What the inventory counts of items.
+    weight
+        Of a point. What moves memory counts by what it takes of a layer that has it once: there
+        one bandwidth stands for operators of many kinds.
+    """
 
     kind: str
     figures: tuple[str, ...]
     work: Callable[[Sequence[Item]], Compute]
+    weight: Callable[[Measurement], float] = lambda _: 1.0
 
 
 #: In order: what moves memory is in all others.
 KINDS = (
-    Kind(kind=streams.KIND, figures=("hbm_fraction", "kernel_s"), work=streams.work),
+    Kind(
+        kind=streams.KIND,
+        figures=("hbm_fraction", "kernel_s"),
+        work=streams.work,
+        weight=lambda point: point.t / point.item.number("elements"),
+    ),
     Kind(
         kind=products.KIND,
         figures=("gemm_fraction", "gemm_half_waves", "gemm_half_depth"),
@@ -166,7 +185,8 @@ class ProfileFit:
             return seconds
 
         start = {name: getattr(self.profile, name).value or LEAST_START for name in names}
-        return fit(start, form, medians(points), self.seed), tile
+        weights = np.array([kind.weight(point) for point in points])
+        return fit(start, form, medians(points), self.seed, weights), tile
 
     def _collectives(self) -> None:
         if self.cluster is None or not of_kind(self.found, messages.KIND):
