@@ -170,7 +170,7 @@ def _launched(asked: Asked) -> list[Checked] | None:
     if asked.device == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     place = processes.Rank(rank=rank, world=world, report=lambda _: None)
-    with processes.group(rank, world, "env://", asked.timeout_s):
+    with processes.group(rank, world, "env://", asked.timeout_s, asked.device):
         told = exactness.Told(real=cases(world, asked.dtypes), virtual=[], device=asked.device)
         found = exactness.check(place, told)
     return found if rank == 0 else None

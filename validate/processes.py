@@ -222,7 +222,9 @@ def _end_with_parent(end: Connection) -> None:
 
 
 @contextmanager
-def group(rank: int, world: int, where: str, timeout_s: float) -> Iterator[None]:
+def group(
+    rank: int, world: int, where: str, timeout_s: float, device: str = "cpu"
+) -> Iterator[None]:
     """Have the default process group up.
 
     Parameters
@@ -233,6 +235,8 @@ def group(rank: int, world: int, where: str, timeout_s: float) -> Iterator[None]
         As ``init_method`` of ``torch.distributed``: ``file://`` or ``env://``.
     timeout_s
         How long a collective may wait.
+    device
+        ``cpu``, which gloo works on, or ``cuda``, which NCCL does.
 
     Raises
     ------
@@ -245,10 +249,9 @@ def group(rank: int, world: int, where: str, timeout_s: float) -> Iterator[None]
     if sys.platform == "linux" and where.startswith("file:"):
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     torch.set_num_threads(1)
-    cuda = torch.cuda.is_available() and not where.startswith("file:")
     try:
         dist.init_process_group(
-            "nccl" if cuda else "gloo",
+            "nccl" if device == "cuda" else "gloo",
             init_method=where,
             rank=rank,
             world_size=world,

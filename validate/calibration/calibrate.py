@@ -148,7 +148,7 @@ def _measured(asked: Asked, told: Told, heard: Callable[[int, object], None]) ->
         number = int(os.environ["RANK"])
         if asked.device == "cuda":
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        with processes.group(number, asked.world, "env://", asked.timeout_s):
+        with processes.group(number, asked.world, "env://", asked.timeout_s, asked.device):
             measure(_rank(number, asked.world, heard), told)
         return number == 0
     if asked.device == "cuda":
