@@ -129,7 +129,7 @@ class Bench:
         key
             Whose number of calls is kept.
         call
-            What is measured; called once before, but for what takes a whole burst and has run.
+            What is measured; called before, unless it fills a burst alone and ran already.
         burst_s
             How long the burst takes at least.
         """
@@ -146,7 +146,7 @@ class Bench:
         return self._timed(call, self.calls[key])
 
     def _warm_up(self, key: object) -> int:
-        """Return the calls before the first that counts: libraries choose kernels, ranks connect."""
+        """Return calls before one that counts: libraries choose kernels, ranks connect."""
         if key in self.calls:
             return 0 if self.calls[key] == 1 else 1
         return WARM_UP[self.device]
