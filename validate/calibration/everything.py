@@ -49,7 +49,7 @@ def items(device: str, world: int, scale: Scale | None = None) -> list[Item]:
         *streams.items(scale),
         *host.items(scale, device),
         *messages.items(scale, world),
-        *overlap.items(scale, world),
+        *overlap.items(scale, world, device),
         *sustained.items(scale, device),
         *targets.items(scale, world),
     ]

@@ -58,6 +58,7 @@ def identity(device: str, world: int, seed: int, cluster: str | None) -> dict[st
         "seed": seed,
         "cluster": cluster,
         "kernels": kernels_digest(),
+        "attention": f"flash attention of torch's aten on {device}",
     }
 
 
