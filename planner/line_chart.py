@@ -41,40 +41,26 @@ class LineChart:
 
     def to_svg(self) -> str:
         """Return the chart as a standalone SVG document."""
-        parts = [self._frame(), *self._x_axis(), *self._y_axis()]
+        parts = [*self._x_axis(), *self._y_axis()]
         for place, (name, values) in enumerate(self.lines.items()):
             parts += self._line(place, name, values)
-        body = "\n".join(parts)
-        return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
-            f'role="img" font-family="sans-serif" font-size="13">\n'
-            f"<title>{escape(self.title)}</title>\n{body}\n</svg>\n"
-        )
-
-    def _frame(self) -> str:
-        middle = (LEFT + WIDTH - RIGHT) / 2
-        return (
-            f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>\n'
-            + _text(middle, 24, self.title, 'text-anchor="middle" font-weight="bold"')
-            + _text(middle, HEIGHT - 16, self.x_label, 'text-anchor="middle"')
-            + _text(18, HEIGHT / 2, self.y_label, _turned(18, HEIGHT / 2))
-        )
+        return document(self.title, [frame(self.title, self.x_label, self.y_label), *parts])
 
     def _x_axis(self) -> list[str]:
         base = HEIGHT - BOTTOM
         parts = []
         for value in self.x:
             at = self._across(value)
-            parts.append(_segment(at, TOP, at, base, "#e5e5e5"))
-            parts.append(_text(at, base + 20, self.format_x(value), 'text-anchor="middle"'))
+            parts.append(segment(at, TOP, at, base, "#e5e5e5"))
+            parts.append(text(at, base + 20, self.format_x(value), 'text-anchor="middle"'))
         return parts
 
     def _y_axis(self) -> list[str]:
         parts = []
         for value in self._ticks():
             at = self._down(value)
-            parts.append(_segment(LEFT, at, WIDTH - RIGHT, at, "#e5e5e5"))
-            parts.append(_text(LEFT - 8, at + 4, f"{value:,g}", 'text-anchor="end"'))
+            parts.append(segment(LEFT, at, WIDTH - RIGHT, at, "#e5e5e5"))
+            parts.append(text(LEFT - 8, at + 4, f"{value:,g}", 'text-anchor="end"'))
         return parts
 
     def _line(self, place: int, name: str, values: Sequence[float | None]) -> list[str]:
@@ -91,8 +77,8 @@ class LineChart:
         return [
             f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2.5"/>',
             *(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>' for x, y in points),
-            _segment(WIDTH - RIGHT + 16, height - 4, WIDTH - RIGHT + 40, height - 4, colour, 2.5),
-            _text(WIDTH - RIGHT + 48, height, name, ""),
+            segment(WIDTH - RIGHT + 16, height - 4, WIDTH - RIGHT + 40, height - 4, colour, 2.5),
+            text(WIDTH - RIGHT + 48, height, name, ""),
         ]
 
     def _across(self, value: float) -> float:
@@ -115,15 +101,39 @@ class LineChart:
         return [step * k for k in range(math.ceil(largest / step - 1e-9) + 1)]
 
 
-def _text(x: float, y: float, text: str, style: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" fill="#222222" {style}>{escape(text)}</text>\n'
+def document(title: str, parts: Sequence[str]) -> str:
+    """Return parts of a chart as a standalone SVG document."""
+    body = "\n".join(parts)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
+        f'role="img" font-family="sans-serif" font-size="13">\n'
+        f"<title>{escape(title)}</title>\n{body}\n</svg>\n"
+    )
 
 
-def _turned(x: float, y: float) -> str:
+def frame(title: str, x_label: str, y_label: str) -> str:
+    """Return a chart's ground and its texts."""
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    return (
+        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>\n'
+        + text(middle, 24, title, 'text-anchor="middle" font-weight="bold"')
+        + text(middle, HEIGHT - 16, x_label, 'text-anchor="middle"')
+        + text(18, HEIGHT / 2, y_label, turned(18, HEIGHT / 2))
+    )
+
+
+def text(x: float, y: float, words: str, style: str) -> str:
+    """Return words at a place, with more attributes."""
+    return f'<text x="{x:.1f}" y="{y:.1f}" fill="#222222" {style}>{escape(words)}</text>\n'
+
+
+def turned(x: float, y: float) -> str:
+    """Return attributes of words that read upwards."""
     return f'text-anchor="middle" transform="rotate(-90 {x:.1f} {y:.1f})"'
 
 
-def _segment(x1: float, y1: float, x2: float, y2: float, colour: str, width: float = 1) -> str:
+def segment(x1: float, y1: float, x2: float, y2: float, colour: str, width: float = 1) -> str:
+    """Return a line between two points."""
     return (
         f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" '
         f'stroke-width="{width}"/>'

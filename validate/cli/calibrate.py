@@ -9,6 +9,7 @@ import typer
 from planner.cli.job_options import JsonFile
 
 if TYPE_CHECKING:
+    from planner.scatter_chart import ScatterChart
     from validate.calibration.asked import Asked
     from validate.calibration.calibrate import Calibrated
 
@@ -30,6 +31,9 @@ ClusterName = Annotated[
     typer.Option("--cluster", help="What the ranks of a launcher are part of: see `topologies`."),
 ]
 Timeout = Annotated[float, typer.Option("--timeout", help="Seconds a rank may be silent.")]
+Figure = Annotated[
+    str | None, typer.Option("--figure", help="Draw predicted against measured to FILE.svg.")
+]
 Fresh = Annotated[
     bool, typer.Option("--fresh", help="Begin anew, whatever an interrupted run has kept.")
 ]
@@ -47,6 +51,7 @@ def calibrate(
     timeout: Timeout = 300.0,
     fresh: Fresh = False,
     json_file: JsonFile = None,
+    figure: Figure = None,
 ) -> None:
     """Measure real kernels here and write a profile that plans take with --profile.
 
@@ -77,8 +82,27 @@ def calibrate(
         return
     if json_file is not None:
         output.write_json(json_file, found.content.model_dump(mode="json"))
+    if figure is not None:
+        output.write_text(figure, _chart(found).to_svg())
     if json_file != "-":
         _print(asked, found)
+
+
+def _chart(found: Calibrated) -> ScatterChart:
+    """Return every point as the fits to the others have it, and what is held out of all fits."""
+    from planner.scatter_chart import ScatterChart
+    from topologies.units import MILLI
+
+    points: dict[str, list[tuple[float, float]]] = {}
+    for name, fitted in found.fitted.fits.items():
+        kind = "collectives" if " scale-" in name else name.replace("_", " ")
+        pairs = zip(fitted.seconds, fitted.seconds * (1.0 + fitted.held_out), strict=True)
+        points.setdefault(kind, []).extend((a / MILLI, b / MILLI) for a, b in pairs)
+    for each in found.fitted.predictions:
+        kind = f"{each.measurement.item.kind}s"
+        points.setdefault(kind, []).append((each.measurement.t / MILLI, each.seconds / MILLI))
+    title = f"{found.content.name}: held out of the fits"
+    return ScatterChart(title=title, unit="ms", points=points)
 
 
 def _print(asked: Asked, found: Calibrated) -> None:
