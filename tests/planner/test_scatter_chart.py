@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import xml.etree.ElementTree as ET
+from itertools import pairwise
 
 import pytest
 
@@ -43,7 +44,7 @@ def test_what_is_predicted_right_lies_on_the_diagonal_and_more_lies_above() -> N
 
 def test_a_decade_is_as_long_everywhere() -> None:
     across = [x for x, _ in dots(chart(gemm=[(10.0**p, 10.0**p) for p in range(-2, 3)]))]
-    steps = [b - a for a, b in zip(across, across[1:], strict=False)]
+    steps = [b - a for a, b in pairwise(across)]
     assert steps == pytest.approx([steps[0]] * 4, abs=0.2)
 
 

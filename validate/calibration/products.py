@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch.nn import functional
 
 from models.operators import matrix_product
@@ -13,10 +15,14 @@ from validate.calibration.item import Item, Scale
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from torch import Tensor
+
     from models.operation import Compute
     from validate.calibration.bench import Bench
 
 KIND = "gemm"
+#: Sets of inputs that take turns.
+SETS = 6
 
 
 def items(scale: Scale) -> list[Item]:
@@ -32,16 +38,26 @@ def items(scale: Scale) -> list[Item]:
 
 
 def prepare(item: Item, bench: Bench) -> Callable[[], object]:
-    """Return the product as a linear layer or its backward pass makes it."""
+    """Return the product as a layer or its backward pass makes it, on other inputs each time.
+
+    A layer's product finds weights and activations where other operators have left them, not in a
+    cache that it filled itself.
+    """
     m, n, k = (item.number(name) for name in "mnk")
+    shapes = {"forward": ((m, k), (n, k)), "dgrad": ((m, k), (k, n)), "wgrad": ((k, m), (k, n))}
+    sets = itertools.cycle(
+        [tuple(bench.tensor(*shape) for shape in shapes[str(item["way"])]) for _ in range(SETS)]
+    )
     if item["way"] == "forward":
-        rows, weight = bench.tensor(m, k), bench.tensor(n, k)
-        return lambda: functional.linear(rows, weight)
+        return lambda: functional.linear(*next(sets))
     if item["way"] == "dgrad":
-        rows, weight = bench.tensor(m, k), bench.tensor(k, n)
-        return lambda: rows @ weight
-    gradient, rows = bench.tensor(k, m), bench.tensor(k, n)
-    return lambda: gradient.t() @ rows
+        return lambda: torch.matmul(*next(sets))
+
+    def weight_gradient() -> Tensor:
+        gradient, rows = next(sets)
+        return gradient.t() @ rows
+
+    return weight_gradient
 
 
 def work(found: Sequence[Item]) -> Compute:
