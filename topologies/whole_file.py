@@ -6,7 +6,7 @@ import os
 import secrets
 import stat
 from contextlib import contextmanager
-from errno import EISDIR
+from errno import EACCES, EISDIR, ENOENT, ENOTDIR
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -36,18 +36,54 @@ def whole_file(path: str | os.PathLike[str], field: str = "file") -> Iterator[Bi
         If the file cannot be written.
     """
     name = os.fspath(path)
-    if not name:
-        raise SpecError([Problem(field, repr(name), "give the name of a file")])
-    try:
-        target = Path(os.path.realpath(name))
-        direct = target.exists() and not target.is_file()
-    except (OSError, ValueError) as error:  # a null byte in the name is a ValueError
-        raise _refusal(name, field, error) from error
+    target, direct = _target(name, field)
     try:
         with _opened(target) if direct else _replacing(target) as stream:
             yield stream
     except (OSError, UnicodeError) as error:
         raise _refusal(name, field, error) from error
+
+
+def check_place(path: str | os.PathLike[str], field: str = "file") -> None:
+    """Check that a file can be written there, before what it is for has run.
+
+    Parameters
+    ----------
+    path, field
+        As of :func:`whole_file`.
+
+    Raises
+    ------
+    SpecError
+        As it would.
+    """
+    name = os.fspath(path)
+    target, direct = _target(name, field)
+    try:
+        if target.is_dir():
+            raise _error(EISDIR)
+        place = target if direct else target.parent
+        if not direct and not place.is_dir():
+            raise _error(ENOTDIR if place.exists() else ENOENT)
+        if not os.access(place, os.W_OK if direct else os.W_OK | os.X_OK):
+            raise _error(EACCES)
+    except OSError as error:
+        raise _refusal(name, field, error) from error
+
+
+def _target(name: str, field: str) -> tuple[Path, bool]:
+    """Return the file that a name leads to, and whether it is none: a device or a pipe."""
+    if not name:
+        raise SpecError([Problem(field, repr(name), "give the name of a file")])
+    try:
+        target = Path(os.path.realpath(name))
+        return target, target.exists() and not target.is_file()
+    except (OSError, ValueError) as error:  # a null byte in the name is a ValueError
+        raise _refusal(name, field, error) from error
+
+
+def _error(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
 
 
 def _refusal(name: str, field: str, error: Exception) -> SpecError:
@@ -59,7 +95,7 @@ def _refusal(name: str, field: str, error: Exception) -> SpecError:
 def _opened(target: Path) -> Iterator[BinaryIO]:
     """Write to what is there: a device or a pipe."""
     if target.is_dir():
-        raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
+        raise _error(EISDIR)
     with target.open("wb") as stream:
         yield stream
 

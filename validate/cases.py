@@ -104,7 +104,7 @@ def _masks(world: int) -> Iterator[Case]:
     for case in _methods(world):
         if case.order == SequenceOrder.ZIGZAG or case.ulysses == world:
             yield replace(case, method=f"{case.method}, packed", documents=DOCUMENTS)
-        if case.ulysses == world:
+        if case.ulysses == world or case.gathers:
             slid = replace(case, method=f"{case.method}, window", window=WINDOW)
             yield slid
             yield replace(slid, method=f"{slid.method}, packed", documents=DOCUMENTS)

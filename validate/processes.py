@@ -58,6 +58,11 @@ def launched() -> bool:
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
+def answers() -> bool:
+    """Return whether this process is the one that answers: the first of a launcher's, or alone."""
+    return not launched() or os.environ["RANK"] == "0"
+
+
 def run(
     world: int,
     job: Callable[[Rank, Any], Any],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from topologies.whole_file import whole_file
+from topologies import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,8 +41,20 @@ def write_text(path: str, text: str) -> None:
     SpecError
         If the file cannot be written.
     """
-    with whole_file(path) as stream:
+    with whole_file.whole_file(path) as stream:
         stream.write(text.encode("utf-8"))
+
+
+def check_place(path: str | None, field: str) -> None:
+    """Check that a file can be written, before what takes long; ``-``, the screen, always can.
+
+    Raises
+    ------
+    SpecError
+        If it cannot.
+    """
+    if path is not None and path != "-":
+        whole_file.check_place(path, field)
 
 
 def write_json(path: str, content: dict[str, Any]) -> None:

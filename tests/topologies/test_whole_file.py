@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from topologies.errors import SpecError
-from topologies.whole_file import whole_file
+from topologies.whole_file import check_place, whole_file
 
 
 def mode(path):
@@ -110,3 +110,25 @@ def test_a_full_disk_is_a_problem_of_the_file(tmp_path):
 def test_names_that_cannot_be_written_are_refused(name, mend):
     with pytest.raises(SpecError, match=mend), whole_file(name):
         pytest.fail("written")
+    with pytest.raises(SpecError, match=mend):
+        check_place(name)
+
+
+def test_a_place_is_checked_before_anything_is_written_there(tmp_path):
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "link").symlink_to(tmp_path / "gone" / "x")
+    check_place(tmp_path / "new")
+    check_place(tmp_path / "file")
+    check_place(os.devnull)
+    with pytest.raises(SpecError, match=r"--json = .*x: cannot be written: Not a directory"):
+        check_place(tmp_path / "file" / "x", "--json")
+    with pytest.raises(SpecError, match="No such file"):
+        check_place(tmp_path / "link")
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "link"}
+    assert (tmp_path / "file").read_text() == "old"
+
+
+def test_a_folder_that_may_not_be_written_to_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path) != tmp_path)
+    with pytest.raises(SpecError, match="Permission denied"):
+        check_place(tmp_path / "new")

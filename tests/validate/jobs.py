@@ -109,9 +109,10 @@ def peak_of_long_attention(rank, told):
     """Return by how much long attention raises what this process ever held, in bytes."""
     import resource
 
+    tokens, window = told
     mesh = exactness.virtual_mesh(1, 4)
-    how = Ring(order=SequenceOrder.ZIGZAG)
-    parts = [torch.randn(1, 1, told // 4, 16) for _ in range(4)]
+    how = Ring(order=SequenceOrder.ZIGZAG, window=window, gathers=window is not None)
+    parts = [torch.randn(1, 1, tokens // 4, 16) for _ in range(4)]
     small = [part[:, :, :64] for part in parts]
 
     def run(each):

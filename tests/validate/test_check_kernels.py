@@ -19,9 +19,9 @@ from validate.exactness import TENSORS, Told
 COMMAND = [sys.executable, "-c", "from planner.cli import main; main()", "check-kernels"]
 
 
-def run(*arguments, **environment):
+def run(*arguments, of="check-kernels", **environment):
     return subprocess.run(
-        [*COMMAND, *arguments],
+        [*COMMAND[:-1], of, *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -67,9 +67,10 @@ def test_torchs_own_template_gives_the_same_ring():
     assert max(differences) < 5e-15
 
 
-def test_nothing_as_large_as_queries_times_keys_is_kept():
+@pytest.mark.parametrize("window", [None, 3_000])
+def test_nothing_as_large_as_queries_times_keys_is_kept(window):
     tokens = 16_384
-    (rise,) = processes.run(1, jobs.peak_of_long_attention, tokens, timeout_s=120)
+    (rise,) = processes.run(1, jobs.peak_of_long_attention, (tokens, window), timeout_s=120)
     assert rise < tokens * tokens * 4 / 16
 
 
@@ -108,12 +109,29 @@ def test_a_port_in_use_is_told():
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("wrong", [("--timeout", "inf"), ("--dtype", "")])
+NOWHERE = "/no/such/folder/x.json"
+
+
+@pytest.mark.parametrize("wrong", [("--timeout", "inf"), ("--dtype", ""), ("--json", NOWHERE)])
 def test_what_means_nothing_is_refused_before_anything_runs(wrong):
     done = run(*wrong)
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith(wrong[0])
+    assert len(done.stderr.splitlines()) == 1
     assert "Traceback" not in done.stderr
+
+
+def test_a_calibration_that_cannot_be_written_is_not_begun():
+    done = run("--json", NOWHERE, "--out", f"{NOWHERE}/y.json", of="calibrate")
+    assert done.returncode == 2, done.stderr
+    assert [line.split(" = ")[0] for line in done.stderr.splitlines()] == ["--out", "--json"]
+
+
+def test_only_the_rank_that_answers_needs_a_place_for_it():
+    rank = {**launcher(free_port()), "RANK": "1", "WORLD_SIZE": "2"}
+    done = run("--json", NOWHERE, "--timeout", "0.1", **rank)
+    assert done.returncode == 2, done.stderr
+    assert "--json" not in done.stderr
 
 
 def test_everything_that_cannot_be_is_told_at_once():

@@ -12,11 +12,19 @@ from models.layout import CpMethod, Kernels, SequenceOrder
 from models.operation import Axis as MeshAxis
 from models.sequence_parallel.schedule import Part
 from tests.models.cases import sent_bytes, work_of
+from tests.validate.slips import wrong
 from topologies.errors import SpecError
 from validate import exactness
 from validate.cases import DTYPES, cases
 from validate.kernels import attention as kernels
-from validate.kernels import block, kv_gradients, merge, ring, shards, state_pass, window
+from validate.kernels import (
+    block,
+    kv_gradients,
+    merge,
+    ring,
+    shards,
+    state_pass,
+)
 from validate.kernels.attention import ContextMesh, attention
 from validate.kernels.axis import Moving, VirtualAxis
 from validate.kernels.ring import Ring
@@ -30,12 +38,6 @@ from validate.references import inputs
 def test_every_method_gives_what_one_device_gives(ranks, dtype):
     for checked in exactness.check_virtually(cases(ranks, [dtype])):
         assert checked.exact, checked
-
-
-def wrong(ranks, method=None):
-    """Return the cases in f64 that are not exact."""
-    chosen = [case for case in cases(ranks, ["f64"]) if method is None or case.method == method]
-    return [found.case.method for found in exactness.check_virtually(chosen) if not found.exact]
 
 
 def forgets_the_sum(self, added, queries):
@@ -136,29 +138,6 @@ def test_gradients_of_keys_may_travel_in_the_dtype_of_the_keys():
     assert not coarse.gradients[0].keys.equal(fine.gradients[0].keys)
     error = (coarse.gradients[0].keys - fine.gradients[0].keys).norm()
     assert error < 0.01 * fine.gradients[0].keys.norm()
-
-
-@pytest.mark.parametrize("tokens", [1, 5, 8, 9, 17, 24])
-@pytest.mark.parametrize("size", [1, 2, 3, 8, 40])
-def test_the_blocks_of_a_window_cover_it_once(tokens, size):
-    seen = torch.zeros(tokens, tokens)
-    for band in window.bands(tokens, size):
-        queries, keys = (torch.arange(tokens)[each] for each in (band.queries, band.keys))
-        if band.backwards:
-            queries, keys = queries.flip(0), keys.flip(0)
-        block_of = torch.ones(len(queries), len(keys))
-        if band.causal:
-            assert len(queries) == len(keys)
-            block_of = block_of.tril()
-        seen[queries[:, None], keys] += block_of
-    behind = torch.arange(tokens)[:, None] - torch.arange(tokens)
-    assert seen.equal(((behind >= 0) & (behind < size)).float())
-
-
-def test_a_window_that_is_one_key_too_wide_is_seen(monkeypatch):
-    once = window.bands
-    monkeypatch.setattr(window, "bands", lambda tokens, size: once(tokens, size + 1))
-    assert set(wrong(4)) == {"ulysses, window", "ulysses, window, packed"}
 
 
 def test_documents_that_see_each_other_are_seen(monkeypatch):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from topologies.catalogue import accelerator_names, load_accelerator, load_cluster
-from topologies.errors import Collected, Problem, raise_if_any, unknown_name
+from topologies.errors import Collected, Problem, SpecError, raise_if_any, unknown_name
+from topologies.whole_file import check_place
 from validate.checks import WORLDS, parse_device, require_torch
 from validate.processes import launched
 
@@ -143,15 +143,12 @@ def _numbers(rounds: int, budget_s: float, seed: int, timeout_s: float) -> list[
 
 def _place(out: str) -> list[Problem]:
     """Return why a profile cannot be written there, before anything is measured for it."""
-    path = Path(out)
     if not out.endswith(".json"):
         return [Problem("--out", out, "a file that ends in .json, as --profile reads it")]
-    if path.is_dir():
-        return [Problem("--out", out, "a file: this is a folder")]
-    if not path.absolute().parent.is_dir():
-        return [Problem("--out", out, f"a folder that is there: {path.parent} is not")]
-    if not os.access(path.absolute().parent, os.W_OK):
-        return [Problem("--out", out, f"a folder to write to: {path.parent} is none")]
+    try:
+        check_place(out, "--out")
+    except SpecError as error:
+        return list(error.problems)
     return []
 
 

@@ -61,21 +61,29 @@ def calibrate(
     and blocks are, predicted from the inventory.
     """
     from planner.cli import output
+    from topologies.errors import Collected
     from validate.calibration.asked import Asked
     from validate.calibration.calibrate import calibrate as run
+    from validate.processes import answers
 
-    asked = Asked.parse(
-        out=out,
-        device=device,
-        world=world,
-        accelerator=accelerator,
-        cluster=cluster,
-        rounds=rounds,
-        budget_s=budget,
-        seed=seed,
-        timeout_s=timeout,
-        fresh=fresh,
+    collected = Collected()
+    asked = collected.attempt(
+        lambda: Asked.parse(
+            out=out,
+            device=device,
+            world=world,
+            accelerator=accelerator,
+            cluster=cluster,
+            rounds=rounds,
+            budget_s=budget,
+            seed=seed,
+            timeout_s=timeout,
+            fresh=fresh,
+        )
     )
+    if answers():
+        collected.attempt(lambda: output.check_place(json_file, "--json"))
+    collected.raise_if_any()
     with output.advancing(f"Measuring, {budget:g} s at most:") as count:
         found = run(asked, count)
     if found is None:  # another rank of the job tells

@@ -43,9 +43,15 @@ def check_kernels(
     and gone on with by other ranks. Exit code 1 if any error is more than rounding.
     """
     from planner.cli import output
+    from topologies.errors import Collected
     from validate.checks import Asked, check, learn
+    from validate.processes import answers
 
-    asked = Asked.parse(world, dtype, device, steps, timeout)
+    collected = Collected()
+    asked = collected.attempt(lambda: Asked.parse(world, dtype, device, steps, timeout))
+    if answers():
+        collected.attempt(lambda: output.check_place(json_file, "--json"))
+    collected.raise_if_any()
     with output.counting("Checking", "attentions") as count:
         found = check(asked, count)
     if found is None:  # another rank of the job tells

@@ -8,7 +8,7 @@ arXiv:2310.01889 appendix B; ring-flash-attention@8996282).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from models.sequence_parallel.schedule import schedule
 from topologies.errors import Problem, raise_if_any
-from validate.kernels import block, window
+from validate.kernels import block, gathered_window
 from validate.kernels.axis import Moving
 from validate.kernels.block import Block, BlockGradients
 from validate.kernels.kv_gradients import Following, Found, Gathered, joined
@@ -49,8 +49,8 @@ class Ring:
         Tokens of the documents that are packed into the sequence, which attend to themselves only,
         every one cut like a sequence of its own; None where it is one.
     window
-        Keys that a query attends to, its own the last; None for all. Of a ring of one rank only:
-        blocks of a ring are cut without regard to it (as TransformerEngine's ``p2p`` refuses it).
+        Keys that a query attends to, its own the last; None for all. Not where keys travel: blocks
+        of a ring are cut without regard to it (as TransformerEngine's ``p2p`` refuses it).
     """
 
     order: SequenceOrder
@@ -69,8 +69,9 @@ class Ring:
             With everything that cannot.
         """
         found = []
-        if self.window is not None and (axis.size > 1 or not self.causal or self.window < 1):
-            mend = "a number of keys, of causal attention with --ring 1: Ulysses alone"
+        travels = axis.size > 1 and not self.gathers
+        if self.window is not None and (travels or not self.causal or self.window < 1):
+            mend = "a number of keys, of causal attention by Ulysses or over gathered keys"
             found.append(Problem("--window", self.window, mend))
         found += uneven("documents", self.documents or (), axis.size, self.order)
         raise_if_any(found)
@@ -124,6 +125,9 @@ def forward(axis: Axis, ring: Ring, own: Sequence[Local]) -> list[Local]:
         If a window or documents cannot be.
     """
     ring.check(axis)
+    if ring.window is not None:
+        wholes = gathered_window.forward(axis, ring, own, ring.window)
+        return [replace(each, whole=whole) for each, whole in zip(own, wholes, strict=True)]
     lengths = ring.lengths(axis, own[0].q.shape[-2])
     documents = [each.split(lengths) for each in own]
     merged: list[list[Merged]] = [[] for _ in own]
@@ -131,7 +135,7 @@ def forward(axis: Axis, ring: Ring, own: Sequence[Local]) -> list[Local]:
     for step, kv in _travelling(axis, ring, own):
         for at, tasks in enumerate(ring.tasks(axis)):
             for task in (task for task in tasks if task.step == step):
-                _attend(ring, task, documents[at], kv[at].split(lengths, -2), merged[at], dtype)
+                _attend(task, documents[at], kv[at].split(lengths, -2), merged[at], dtype)
     return [
         Local(
             q=each.q,
@@ -161,6 +165,8 @@ def backward(
     gradients
         Of each output.
     """
+    if ring.window is not None:
+        return gathered_window.backward(axis, ring, own, gradients, ring.window)
     lengths = ring.lengths(axis, own[0].q.shape[-2])
     documents = [each.split(lengths) for each in own]
     returned = [each.split(lengths, -2) for each in gradients]
@@ -176,7 +182,6 @@ def backward(
                     for task in tasks
                     if task.step == step
                     for found in _task_gradients(
-                        ring,
                         task,
                         documents[at],
                         kv[at].split(lengths, -2),
@@ -225,7 +230,6 @@ def _sum_dtype(axis: Axis, dtype: torch.dtype) -> torch.dtype:
 
 
 def _attend(
-    ring: Ring,
     task: Task,
     own: list[Local],
     kv: Sequence[Tensor],
@@ -234,7 +238,7 @@ def _attend(
 ) -> None:
     """Add the blocks of a task, one of each document, to those before."""
     for number, part in enumerate(kv):
-        found = _block(ring, own[number], task, part)
+        found = _block(own[number], task, part)
         if len(merged) == number:  # the first task is over all queries
             merged.append(Merged(found, dtype))
         else:
@@ -242,7 +246,6 @@ def _attend(
 
 
 def _task_gradients(
-    ring: Ring,
     task: Task,
     own: list[Local],
     kv: Sequence[Tensor],
@@ -252,7 +255,7 @@ def _task_gradients(
 ) -> Iterator[Found]:
     """Add up gradients of the queries of a task, and yield those of its keys and values."""
     for number, part in enumerate(kv):
-        dq, dk, dv = _gradients(ring, own[number], task, part, gradients[number])
+        dq, dk, dv = _gradients(own[number], task, part, gradients[number])
         if len(summed) == number:
             summed.append(dq.to(dtype))
         else:
@@ -260,20 +263,16 @@ def _task_gradients(
         yield Found(task, number, dk, dv)
 
 
-def _block(ring: Ring, own: Local, task: Task, kv: Tensor) -> Block:
+def _block(own: Local, task: Task, kv: Tensor) -> Block:
     q, k, v = rows(own.q, task.queries), rows(kv[0], task.keys), rows(kv[1], task.keys)
-    if ring.window is not None:
-        return window.forward(q, k, v, window=ring.window, scale=own.scale)
     return block.forward(q, k, v, causal=task.causal, scale=own.scale)
 
 
-def _gradients(ring: Ring, own: Local, task: Task, kv: Tensor, gradient: Tensor) -> BlockGradients:
+def _gradients(own: Local, task: Task, kv: Tensor, gradient: Tensor) -> BlockGradients:
     if own.whole is None:
         raise RuntimeError("backward before forward")
     part = task.queries
     blocks = rows(own.q, part), rows(kv[0], task.keys), rows(kv[1], task.keys)
     whole = Block(rows(own.whole.out, part), rows(own.whole.lse, part), own.whole.rng)
     gradient = rows(gradient, part)
-    if ring.window is not None:
-        return window.backward(gradient, *blocks, whole, window=ring.window, scale=own.scale)
     return block.backward(gradient, *blocks, whole, causal=task.causal, scale=own.scale)

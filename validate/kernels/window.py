@@ -1,8 +1,9 @@
 """Attention to a sliding window of keys, by causal flash kernels alone.
 
-The sequence is cut into tiles as long as the window. A query attends to its own tile causally, and
-to those keys of the tile before that are later in it than itself in its own: read backwards that is
-a causal block too, one token shorter. No mask is kept, and no other kernel is needed.
+Queries are cut into tiles as long as the window. A query attends to its own tile causally, and to
+those keys of the tile before that are later in it than itself in its own: read backwards that is a
+causal block too, one token shorter. No mask is kept, and no other kernel is needed. Keys may begin
+before the queries, which are a run of the sequence then.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Band:
     Parameters
     ----------
     queries, keys
-        Which of the sequence.
+        Which of each.
     causal
         Whether it is.
     backwards
@@ -46,23 +47,36 @@ class Band:
         return own.flip(2) if self.backwards else own
 
 
-def bands(tokens: int, window: int) -> Iterator[Band]:
-    """Yield the blocks of a sequence, those of a tile one after the other, its own first.
+def bands(queries: int, window: int, before: int = 0) -> Iterator[Band]:
+    """Yield the blocks of a run of queries, those of a tile one after the other, its own first.
 
+    Parameters
+    ----------
+    queries, window
+        How many.
+    before
+        Keys before the first query's own: all there are, or as many as the window.
+
+    Examples
+    --------
     >>> [(b.queries, b.keys, b.causal) for b in bands(5, 4)][1:]
     [(slice(4, 5, None), slice(4, 5, None), True), (slice(4, 5, None), slice(1, 4, None), False)]
     """
-    for start in range(0, tokens, window):
-        end = min(start + window, tokens)
-        yield Band(slice(start, end), slice(start, end), causal=True)
-        if not start:
+    tokens = before + queries
+    for start in (before, *range(before - before % window + window, tokens, window)):
+        end = min(start - start % window + window, tokens)
+        own, many = slice(start - before, end - before), end - start
+        yield Band(own, slice(start, end), causal=True)
+        if start < window:  # it reaches all that is before this tile
+            if start:
+                yield Band(own, slice(0, start), causal=False)
             continue
-        before, many = start - window, end - start
+        behind = start - window
         if many < window:  # all of a short tile is earlier in it than these
-            yield Band(slice(start, end), slice(before + many, start), causal=False)
+            yield Band(own, slice(behind + many, start), causal=False)
         if many > 1:
-            keys = slice(before + 1, before + many)
-            yield Band(slice(start, end - 1), keys, causal=True, backwards=True)
+            keys = slice(behind + 1, behind + many)
+            yield Band(slice(own.start, own.stop - 1), keys, causal=True, backwards=True)
 
 
 def forward(q: Tensor, k: Tensor, v: Tensor, *, window: int, scale: float) -> Block:
@@ -71,23 +85,24 @@ def forward(q: Tensor, k: Tensor, v: Tensor, *, window: int, scale: float) -> Bl
     Parameters
     ----------
     q, k, v
-        Shape ``[batch, heads, tokens, width]``, as many tokens of each.
+        Shape ``[batch, heads, tokens, width]``. Keys and values may begin before the queries, with
+        all there are or as many as the window; they end together.
     window
         Keys, 1 or more.
     scale
         Of the scores.
     """
-    tiles: list[tuple[slice, Merged]] = []
+    tiles: list[tuple[int, Merged]] = []
     rng: tuple[Tensor, ...] = ()
-    for band in bands(q.shape[2], window):
+    for band in bands(q.shape[2], window, k.shape[2] - q.shape[2]):
         inputs = band.of(q, band.queries), band.of(k, band.keys), band.of(v, band.keys)
         found = block.forward(*inputs, causal=band.causal, scale=scale)
         rng = found.rng
-        if band.queries == band.keys:
-            tiles.append((band.queries, Merged(found)))
+        start = band.queries.start
+        if not tiles or start > tiles[-1][0]:
+            tiles.append((start, Merged(found)))
             continue
-        tile, merged = tiles[-1]
-        inside = slice(0, band.queries.stop - tile.start)
+        merged, inside = tiles[-1][1], slice(0, band.queries.stop - start)
         out, lse = (band.of(each, slice(None)) for each in found[:2])
         merge(merged.out[:, :, inside], merged.lse[:, :, inside], Block(out, lse))
     outs = torch.cat([merged.out for _, merged in tiles], 2).to(q.dtype)
@@ -104,7 +119,7 @@ def backward(
     window: int,
     scale: float,
 ) -> BlockGradients:
-    """Return the gradients of queries, keys and values.
+    """Return the gradients of queries, keys and values, as they are summed: in fp32 or more.
 
     Parameters
     ----------
@@ -117,7 +132,7 @@ def backward(
     """
     dtype = accumulator_dtype(q.dtype)
     sums = BlockGradients(*(torch.zeros_like(each, dtype=dtype) for each in (q, k, v)))
-    for band in bands(q.shape[2], window):
+    for band in bands(q.shape[2], window, k.shape[2] - q.shape[2]):
         own, keys = band.queries, band.keys
         found = block.backward(
             band.of(gradient, own),
@@ -130,4 +145,4 @@ def backward(
         )
         for total, tokens, added in zip(sums, (own, keys, keys), found, strict=True):
             total[:, :, tokens] += band.of(added, slice(None))
-    return BlockGradients(*(each.to(q.dtype) for each in sums))
+    return sums
