@@ -117,7 +117,7 @@ class AttentionWork:
         own_heads = heads.query_heads(mixer, shapes)
         queries = heads.local_query_elements(mixer, shapes)
         kv = heads.local_kv_elements(mixer, shapes)
-        steps = np.where(shapes.attends_at_once, 1.0, shapes.ring)
+        steps = np.where(blocks.attends_at_once(mixer, shapes), 1.0, shapes.ring)
         rows = shapes.ring_tokens * own_heads
         core = flash_attention(
             sent.CORE_ATTENTION,
@@ -129,7 +129,7 @@ class AttentionWork:
             elements=(2.0 * queries + kv) * steps,
             calls=steps,
             masked_rows=rows,
-            masked_keys=blocks.keys_along_the_mask(shapes),
+            masked_keys=blocks.keys_along_the_mask(mixer, shapes),
             selective=shapes.pick(1.0, 0.0),
             first_block=blocks.first_block_share(mixer, shapes),
         )
@@ -138,7 +138,7 @@ class AttentionWork:
     def _merge(self, *, backward: bool) -> Compute:
         """Return what a ring's blocks are put together with, and the gradients of their keys."""
         mixer, shapes = self.layer.mixer, self.shapes
-        blockwise = (shapes.ring > 1) & ~shapes.attends_at_once
+        blockwise = (shapes.ring > 1) & ~blocks.attends_at_once(mixer, shapes)
         queries, kv = (
             heads.local_query_elements(mixer, shapes),
             heads.local_kv_elements(mixer, shapes),

@@ -325,7 +325,10 @@ OPTION_RULES: tuple[Rule, ...] = (
     Rule(
         "cp_method",
         lambda b, _: (b.cp_method != CpMethod.ALL_GATHER) | (b.ulysses == 1),
-        lambda *_: "gathered keys and values do not combine with Ulysses; use p2p",
+        lambda _, job: (
+            "gathered keys and values do not combine with Ulysses; "
+            + ("use either: layers have sliding windows" if _windowed(job) else "use p2p")
+        ),
     ),
     Rule(
         "inner_ring",
@@ -346,7 +349,7 @@ OPTION_RULES: tuple[Rule, ...] = (
         ),
         lambda *_: (
             "sliding-window layers do not run on a p2p ring; "
-            "use --ulysses or --cp-method all-gather"
+            "use --ulysses, or --cp-method all-gather without it"
         ),
     ),
     Rule(

@@ -130,15 +130,6 @@ class Shapes:
         return gathers
 
     @property
-    def attends_at_once(self) -> Bools:
-        """Where gathered keys and values meet their queries in one kernel, with nothing to merge.
-
-        So TransformerEngine does it; torch's own context parallelism attends to one rank's after
-        the other's, as a ring does (``torch/distributed/tensor/experimental/_context_parallel``).
-        """
-        return self.gathers_kv & self.fused
-
-    @property
     def zigzag(self) -> Bools:
         """Where each ring rank holds a pair of chunks from both ends of the sequence."""
         zigzag: Bools = self.batch.sequence_order == SequenceOrder.ZIGZAG

@@ -8,7 +8,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from models.architecture import Attention
-    from models.layout import Array
+    from models.layout import Array, Bools
     from models.shape import Shapes
 
 
@@ -24,17 +24,38 @@ def causal_pairs(seq_len: float, window: int | None) -> float:
     return seq_len * seen - seen * seen / 2.0
 
 
+def windowed(attention: Attention, shapes: Shapes) -> bool:
+    """Return whether a window hides keys of a sequence."""
+    return attention.window is not None and attention.window < shapes.seq_len
+
+
+def attends_at_once(attention: Attention, shapes: Shapes) -> Bools:
+    """Return where gathered keys and values meet their queries in one kernel: nothing is merged.
+
+    So TransformerEngine does it, and all do with a window, which blocks are cut without regard to.
+    Else torch's own context parallelism attends to one rank's after the other's, as a ring does
+    (``torch/distributed/tensor/experimental/_context_parallel``).
+    """
+    return shapes.gathers_kv & (shapes.fused | windowed(attention, shapes))
+
+
 def busiest_over_mean(attention: Attention, shapes: Shapes) -> Array:
     """Return the busiest ring rank's share of causal work over the mean share.
 
     A contiguous rank ``r`` of ``P`` computes ``r`` full blocks and half of its own, the last one
-    ``P - 1/2`` of ``P^2 / 2``. With a window, every query sees about as many keys, and the shares
-    are taken as even.
+    ``P - 1/2`` of ``P^2 / 2``. With a window only the first queries see fewer keys than others: the
+    last contiguous rank is still the busiest, and in zigzag the one with the two chunks in the
+    middle.
     """
-    contiguous = 2.0 - 1.0 / shapes.ring
-    if attention.window is not None and attention.window < shapes.seq_len:
-        contiguous = np.ones(len(shapes))
-    return np.where(shapes.zigzag, 1.0, contiguous)
+    if attention.window is None or not windowed(attention, shapes):
+        return np.where(shapes.zigzag, 1.0, 2.0 - 1.0 / shapes.ring)
+    seq_len = float(shapes.seq_len)
+    own = seq_len / shapes.ring
+    end = np.where(shapes.zigzag, (seq_len + own) / 2.0, seq_len)
+    reached = np.minimum(end, attention.window), np.minimum(end - own, attention.window)
+    pairs = end * reached[0] - (end - own) * reached[1] - (reached[0] ** 2 - reached[1] ** 2) / 2.0
+    found: Array = pairs * shapes.ring / causal_pairs(seq_len, attention.window)
+    return found
 
 
 def queries_attended(attention: Attention, shapes: Shapes) -> Array:
@@ -44,7 +65,7 @@ def queries_attended(attention: Attention, shapes: Shapes) -> Array:
     of them to all of a later rank's: of ``P`` blocks three quarters but for its own (ring-flash-
     attention, ``zigzag_ring_flash_attn.py``).
     """
-    halved = shapes.zigzag & (attention.window is None or attention.window >= shapes.seq_len)
+    halved = shapes.zigzag & np.logical_not(windowed(attention, shapes))
     attended: Array = 1.0 + (shapes.ring - 1.0) * np.where(halved, 0.75, 1.0)
     return attended
 
@@ -59,32 +80,32 @@ def inner_tokens(attention: Attention, shapes: Shapes, *, backward: bool) -> Arr
     """
     seq_len, ring = float(shapes.seq_len), shapes.ring
     chunks = np.where(shapes.zigzag, 2.0 * ring, ring)
-    if attention.window is not None and attention.window < seq_len:
-        tokens = np.where(
-            shapes.attends_at_once, seq_len / chunks if backward else seq_len, seq_len / ring
-        )
+    at_once = attends_at_once(attention, shapes)
+    if attention.window is not None and windowed(attention, shapes):
+        tokens = np.where(at_once, seq_len / chunks if backward else seq_len, seq_len / ring)
         return np.minimum(tokens, float(attention.window)) / 2.0
     busiest = busiest_over_mean(attention, shapes)
     blockwise = seq_len * busiest / queries_attended(attention, shapes)
     visited = np.where(shapes.zigzag, ring + 0.5, ring)  # all keys, by each chunk after them
-    at_once = seq_len * busiest / (visited if backward else 1.0)
-    return np.where(shapes.attends_at_once, at_once, blockwise) / 2.0
+    whole = seq_len * busiest / (visited if backward else 1.0)
+    return np.where(at_once, whole, blockwise) / 2.0
 
 
-def keys_along_the_mask(shapes: Shapes) -> Array:
+def keys_along_the_mask(attention: Attention, shapes: Shapes) -> Array:
     """Return the side of a rank's causal squares: its own tokens, or each of two chunks of them.
 
     Every query row meets the mask once, in the square of its own tokens: a ring's other blocks are
     full. Where gathered keys are attended to at once, a zigzag rank has a kernel for each chunk.
     """
     own = shapes.seq_len / shapes.ring
-    return np.where(shapes.attends_at_once & shapes.zigzag, own / 2.0, own)
+    return np.where(attends_at_once(attention, shapes) & shapes.zigzag, own / 2.0, own)
 
 
 def first_block_share(attention: Attention, shapes: Shapes) -> Array:
     """Return the busiest rank's first block of a ring over each later one.
 
-    A contiguous rank's own block is causal, half of the full ones it receives; with zigzag (and
-    with a window, taken as even) all are alike.
+    A contiguous rank's own block is causal, half of the full ones it receives; with zigzag all are
+    alike, and with a window there is one.
     """
-    return np.where(busiest_over_mean(attention, shapes) > 1.0, 0.5, 1.0)
+    alike = shapes.zigzag | (shapes.ring == 1) | windowed(attention, shapes)
+    return np.where(alike, 1.0, 0.5)

@@ -144,6 +144,13 @@ BROKEN: list[tuple[str, Layout, Job, str, str]] = [
         "all-gather",
         "do not combine with Ulysses",
     ),
+    (
+        "cp_method",
+        Layout(ulysses=2, ring=4, cp_method=CpMethod.ALL_GATHER),
+        job("mistral-7b"),
+        "all-gather",
+        "use either: layers have sliding windows",
+    ),
     ("inner_ring", Layout(ring=8, inner_ring=3), job(), "3", "must divide ring = 8"),
     ("inner_ring", Layout(ring=8, inner_ring=8), job(), "8", "and be smaller"),
     ("inner_ring", Layout(dp=8, inner_ring=2), job(), "2", "or be 1 for a flat ring"),
@@ -155,6 +162,13 @@ BROKEN: list[tuple[str, Layout, Job, str, str]] = [
         "use --cp-method p2p",
     ),
     ("ring", Layout(ring=8), job("mistral-7b"), "8", "sliding-window layers"),
+    (
+        "ring",
+        Layout(ulysses=2, ring=4),
+        job("mistral-7b"),
+        "4",
+        "use --ulysses, or --cp-method all-gather without it",
+    ),
     (
         "recompute_layers",
         Layout(dp=8, recompute_layers=4),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from models.catalogue import load_architecture
-from models.layout import SequenceOrder
+from models.inventory import layer_work
+from models.layout import CpMethod, Kernels, SequenceOrder
 from models.sequence_parallel.blocks import (
     busiest_over_mean,
     first_block_share,
@@ -78,3 +81,30 @@ def test_the_inventory_reads_sums_over_the_schedule(order):
         for task in tasks[int(np.argmax(pairs))][1:]:
             first = tasks[int(np.argmax(pairs))][0].pairs / task.pairs
             assert first_block_share(attention, shape)[0] == pytest.approx(first)
+
+
+@pytest.mark.parametrize("window", [1, 3, 32, 90, 300, 4000])
+@pytest.mark.parametrize("order", ORDERS)
+def test_the_busiest_rank_of_a_window_has_the_most_keys(order, window):
+    """Of which a query counts its own as half."""
+    attention = replace(load_architecture("mistral-7b").kinds[0].mixer, window=window)
+    for ranks in (1, 2, 3, 8, 16):
+        shape = shapes(64 * ranks, ring=ranks, sequence_order=order)
+        seen = np.minimum(np.arange(64 * ranks) + 0.5, window)
+        parts = seen.reshape(len(chunks(order, ranks, 0)) * ranks, -1).sum(1)
+        pairs = np.array([parts[list(chunks(order, ranks, rank))].sum() for rank in range(ranks)])
+        assert busiest_over_mean(attention, shape)[0] == pytest.approx(pairs.max() / pairs.mean())
+        assert first_block_share(attention, shape)[0] == 1.0 or window >= 64 * ranks
+
+
+@pytest.mark.parametrize("kernels", list(Kernels))
+@pytest.mark.parametrize("name", ["llama-3.1-8b", "mistral-7b"])
+def test_what_a_window_reaches_of_gathered_keys_is_attended_to_at_once(name, kernels):
+    """Without one, eager kernels merge what each rank's keys give."""
+    architecture = load_architecture(name)
+    axes = {"ring": 8, "cp_method": CpMethod.ALL_GATHER, "kernels": kernels}
+    work = layer_work(architecture.kinds[0], architecture.hidden, shapes(2**17, **axes))
+    merges = name == "llama-3.1-8b" and kernels is Kernels.EAGER
+    for computed in (work.forward_compute(), work.backward_compute()):
+        ops = {op.name: op for op in computed}
+        assert (ops["ring merge"].nbytes[0] > 0) == merges

@@ -12,18 +12,20 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from models.catalogue import load_architecture
+from models.inventory import layer_work
 from models.layout import CpMethod, Kernels, SequenceOrder
 from models.operation import Axis as MeshAxis
 from models.operation import Kind
-from tests.models.cases import sent_bytes, work_of
+from tests.models.cases import sent_bytes, shapes
 from tests.oracles.hf_reference import flop_counter
 from tests.oracles.traffic import Traffic, TrafficCounter, fake_group
 from validate import exactness
 from validate.kernels.attention import attention
 from validate.kernels.ring import Ring
 
-#: Llama 3.1 70B's and 8B's query heads; both have 8 of keys and values, 128 wide.
-HEADS = {"llama-3.1-70b": 64, "llama-3.1-8b": 32}
+#: Query heads of models that have 8 of keys and values, 128 wide.
+HEADS = {"llama-3.1-70b": 64, "llama-3.1-8b": 32, "mistral-7b": 32}
 KV_HEADS, WIDTH = 8, 128
 SEQ_LEN = 2**20
 
@@ -57,8 +59,8 @@ def run(name, ulysses, ring, how, rank=0):
 
 def said(name, ulysses, ring, how):
     """Return FLOP and bytes that the inventory has for attention, forward and backward."""
-    work = work_of(
-        name,
+    architecture = load_architecture(name)
+    layout = shapes(
         SEQ_LEN,
         ulysses=ulysses,
         ring=ring,
@@ -66,6 +68,7 @@ def said(name, ulysses, ring, how):
         kernels=Kernels.EAGER,
         sequence_order=how.order,
     )
+    work = layer_work(architecture.kinds[0], architecture.hidden, layout)
     return [
         (
             sum(float(op.flop[0]) for op in computed if op.kind is kind),
@@ -115,3 +118,18 @@ def test_the_last_rank_of_a_contiguous_ring_is_the_busiest(gathers):
         assert few.traffic.total_bytes == many.traffic.total_bytes == sent
         assert many.flop == flop
         assert few.flop * 31 == flop
+
+
+@pytest.mark.parametrize(
+    ("ring", "order"),
+    [(8, SequenceOrder.CONTIGUOUS), (8, SequenceOrder.ZIGZAG), (128, SequenceOrder.ZIGZAG)],
+)
+def test_windows_over_gathered_keys_send_all_and_compute_few(ring, order):
+    """The last rank most; but for one key, which blocks read backwards are shorter by."""
+    window = load_architecture("mistral-7b").kinds[0].mixer.window
+    how = Ring(order=order, gathers=True, window=window)
+    passes = run("mistral-7b", 1, ring, how, ring - 1)
+    expected = said("mistral-7b", 1, ring, how)
+    for measured, (flop, sent) in zip(passes, expected, strict=True):
+        assert measured.traffic.total_bytes == sent
+        assert measured.flop == pytest.approx(flop, rel=1 / window)
