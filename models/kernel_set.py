@@ -45,7 +45,8 @@ class KernelSet:
     loss
         Cross entropy, per logit.
     merge
-        A ring's further block, per element: of the output forward, of a gradient backward.
+        A ring's further block, per element: of the output forward (eager: what ring-flash-attention's
+        scripted update reads and writes), of a gradient backward.
     total
         The sum over a ring's blocks, per element: made from the first block, and handed over.
     sent
@@ -96,7 +97,7 @@ EAGER = KernelSet(
     elementary_activation=(Traffic(36, 8), Traffic(56, 11)),
     residual=(Traffic(6, 1), Traffic(6, 1)),
     loss=(Traffic(14, 3), Traffic(26, 3)),
-    merge=(Traffic(18, 5), Traffic(10, 1)),
+    merge=(Traffic(10, 2), Traffic(10, 1)),
     total=(Traffic(12, 2), Traffic(12, 2)),
     sent=(Traffic(4, 1), Traffic(4, 1)),
     qkv_products=3,
