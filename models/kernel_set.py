@@ -45,8 +45,8 @@ class KernelSet:
     loss
         Cross entropy, per logit.
     merge
-        A ring's further block, per element: of the output forward (eager: what ring-flash-attention's
-        scripted update reads and writes), of a gradient backward.
+        A ring's further block, per element: of the output forward (eager: what the scripted update
+        of ring-flash-attention reads and writes), of a gradient backward.
     total
         The sum over a ring's blocks, per element: made from the first block, and handed over.
     sent
