@@ -130,7 +130,7 @@ def test_kinds_are_the_distinct_layers_and_point_back_at_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given_type", "nearest"), [("mixtral", "mistral"), ("gemma3n", "gemma3"), ("qwen", "qwen2")]
+    ("given_type", "nearest"), [("mistral4", "mistral"), ("gemma3n", "gemma3"), ("qwen", "qwen2")]
 )
 def test_an_unsupported_family_is_named_with_the_nearest(given_type: str, nearest: str) -> None:
     mends = problems_of({**TOY, "model_type": given_type})
