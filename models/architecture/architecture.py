@@ -95,6 +95,10 @@ class Architecture:
 
         Embedding and head count whole, as DeepSeek's and Mistral's published figures have it;
         OpenAI's leave the embedding out.
+
+        >>> from models import load_architecture
+        >>> load_architecture("mixtral-8x7b").active_params
+        12879925248
         """
         return self._around + sum(layer.active_params(self.hidden) for layer in self.layers)
 

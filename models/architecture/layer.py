@@ -27,6 +27,14 @@ NORM_VECTORS: dict[NormKind, int] = {
     "layer_no_bias": 1,
 }
 
+NORM_NAMES: dict[NormKind, str] = {
+    "rms": "RMSNorm",
+    "rms_offset": "RMSNorm of 1 + weight",
+    "layer": "LayerNorm",
+    "layer_offset": "LayerNorm of 1 + weight",
+    "layer_no_bias": "LayerNorm without bias",
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
@@ -84,6 +92,13 @@ class Layer:
     def parts(self) -> tuple[Mixer | ChannelMixer, ...]:
         """The mixers it has."""
         return tuple(part for part in (self.mixer, self.mlp) if part is not None)
+
+    @property
+    def norm_words(self) -> str:
+        """What norms it has and where, for tables."""
+        where = {1: "one before", 2: "before each mixer", 4: "before and after each mixer"}
+        place = "after each mixer" if self.norms_after else where[self.norms]
+        return f"{NORM_NAMES[self.norm]}, {place}{', mixers in parallel' * self.parallel}"
 
     def norm_params(self, hidden: int) -> int:
         """Return the parameters of the layer's norms."""

@@ -48,6 +48,7 @@ _DENSE: dict[str, Family] = {
         tied=True,
         embedding_norm=True,
         fixed={"apply_residual_connection_post_layernorm": False},
+        times_hidden={"n_inner": 4, "intermediate_size": 4},
     ),
     "cohere": Family(
         **_ATTENTION_BIAS,
@@ -124,6 +125,7 @@ _DENSE: dict[str, Family] = {
             "layer_norm_elementwise_affine": True,
             "_remove_final_layer_norm": False,
         },
+        times_hidden={"word_embed_proj_dim": 1},
     ),
     "phi3": Family(windows=softmax.every_layer),
     "qwen2": Family(qkv_bias=True, windows=softmax.late_when_asked),
@@ -265,7 +267,8 @@ _RECURRENT: dict[str, Family] = {
         head_dim=128,
         gated=False,
         activation="relu2",
-        fixed={"num_nextn_predict_layers": 0},
+        # transformers builds neither layers that predict further ahead nor a tied head
+        fixed={"num_nextn_predict_layers": 0, "tie_word_embeddings": False},
     ),
     "qwen3_next": Family(
         **_SPARSE,

@@ -61,8 +61,8 @@ class Family:
         Whether the embedding has a norm.
     spare_positions
         Rows of a learned position table beyond the longest sequence.
-    fixed
-        Fields that are read with one value only.
+    fixed, times_hidden
+        Fields that are read with one value only, or as a multiple of the hidden size only.
     published_as
         Quantisation methods that are the published form of the weights.
     """
@@ -96,4 +96,5 @@ class Family:
     embedding_norm: bool = False
     spare_positions: int = 0
     fixed: Mapping[str, object] = field(default_factory=dict)
+    times_hidden: Mapping[str, int] = field(default_factory=dict)
     published_as: frozenset[str] = frozenset()

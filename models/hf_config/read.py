@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from models.hf_config.family import Family
 
+#: More tokens than any sequence that a model was made for (Llama 4 Scout's are 10 million).
+LONGEST = 1_000_000_000
 _HIDDEN = ("hidden_size", "n_embd", "n_embed")
 _POSITIONS = ("max_position_embeddings", "n_positions", "seq_length")
 
@@ -39,9 +41,10 @@ def architecture_from_config(config: Mapping[str, Any], name: str) -> Architectu
     described = described if isinstance(described, dict) else {}
     reader = ConfigReader(text_part(config, name), name)
     family = _family(reader)
-    reader.fixed(family.fixed)
     layers = family.layers(reader) if family.layers else reader.whole(*LAYERS, most=LARGEST_LAYERS)
     size = Size(reader.whole(*_HIDDEN), layers)
+    reader.fixed(family.fixed)
+    reader.fixed({name: times * size.hidden for name, times in family.times_hidden.items()})
     made = _layers(reader, family, size)
     positions = _max_positions(reader, family)
     architecture = Architecture(
@@ -104,8 +107,9 @@ def _layers(reader: ConfigReader, family: Family, size: Size) -> tuple[Layer, ..
 def _max_positions(reader: ConfigReader, family: Family) -> int | None:
     """Return the longest sequence; state-space models and ALiBi have none by themselves."""
     if family.positions in ("none", "alibi"):
-        return reader.optional(*_POSITIONS)
-    return reader.whole(*_POSITIONS, default=2048)
+        there = any(reader.config.get(name) is not None for name in _POSITIONS)
+        return reader.whole(*_POSITIONS, most=LONGEST) if there else None
+    return reader.whole(*_POSITIONS, default=2048, most=LONGEST)
 
 
 def _quantisation(reader: ConfigReader, family: Family) -> tuple[str, ...]:
