@@ -55,6 +55,9 @@ def _shape(layer: Layer) -> dict[str, bool]:
         "MLP-only": layer.mixer is None,
         "parallel attention-and-MLP": layer.parallel,
         "post-normalised": layer.norms_after,
+        "gated-MLP-behind-LayerNorm": layer.norm == "layer" and layer.dense.gated
+        if isinstance(layer.mlp, Mlp)
+        else False,
         f"{layer.norm.replace('_', '-')}-normalised": layer.norm not in NORMS,
     }
 

@@ -157,7 +157,7 @@ def _products_kept(part: Layer) -> float:
     With separate products q, k, v the first and third are kept; one joint product (GPT-2) is kept
     whole.
     """
-    return 1.0 if part.dense.gated else 2.0
+    return 2.0 if part.attention.joint else 1.0
 
 
 def _mlp(part: Layer, hidden: int, shapes: Shapes) -> tuple[Saved, ...]:

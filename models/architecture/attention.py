@@ -29,8 +29,12 @@ class Attention:
         (Qwen3, Gemma 3), per column (OLMo 2, Cohere, StableLM) or not at all (Llama 4).
     rotary, alibi
         Whether positions enter by rotation of queries and keys, or by a slope on the scores.
+    rotary_share
+        Share of a head's columns that rotate (a quarter in GPT-NeoX).
     sinks
         Whether every head has a score of its own that no value answers (gpt-oss).
+    joint
+        Whether queries, keys and values come out of one product in plain modules (GPT-2).
     gated
         Whether queries bring a gate for the output along (Qwen3-Next).
     """
@@ -46,7 +50,9 @@ class Attention:
     qk_weights: QkWeights = "shared"
     rotary: bool = True
     alibi: bool = False
+    rotary_share: float = 1.0
     sinks: bool = False
+    joint: bool = False
     gated: bool = False
 
     @property
@@ -91,6 +97,8 @@ class Attention:
             "attention with sinks": self.sinks,
             "chunked attention": self.chunk is not None,
             "attention with ALiBi": self.alibi,
+            "jointly projected rotary attention": self.joint and self.rotary,
+            "partly rotated attention": self.rotary and self.rotary_share < 1,
             "attention with other norms of queries and keys": self.qk_norm
             and self.qk_weights != "shared",
         }
@@ -103,6 +111,8 @@ class Attention:
         parts += [f"{self.kv_heads} key/value heads"] if self.kv_heads != self.heads else []
         parts += [f"window {self.window:,}"] if self.window else []
         parts += [f"chunks of {self.chunk:,}"] if self.chunk else []
+        partly = self.rotary and self.rotary_share < 1
+        parts += [f"{self.rotary_share:.0%} rotated"] if partly else []
         traits = {
             "q and k normalised": self.qk_norm,
             "ALiBi": self.alibi,

@@ -22,12 +22,15 @@ class Mlp:
         Whether it has a gate, and whether its products add biases.
     activation
         Name of the activation, as Hugging Face configs write it.
+    joint
+        Whether gate and up come out of one product (Phi-3).
     """
 
     intermediate: int
     gated: bool = True
     bias: bool = False
     activation: str = "silu"
+    joint: bool = False
 
     def matrix_params(self, hidden: int) -> int:
         """Return parameters that tensor parallelism splits."""
@@ -44,7 +47,11 @@ class Mlp:
     @property
     def label(self) -> str:
         """What sentences call it."""
-        return "squared-ReLU MLP" if self.activation == "relu2" else "MLP"
+        if self.activation == "relu2":
+            return "squared-ReLU MLP"
+        if self.activation == "relu" and not self.gated:
+            return "ReLU MLP"
+        return "joint-gate MLP" if self.joint else "MLP"
 
     @property
     def words(self) -> str:

@@ -42,6 +42,7 @@ def dense(reader: ConfigReader, family: Family, hidden: int, *names: str) -> Mlp
         gated=family.gated,
         bias=reader.holds(family.mlp_bias),
         activation=activation(reader, family),
+        joint=family.joint,
     )
 
 

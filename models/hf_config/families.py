@@ -39,6 +39,7 @@ def _granite_moe(reader: ConfigReader, family: Family, hidden: int) -> Moe:
 _DENSE: dict[str, Family] = {
     "bloom": Family(
         **_BIASED,
+        joint_attention=True,
         positions="alibi",
         square=True,
         gated=False,
@@ -73,6 +74,7 @@ _DENSE: dict[str, Family] = {
     "gemma3_text": Family(**_GEMMA, qk_norm=True, windows=softmax.by_pattern(6)),
     "gpt2": Family(
         **_BIASED,
+        joint_attention=True,
         positions="learned",
         square=True,
         gated=False,
@@ -85,11 +87,13 @@ _DENSE: dict[str, Family] = {
         qkv_bias=("attention_bias", True),
         out_bias=("attention_bias", True),
         mlp_bias=True,
+        joint_attention=True,
         square=True,
         gated=False,
         activation="gelu",
         norm="layer",
         parallel=("use_parallel_residual", True),
+        rotary_share=0.25,
     ),
     "granite": Family(**_ATTENTION_BIAS, mlp_bias=("mlp_bias", False)),
     "llama": Family(**_ATTENTION_BIAS, mlp_bias=("mlp_bias", False)),
@@ -100,6 +104,7 @@ _DENSE: dict[str, Family] = {
         gated=False,
         activation="relu2",
         norm="layer_offset",
+        rotary_share=0.5,
     ),
     "olmo2": Family(**_ATTENTION_BIAS, qk_norm=True, qk_weights="each", norms_after=True),
     "olmo3": Family(
@@ -127,7 +132,7 @@ _DENSE: dict[str, Family] = {
         },
         times_hidden={"word_embed_proj_dim": 1},
     ),
-    "phi3": Family(windows=softmax.every_layer),
+    "phi3": Family(windows=softmax.every_layer, joint_attention=True, joint=True, rotary_share=1.0),
     "qwen2": Family(qkv_bias=True, windows=softmax.late_when_asked),
     "qwen3": Family(**_ATTENTION_BIAS, qk_norm=True, head_dim=128, windows=softmax.late_when_asked),
     "stablelm": Family(
@@ -138,6 +143,7 @@ _DENSE: dict[str, Family] = {
         norm="layer",
         parallel=("use_parallel_residual", False),
         parallel_norms=1,
+        rotary_share=0.25,
     ),
     "starcoder2": Family(
         qkv_bias=("use_bias", True),
@@ -175,6 +181,7 @@ _EXPERTS: dict[str, Family] = {
         predict=latent.predicting_layers,
         qkv_bias=("attention_bias", False),
         qk_norm=("use_qk_norm", False),
+        rotary_share=0.5,
     ),
     "gpt_oss": Family(
         **_SPARSE,
@@ -233,7 +240,12 @@ _EXPERTS: dict[str, Family] = {
     ),
 }
 _RECURRENT: dict[str, Family] = {
-    "bamba": Family(**_ATTENTION_BIAS, mixers=recurrent.bamba_mixers, mlp_bias=("mlp_bias", False)),
+    "bamba": Family(
+        **_ATTENTION_BIAS,
+        mixers=recurrent.bamba_mixers,
+        mlp_bias=("mlp_bias", False),
+        rotary_share=0.5,
+    ),
     "falcon_h1": Family(
         **_ATTENTION_BIAS, mixers=recurrent.falcon_mixers, mlp_bias=("mlp_bias", False)
     ),
@@ -280,6 +292,7 @@ _RECURRENT: dict[str, Family] = {
         qk_norm=True,
         head_dim=256,
         norm="rms_offset",
+        rotary_share=0.25,
     ),
 }
 FAMILIES: dict[str, Family] = {**_DENSE, **_EXPERTS, **_RECURRENT}

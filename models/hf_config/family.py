@@ -42,17 +42,19 @@ class Family:
         Gives the number of layers, where another field says it.
     predict
         Gives layers of multi-token prediction out of the model's own.
-    qkv_bias, out_bias, mlp_bias, qk_norm, qk_weights, sinks, gated_attention
+    qkv_bias, out_bias, mlp_bias, qk_norm, qk_weights, sinks, joint_attention, gated_attention
         As :class:`~models.architecture.Attention` and :class:`~models.architecture.Mlp` have them.
     positions
         How positions enter.
+    rotary_share
+        Share of a head's columns that rotate where a config does not say; None where it cannot.
     head_dim
         Width of heads where a config does not give it; None for hidden size over heads.
     square
         Whether heads times their width must be the hidden size.
-    gated, activation, four_times
-        The MLP's gate, its activation where not given, and whether its width is by default four
-        times the hidden size.
+    gated, activation, joint, four_times
+        The MLP's gate, its activation where not given, whether gate and up are one product, and
+        whether its width is by default four times the hidden size.
     norm, norms, norms_after, parallel, parallel_norms
         As :class:`~models.architecture.Layer` has them; `parallel_norms` where `parallel` holds.
     tied
@@ -80,12 +82,15 @@ class Family:
     qk_norm: Flag = False
     qk_weights: QkWeights = "shared"
     sinks: bool = False
+    joint_attention: bool = False
     gated_attention: bool = False
     positions: Literal["rotary", "learned", "alibi", "none"] = "rotary"
+    rotary_share: float | None = None
     head_dim: int | None = None
     square: bool = False
     gated: bool = True
     activation: str = "silu"
+    joint: bool = False
     four_times: bool = False
     norm: NormKind = "rms"
     norms: Literal[1, 2, 4] = 2

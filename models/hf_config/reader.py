@@ -52,6 +52,16 @@ class ConfigReader:
                 self.refuse(other, f"the same as {given[0]} = {value}, or left out")
         return value
 
+    def share(self, *names: str, default: object) -> float:
+        """Return the first of `names` that is there, or `default`, as a number of (0, 1]."""
+        name = next((name for name in names if self.config.get(name) is not None), names[0])
+        value = self.config.get(name)
+        value = default if value is None else value
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+            self.refuse(name, "a number above 0 and up to 1")
+            return 1.0
+        return float(value)
+
     def optional(self, *names: str) -> int | None:
         """Return a field as a positive whole number, or None where it is null or absent."""
         there = any(self.config.get(name) is not None for name in names)

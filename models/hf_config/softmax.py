@@ -44,9 +44,21 @@ def attention(reader: ConfigReader, family: Family, hidden: int) -> Attention:
         qk_weights=family.qk_weights,
         rotary=family.positions == "rotary",
         alibi=family.positions == "alibi",
+        rotary_share=_rotary_share(reader, family),
         sinks=family.sinks,
+        joint=family.joint_attention,
         gated=family.gated_attention,
     )
+
+
+def _rotary_share(reader: ConfigReader, family: Family) -> float:
+    """Return the share of columns that rotate, where a family knows of one."""
+    if family.rotary_share is None:
+        return 1.0
+    names = "partial_rotary_factor", "rotary_pct"
+    nested = reader.config.get("rope_parameters")
+    given = nested.get(names[0]) if isinstance(nested, dict) else None
+    return reader.share(*names, default=family.rotary_share if given is None else given)
 
 
 def _head_dim(reader: ConfigReader, family: Family, hidden: int, heads: int) -> int:

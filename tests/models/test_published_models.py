@@ -122,7 +122,7 @@ def test_llama_4_sees_chunks_where_it_rotates_and_experts_where_published() -> N
         ("llama-4-scout", "chunked attention and mixture-of-experts"),
         ("gpt-oss-20b", "attention with sinks and mixture-of-experts"),
         ("bloom-176b", "attention with ALiBi"),
-        ("nemotron-4-15b", "squared-ReLU MLP"),
+        ("nemotron-4-15b", "partly rotated attention and squared-ReLU MLP"),
     ],
 )
 def test_what_is_not_planned_is_named(name: str, labels: str) -> None:
