@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -63,3 +64,22 @@ def test_layers_cost_what_torch_counts(family: str) -> None:
     work = layer_work(model.layers[0], model.hidden, shapes(SEQ_LEN))
     masked = 2 * model.layers[0].attention.q_width * SEQ_LEN**2
     assert work.forward_flop() == hf_reference.layer_forward_flop(config, SEQ_LEN) - masked
+
+
+@pytest.mark.parametrize(
+    ("changed", "label"),
+    [
+        ({"norm": "layer_no_bias"}, "layer-no-bias-normalised"),
+        ({"norm": "layer"}, "gated-MLP-behind-LayerNorm"),
+        ({"norms_after": True}, "post-normalised"),
+        ({"parallel": True}, "parallel attention-and-MLP"),
+        ({"mlp": None}, "attention-only"),
+        ({"mixer": None}, "MLP-only"),
+    ],
+)
+def test_a_layer_put_together_in_another_way_is_not_planned(
+    changed: dict[str, Any], label: str
+) -> None:
+    llama = architecture_from_config(TOY, "toy")
+    layer = replace(llama.layers[0], **changed)
+    assert unplanned(replace(llama, layers=(*llama.layers[:-1], layer))) == (label,)
