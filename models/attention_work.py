@@ -32,7 +32,7 @@ class AttentionWork:
 
     def __init__(self, layer: Layer, hidden: int, shapes: Shapes) -> None:
         self.layer, self.hidden, self.shapes = layer, hidden, shapes
-        mixer = layer.mixer
+        mixer = layer.attention
         self.queries = mixer.q_width / shapes.tp
         self.keys = heads.kv_heads_of_tp_rank(mixer, shapes) * mixer.head_dim
         self.rotated = shapes.tokens * (self.queries + self.keys)
@@ -41,7 +41,7 @@ class AttentionWork:
         """Return the forward operations in order."""
         norm, _ = norm_pair("attention norm", self.layer.norm, self.hidden, self.shapes)
         gather, _ = column_input("attention", self.hidden, self.shapes, reductions=1.0)
-        into, *blocks, out = sent.forward_communication(self.layer.mixer, self.shapes)
+        into, *blocks, out = sent.forward_communication(self.layer.attention, self.shapes)
         project, _ = self._projections()
         output, _ = self._output()
         return (
@@ -64,7 +64,7 @@ class AttentionWork:
         _, norm = norm_pair("attention norm", self.layer.norm, self.hidden, self.shapes)
         reductions = self.shapes.pick(FUSED.input_reductions[0], EAGER.input_reductions[0])
         gather, scatter = column_input("attention", self.hidden, self.shapes, reductions)
-        out, *blocks, into = sent.backward_communication(self.layer.mixer, self.shapes)
+        out, *blocks, into = sent.backward_communication(self.layer.attention, self.shapes)
         _, project = self._projections()
         _, output = self._output()
         return (
@@ -94,24 +94,24 @@ class AttentionWork:
     def _heads(self, phase: int) -> tuple[Compute, ...]:
         """Rotary embedding and head norms."""
         ops = []
-        if self.layer.mixer.qk_norm:
+        if self.layer.attention.qk_norm:
             ops.append(
                 elementwise("head norms", f"{self.layer.norm}_norm", self.shapes, self.rotated)[
                     phase
                 ]
             )
-        if self.layer.mixer.rotary:
+        if self.layer.attention.rotary:
             ops.append(elementwise("rotary", "rotary", self.shapes, self.rotated)[phase])
         return tuple(ops)
 
     def _pack(self) -> tuple[Compute, ...]:
         """Transposes to contiguous memory before and after each exchange."""
-        qkv, output = heads.exchanged_elements(self.layer.mixer, self.shapes)
+        qkv, output = heads.exchanged_elements(self.layer.attention, self.shapes)
         launches = np.where(self.shapes.ulysses > 1, 8.0, 0.0)
         return (memory("ulysses pack", self.shapes, (qkv + output) * PACK_BYTES, launches, _CORE),)
 
     def _core(self, *, backward: bool) -> tuple[Compute, ...]:
-        mixer, shapes = self.layer.mixer, self.shapes
+        mixer, shapes = self.layer.attention, self.shapes
         whole = blocks.causal_pairs(shapes.seq_len, mixer.window)
         pairs = shapes.micro_batch * whole / shapes.ring
         own_heads = heads.query_heads(mixer, shapes)
@@ -137,7 +137,7 @@ class AttentionWork:
 
     def _merge(self, *, backward: bool) -> Compute:
         """Return what a ring's blocks are put together with, and the gradients of their keys."""
-        mixer, shapes = self.layer.mixer, self.shapes
+        mixer, shapes = self.layer.attention, self.shapes
         blockwise = (shapes.ring > 1) & ~blocks.attends_at_once(mixer, shapes)
         queries, kv = (
             heads.local_query_elements(mixer, shapes),

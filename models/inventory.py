@@ -135,5 +135,5 @@ def _step_flop(architecture: Architecture, workload: Workload, *, masked: bool) 
 
 
 def _full_over_causal(layer: Layer, seq_len: int) -> float:
-    seen = min(layer.mixer.window or seq_len, seq_len)
-    return seq_len * seen / causal_pairs(seq_len, layer.mixer.window)
+    seen = min(layer.attention.window or seq_len, seq_len)
+    return seq_len * seen / causal_pairs(seq_len, layer.attention.window)

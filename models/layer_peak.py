@@ -100,7 +100,7 @@ def moments(
     summed = np.where(shapes.ring > 1, shapes.pick(0.0, kept["o"]), 0.0)
     stream = BF16 * shapes.tokens * hidden
     passing = stream / shapes.norm_shard  # the gradient on the residual path
-    width = BF16 * shapes.tokens * part.mlp.intermediate / shapes.tp
+    width = BF16 * shapes.tokens * part.dense.intermediate / shapes.tp
     norm = passing + _norm_working(part, hidden, shapes)
     gathered = gather_buffer(hidden, shapes)
     found = (
@@ -108,7 +108,7 @@ def moments(
             name="attention forward",
             saved=attention - returned - summed,
             working=np.zeros(len(shapes)),
-            buffers=forward_buffer_bytes(part.mixer, shapes),
+            buffers=forward_buffer_bytes(part.attention, shapes),
         ),
         Moment(name="mlp down", saved=before_post, working=passing + width, buffers=gathered),
         Moment(
@@ -127,8 +127,8 @@ def moments(
         Moment(
             name="attention backward",
             saved=attention - returned,
-            working=passing + attention_gradients(part.mixer, shapes),
-            buffers=backward_buffer_bytes(part.mixer, shapes),
+            working=passing + attention_gradients(part.attention, shapes),
+            buffers=backward_buffer_bytes(part.attention, shapes),
         ),
     )
     return (
@@ -151,13 +151,13 @@ def _makes_two(part: Layer) -> bool:
 
     A gate's and a value's gradients, or two terms of GELU from elementary operators.
     """
-    return part.mlp.gated or part.mlp.activation == "gelu_new"
+    return part.dense.gated or part.dense.activation == "gelu_new"
 
 
 def _input_gradients(part: Layer, stream: Array, width: Array, shapes: Shapes) -> Array:
     """Return gradients around the MLP's first product, or products, whose gradients are added."""
-    one = stream + width * (2.0 if part.mlp.gated else 1.0)
-    if not part.mlp.gated:
+    one = stream + width * (2.0 if part.dense.gated else 1.0)
+    if not part.dense.gated:
         return one
     return shapes.pick(one, np.maximum(one, 3.0 * stream))
 

@@ -123,12 +123,12 @@ def _shown(layout: Layout, axis: str, job: Job) -> object:
 
 
 def _heads(job: Job) -> set[tuple[int, int]]:
-    return {(kind.mixer.heads, kind.mixer.kv_heads) for kind in job.architecture.kinds}
+    return {(kind.attention.heads, kind.attention.kv_heads) for kind in job.architecture.kinds}
 
 
 def _windowed(job: Job) -> bool:
     return any(
-        kind.mixer.window is not None and kind.mixer.window < job.workload.seq_len
+        kind.attention.window is not None and kind.attention.window < job.workload.seq_len
         for kind in job.architecture.kinds
     )
 
@@ -151,7 +151,7 @@ def _kv_after_tp(kv_heads: int, batch: LayoutBatch) -> Ints:
 
 def replicates_kv(architecture: Architecture, tp: Ints | int, ulysses: Ints | int) -> Mask:
     """Return where Ulysses exceeds the key/value heads a tensor-parallel rank has."""
-    fewest = min(kind.mixer.kv_heads for kind in architecture.kinds)
+    fewest = min(kind.attention.kv_heads for kind in architecture.kinds)
     mask: Mask = (ulysses > 1) & (ulysses > np.maximum(fewest // tp, 1))
     return mask
 
@@ -197,9 +197,9 @@ MESH_RULES: tuple[Rule, ...] = (
     Rule(
         "tp",
         lambda b, job: _every(
-            [k.mlp.intermediate % b.tp == 0 for k in job.architecture.kinds], b.tp
+            [k.dense.intermediate % b.tp == 0 for k in job.architecture.kinds], b.tp
         ),
-        lambda _, job: f"must divide the MLP width {job.architecture.kinds[0].mlp.intermediate}",
+        lambda _, job: f"must divide the MLP width {job.architecture.kinds[0].dense.intermediate}",
     ),
     Rule(
         "ulysses",

@@ -21,7 +21,7 @@ class MlpWork:
 
     def __init__(self, layer: Layer, hidden: int, shapes: Shapes) -> None:
         self.layer, self.hidden, self.shapes = layer, hidden, shapes
-        self.width = layer.mlp.intermediate / shapes.tp
+        self.width = layer.dense.intermediate / shapes.tp
 
     def forward(self) -> tuple[Operation, ...]:
         """Return the forward operations in order."""
@@ -42,7 +42,7 @@ class MlpWork:
     def backward(self) -> tuple[Operation, ...]:
         """Return the backward operations in order."""
         _, norm = norm_pair("mlp norm", self.layer.norm, self.hidden, self.shapes)
-        eager = EAGER.input_reductions[1] if self.layer.mlp.gated else 1
+        eager = EAGER.input_reductions[1] if self.layer.dense.gated else 1
         reductions = self.shapes.pick(FUSED.input_reductions[1], eager)
         gather, scatter = column_input("mlp", self.hidden, self.shapes, reductions)
         _, up = self._up()
@@ -59,7 +59,7 @@ class MlpWork:
         )
 
     def _up(self) -> tuple[tuple[Compute, ...], tuple[Compute, ...]]:
-        gated = self.layer.mlp.gated
+        gated = self.layer.dense.gated
         launches = self.shapes.pick(FUSED.up_products, EAGER.up_products if gated else 1)
         columns = self.width * (2.0 if gated else 1.0)
         return product("mlp up", self.shapes, self.shapes.tokens, columns, self.hidden, launches)
@@ -68,7 +68,7 @@ class MlpWork:
         return product("mlp down", self.shapes, self.shapes.tokens, self.hidden, self.width)
 
     def _activation(self, phase: int) -> Compute:
-        elementary = "elementary_" if self.layer.mlp.activation == "gelu_new" else ""
-        name = "gated" if self.layer.mlp.gated else f"{elementary}activation"
+        elementary = "elementary_" if self.layer.dense.activation == "gelu_new" else ""
+        name = "gated" if self.layer.dense.gated else f"{elementary}activation"
         elements = self.shapes.tokens * self.width
         return elementwise("mlp activation", name, self.shapes, elements)[phase]

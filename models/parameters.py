@@ -49,10 +49,12 @@ class ParameterTable:
 
 def _layer(layer: Layer, hidden: int, tp: Array) -> Array:
     """Return a layer's parameters per rank: matrices split, norms whole, KV heads replicated."""
-    mixer = layer.mixer
+    mixer = layer.attention
     whole_heads = np.maximum(mixer.kv_heads / tp, 1.0) * mixer.head_dim
     queries = mixer.q_width / tp
     attention = hidden * 2.0 * (queries + whole_heads)
-    small = mixer.small_params(hidden) + layer.mlp.small_params(hidden) + layer.norm_params(hidden)
-    total: Array = attention + layer.mlp.matrix_params(hidden) / tp + small
+    small = (
+        mixer.small_params(hidden) + layer.dense.small_params(hidden) + layer.norm_params(hidden)
+    )
+    total: Array = attention + layer.dense.matrix_params(hidden) / tp + small
     return total

@@ -115,7 +115,7 @@ def _post_norm(name: str, part: Layer, hidden: int, shapes: Shapes) -> tuple[Sav
 
 
 def _head_norms(part: Layer, shapes: Shapes) -> tuple[Saved, ...]:
-    mixer = part.mixer
+    mixer = part.attention
     if not mixer.qk_norm:
         return ()
     heads = mixer.heads / shapes.tp + kv_heads_of_tp_rank(mixer, shapes)
@@ -125,7 +125,7 @@ def _head_norms(part: Layer, shapes: Shapes) -> tuple[Saved, ...]:
 
 
 def _attention(part: Layer, hidden: int, shapes: Shapes) -> tuple[Saved, ...]:
-    mixer = part.mixer
+    mixer = part.attention
     queries = shapes.tokens * mixer.q_width / shapes.tp
     keys = shapes.tokens * kv_heads_of_tp_rank(mixer, shapes) * mixer.head_dim
     exchanged = np.where(shapes.ulysses > 1, 1.0, 0.0)
@@ -157,17 +157,17 @@ def _products_kept(part: Layer) -> float:
     With separate products q, k, v the first and third are kept; one joint product (GPT-2) is kept
     whole.
     """
-    return 1.0 if part.mlp.gated else 2.0
+    return 2.0 if part.attention.joint else 1.0
 
 
 def _mlp(part: Layer, hidden: int, shapes: Shapes) -> tuple[Saved, ...]:
-    width = BF16 * shapes.tokens * part.mlp.intermediate / shapes.tp
+    width = BF16 * shapes.tokens * part.dense.intermediate / shapes.tp
     stream = BF16 * shapes.tokens * hidden
-    if part.mlp.gated:
+    if part.dense.gated:
         kept = shapes.pick(3.0 * width, 4.0 * width)
         selective = shapes.pick(kept, width + stream)
     else:
-        eager = ELEMENTARY_GELU_TENSORS if part.mlp.activation == "gelu_new" else 2.0
+        eager = ELEMENTARY_GELU_TENSORS if part.dense.activation == "gelu_new" else 2.0
         kept = shapes.pick(2.0 * width, eager * width)
         selective = shapes.pick(kept, width)
     return (Saved(name="mlp", nbytes=kept, selective_nbytes=selective),)

@@ -13,6 +13,7 @@ from models.compute import Device
 from models.framework import runs_in
 from models.legality import Job, problems
 from models.memory import LINES, capacity_bytes, memory_bill
+from models.planned import require_planned
 from models.prepared import Prepared
 from models.profile import load_profile
 from models.profile_file import read_profile
@@ -81,6 +82,8 @@ class Scenario:
         workload = Workload(seq_len=seq_len, global_batch=global_batch, precision=precision)
         found.attempt(workload.check)
         architecture = found.attempt(lambda: load_architecture(model))
+        if architecture is not None:
+            found.attempt(lambda: require_planned(architecture))
         loaded = found.attempt(lambda: load_cluster(cluster, gpus))
         meeting = found.attempt(lambda: parse_ecmp(ecmp, ecmp_seed))
         measured = None

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from planner.cli.job_options import JsonFile, Model
+
+if TYPE_CHECKING:
+    from models.architecture import Architecture, Layer
 
 app = typer.Typer(help="Architectures: list them, or show one.", no_args_is_help=True)
 
@@ -21,7 +25,7 @@ def list_models(json_file: JsonFile = None) -> None:
     if json_file is not None:
         output.write_json(json_file, {"models": rows})
     if json_file != "-":
-        output.print_rows(rows)
+        output.print_rows([_dashed(row) for row in rows])
 
 
 @app.command()
@@ -31,44 +35,119 @@ def show(model: Model, json_file: JsonFile = None) -> None:
     from planner.cli import output
 
     architecture = load_architecture(model)
-    kinds = [_kind(architecture, position) for position in range(len(architecture.kinds))]
     if json_file is not None:
-        output.write_json(json_file, {**_summary(architecture), "kinds": kinds})
+        kinds = [_fields(architecture, layer) for layer in architecture.kinds]
+        extra = {"predict_layers": len(architecture.predict_layers), "notes": architecture.notes}
+        output.write_json(json_file, {**_summary(architecture), **extra, "kinds": kinds})
     if json_file == "-":
         return
     screen = output.console()
-    screen.print(f"[bold]{architecture.title}[/bold]  {architecture.params:,} parameters")
-    screen.print(f"source: {architecture.source}\n")
-    output.print_rows([_summary(architecture)])
+    screen.print(f"[bold]{architecture.title}[/bold]  {_sizes(architecture)}")
+    screen.print(f"source: {architecture.source}")
+    for note in _notes(architecture):
+        screen.print(note)
     screen.print()
-    output.print_rows(kinds)
+    output.print_rows([_dashed(_summary(architecture))])
+    screen.print()
+    output.print_rows([_words(architecture, layer) for layer in architecture.kinds])
 
 
-def _summary(architecture: Any) -> dict[str, Any]:  # noqa: ANN401 - imported when run
-    mixer = architecture.kinds[0].mixer
+def _summary(architecture: Architecture) -> dict[str, Any]:
+    """Return one row of the list; heads and widths are those of the first layer that has them."""
+    softmax = [part for layer in architecture.layers for part in _softmax(layer)]
+    mlps = [layer.mlp for layer in architecture.layers]
     return {
         "name": architecture.name,
         "parameters": f"{architecture.params / 1e9:.2f} B",
+        "active": f"{architecture.active_params / 1e9:.2f} B",
         "layers": len(architecture.layers),
         "hidden": architecture.hidden,
-        "heads": mixer.heads,
-        "kv_heads": mixer.kv_heads,
-        "head_dim": mixer.head_dim,
-        "mlp": architecture.kinds[0].mlp.intermediate,
+        "heads": _first(softmax, "heads"),
+        "kv_heads": _first(softmax, "kv_heads"),
+        "head_dim": _first(softmax, "head_dim"),
+        "mlp": _first(mlps, "intermediate"),
+        "experts": _first(mlps, "experts"),
         "vocab": architecture.vocab,
         "max_positions": architecture.max_positions,
     }
 
 
-def _kind(architecture: Any, position: int) -> dict[str, Any]:  # noqa: ANN401 - imported when run
-    layer = architecture.kinds[position]
+def _softmax(layer: Layer) -> list[Any]:
+    """Return what attends by softmax in a layer."""
+    from models.architecture import Attention, LatentAttention, SideBySide
+
+    mixer = layer.mixer.attention if isinstance(layer.mixer, SideBySide) else layer.mixer
+    return [mixer] if isinstance(mixer, Attention | LatentAttention) else []
+
+
+def _dashed(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row with a dash where there is nothing."""
+    return {name: "-" if value is None else value for name, value in row.items()}
+
+
+def _first(parts: list[Any], name: str) -> int | None:
+    """Return a size of the first part that has it."""
+    return next((getattr(part, name) for part in parts if hasattr(part, name)), None)
+
+
+def _sizes(architecture: Architecture) -> str:
+    """Return the parameters, and those a token uses where they are fewer."""
+    text = f"{architecture.params:,} parameters"
+    if architecture.active_params < architecture.params:
+        text += f", of which a token uses {architecture.active_params:,}"
+    return text
+
+
+def _notes(architecture: Architecture) -> list[str]:
+    """Return sentences about what is not in the table."""
+    from models.planned import unplanned
+
+    notes = list(architecture.notes)
+    if architecture.predict_layers:
+        notes.append(
+            "multi-token prediction, not counted above: "
+            f"{architecture.predict_params:,} parameters "
+            f"in {_several(len(architecture.predict_layers), 'layer')}"
+        )
+    labels = unplanned(architecture)
+    if labels:
+        notes.append(f"read, but not planned yet: {', '.join(labels)} layers")
+    return notes
+
+
+def _several(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _words(architecture: Architecture, layer: Layer) -> dict[str, Any]:
+    """Return one kind of layer in words."""
     return {
-        "layers": architecture.kind_of_layer.count(position),
+        "layers": architecture.layers.count(layer),
+        "parameters_each": f"{layer.params(architecture.hidden):,}",
+        "active_each": f"{layer.active_params(architecture.hidden):,}",
+        "token_mixer": layer.mixer.words if layer.mixer else "none",
+        "channel_mixer": layer.mlp.words if layer.mlp else "none",
+        "norms": layer.norm_words,
+    }
+
+
+def _fields(architecture: Architecture, layer: Layer) -> dict[str, Any]:
+    """Return one kind of layer with every field of its mixers."""
+    return {
+        "layers": architecture.layers.count(layer),
         "parameters_each": layer.params(architecture.hidden),
-        "window": layer.mixer.window or "all",
-        "qk_norm": layer.mixer.qk_norm,
+        "active_each": layer.active_params(architecture.hidden),
+        "mixer": _part(layer.mixer),
+        "mlp": _part(layer.mlp),
         "norm": layer.norm,
         "norms": layer.norms,
-        "gated": layer.mlp.gated,
-        "activation": layer.mlp.activation,
+        "norms_after": layer.norms_after,
+        "parallel": layer.parallel,
     }
+
+
+def _part(part: Any) -> dict[str, Any] | None:  # noqa: ANN401 - any of the mixers
+    """Return a mixer's type, words and fields."""
+    if part is None:
+        return None
+    return {"type": type(part).__name__, "words": part.words, **asdict(part)}

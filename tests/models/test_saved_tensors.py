@@ -11,6 +11,7 @@ import pytest
 from models.catalogue import load_architecture, model_names
 from models.inventory import head_work, layer_work
 from models.layout import Kernels, Recompute
+from models.planned import unplanned
 from tests.models.cases import FAMILIES, config, shapes, toy, work_of
 from tests.oracles import fused_reference, hf_reference, tensor_parallel_reference
 
@@ -171,4 +172,5 @@ def test_a_layer_of_every_family_is_compared() -> None:
         return layer.norm, layer.norms, layer.mlp.gated, layer.mlp.activation, mixer.qk_norm
 
     compared = {traits(name) for name in ALL_FAMILIES}
-    assert {traits(name) for name in model_names()} <= compared
+    planned = [name for name in model_names() if not unplanned(load_architecture(name))]
+    assert {traits(name) for name in planned} <= compared

@@ -30,13 +30,16 @@ from torch.utils.flop_counter import (
 )
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.loss.loss_utils import ForCausalLMLoss
+from transformers.models.gemma.modeling_gemma import GemmaDecoderLayer
 from transformers.models.gemma2.modeling_gemma2 import Gemma2DecoderLayer
 from transformers.models.gemma3.modeling_gemma3 import Gemma3DecoderLayer
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block
+from transformers.models.granite.modeling_granite import GraniteDecoderLayer
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 from transformers.models.mistral.modeling_mistral import MistralDecoderLayer
 from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer
+from transformers.models.starcoder2.modeling_starcoder2 import Starcoder2DecoderLayer
 
 from .ledger import SavedLedger, SavedTensor, loss_peak_report, total_bytes
 
@@ -49,13 +52,16 @@ Recompute = Literal["none", "full", "selective"]
 RECOMPUTE: tuple[Recompute, ...] = ("none", "full", "selective")
 
 _LAYERS: dict[str, Callable[..., nn.Module]] = {
+    "gemma": GemmaDecoderLayer,
     "gemma2": Gemma2DecoderLayer,
     "gemma3_text": Gemma3DecoderLayer,
     "gpt2": GPT2Block,
+    "granite": GraniteDecoderLayer,
     "llama": LlamaDecoderLayer,
     "mistral": MistralDecoderLayer,
     "qwen2": Qwen2DecoderLayer,
     "qwen3": Qwen3DecoderLayer,
+    "starcoder2": Starcoder2DecoderLayer,
 }
 
 _aten = torch.ops.aten

@@ -183,6 +183,25 @@ def test_shows_say_where_figures_come_from():
     assert "source:" in run("models", "show", "llama-3.1-8b").stdout
 
 
+def test_models_are_shown_layer_kind_by_layer_kind():
+    shown = run("models", "show", "deepseek-v3").stdout
+    for words in ("of which a token uses 37,552,282,624", "multi-token prediction", "in 1 layer"):
+        assert words in shown
+    answer = json.loads(run("models", "show", "nemotron-h-8b", "--json", "-").stdout)
+    assert (answer["heads"], answer["kv_heads"], answer["experts"]) == (32, 8, None)
+    kinds = [(kind["layers"], kind["mixer"], kind["mlp"]) for kind in answer["kinds"]]
+    types = {(n, mixer and mixer["type"], mlp and mlp["type"]) for n, mixer, mlp in kinds}
+    assert types == {(24, "Mamba2", None), (24, None, "Mlp"), (4, "Attention", None)}
+
+
+@pytest.mark.parametrize("command", ["plan", "estimate", "simulate", "sweep"])
+def test_a_model_that_is_not_planned_is_refused_with_all_else(command):
+    request = [command, "mixtral-8x7b", "--cluster", "h100dgx", "--seq-len", "8k"]
+    model, cluster = refused(*request, "--global-batch", "8")
+    assert model.endswith("mixtral-8x7b: has mixture-of-experts layers: read, but not planned yet")
+    assert cluster.startswith("--cluster = h100dgx")
+
+
 def test_all_problems_of_a_request_come_at_once():
     request = ["plan", "lama-3.1-8b", "--cluster", "h100dgx", "--seq-len", "0"]
     lines = refused(*request, "--global-batch", "-3", "--gpus", "x")

@@ -1,0 +1,118 @@
+"""A whole model: its layers, embedding, head and sizes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from models.architecture.layer import NORM_VECTORS
+
+if TYPE_CHECKING:
+    from models.architecture.layer import Layer
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Architecture:
+    """A decoder-only language model; compared by identity, so that it can key caches.
+
+    Parameters
+    ----------
+    name, title, source
+        Catalogue name or file, the name people read, and where the numbers were read.
+    hidden, vocab
+        Width of the residual stream and rows of the embedding.
+    layers
+        Every layer, first to last.
+    predict_layers
+        Layers that predict tokens further ahead (DeepSeek-V3's multi-token prediction), counted
+        apart: published totals and transformers leave them out.
+    tied
+        Whether the output head reuses the embedding.
+    embedding_norm
+        Whether the embedding has a norm of its own (BLOOM).
+    learned_positions
+        Rows of a learned position table; 0 with rotary positions.
+    max_positions
+        Longest sequence the published model was made for.
+    notes
+        Sentences about what was read.
+    """
+
+    name: str
+    title: str
+    source: str
+    hidden: int
+    vocab: int
+    layers: tuple[Layer, ...]
+    predict_layers: tuple[Layer, ...] = ()
+    tied: bool = False
+    embedding_norm: bool = False
+    learned_positions: int = 0
+    max_positions: int | None = None
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def kinds(self) -> tuple[Layer, ...]:
+        """Distinct layers, most frequent first."""
+        return tuple(layer for layer, _ in Counter(self.layers).most_common())
+
+    @cached_property
+    def kind_of_layer(self) -> tuple[int, ...]:
+        """For each layer its position in :attr:`kinds`."""
+        return tuple(self.kinds.index(layer) for layer in self.layers)
+
+    @property
+    def embedding_params(self) -> int:
+        """Parameters of the token embedding with its norm, and of the learned positions."""
+        norm = self.final_norm_params if self.embedding_norm else 0
+        return (self.vocab + self.learned_positions) * self.hidden + norm
+
+    @property
+    def head_params(self) -> int:
+        """Parameters of an untied output head."""
+        return 0 if self.tied else self.vocab * self.hidden
+
+    @property
+    def final_norm_params(self) -> int:
+        """Parameters of the norm before the head."""
+        return self.hidden * NORM_VECTORS[self.layers[-1].norm]
+
+    @cached_property
+    def params(self) -> int:
+        """All parameters, a tied head counted once, without :attr:`predict_layers`.
+
+        >>> from models import load_architecture
+        >>> load_architecture("llama-3.1-8b").params
+        8030261248
+        """
+        return self._around + sum(layer.params(self.hidden) for layer in self.layers)
+
+    @cached_property
+    def active_params(self) -> int:
+        """Parameters a token uses: all but those of experts it does not visit.
+
+        Embedding and head count whole, as DeepSeek's and Mistral's published figures have it;
+        OpenAI's leave the embedding out.
+
+        >>> from models import load_architecture
+        >>> load_architecture("mixtral-8x7b").active_params
+        12879925248
+        """
+        return self._around + sum(layer.active_params(self.hidden) for layer in self.layers)
+
+    @property
+    def predict_params(self) -> int:
+        """Parameters of multi-token prediction that are not the model's own.
+
+        Each of its layers has two norms for what it joins, a projection of the joined pair, and
+        a norm before the head (DeepSeek-V3, arXiv:2412.19437, section 2.2); embedding and head
+        are shared.
+        """
+        joining = 2 * self.hidden**2 + 3 * self.hidden
+        return sum(layer.params(self.hidden) + joining for layer in self.predict_layers)
+
+    @property
+    def _around(self) -> int:
+        return self.embedding_params + self.head_params + self.final_norm_params

@@ -1,0 +1,120 @@
+"""One layer: a token mixer, a channel mixer and their norms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from models.architecture.attention import Attention
+from models.architecture.latent_attention import LatentAttention
+from models.architecture.linear_attention import GatedDeltaNet
+from models.architecture.mlp import Mlp
+from models.architecture.moe import Moe
+from models.architecture.side_by_side import SideBySide
+from models.architecture.state_space import Mamba1, Mamba2
+
+Mixer = Attention | LatentAttention | GatedDeltaNet | Mamba1 | Mamba2 | SideBySide
+ChannelMixer = Mlp | Moe
+#: ``rms_offset`` scales by one plus its weight, in fp32 (Gemma), ``layer_offset`` likewise
+#: (Nemotron's LayerNorm1p); ``layer_no_bias`` only scales (Cohere).
+NormKind = Literal["rms", "rms_offset", "layer", "layer_offset", "layer_no_bias"]
+#: Vectors of a hidden size that a norm holds.
+NORM_VECTORS: dict[NormKind, int] = {
+    "rms": 1,
+    "rms_offset": 1,
+    "layer": 2,
+    "layer_offset": 2,
+    "layer_no_bias": 1,
+}
+
+NORM_NAMES: dict[NormKind, str] = {
+    "rms": "RMSNorm",
+    "rms_offset": "RMSNorm of 1 + weight",
+    "layer": "LayerNorm",
+    "layer_offset": "LayerNorm of 1 + weight",
+    "layer_no_bias": "LayerNorm without bias",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """One decoder layer.
+
+    Parameters
+    ----------
+    mixer, mlp
+        Token mixer and channel mixer; a layer may lack one of them (Mamba-2, Nemotron-H).
+    norm
+        RMSNorm (one vector) or LayerNorm (two).
+    norms
+        1 before the only mixer or before both at once, 2 before the mixers, or 4 with one after
+        each as well (Gemma 2 and 3).
+    norms_after
+        Whether the two norms come after the mixers instead (OLMo 2).
+    parallel
+        Whether both mixers read the same stream, their outputs added at once (GPT-NeoX).
+    """
+
+    mixer: Mixer | None
+    mlp: ChannelMixer | None
+    norm: NormKind = "rms"
+    norms: Literal[1, 2, 4] = 2
+    norms_after: bool = False
+    parallel: bool = False
+
+    @property
+    def attention(self) -> Attention:
+        """The mixer of a layer that is known to have softmax attention.
+
+        Raises
+        ------
+        TypeError
+            If the mixer is of another type; planning refuses such layers before it asks.
+        """
+        if not isinstance(self.mixer, Attention):
+            raise TypeError(f"not softmax attention: {self.mixer}")
+        return self.mixer
+
+    @property
+    def dense(self) -> Mlp:
+        """The channel mixer of a layer that is known to have a dense MLP.
+
+        Raises
+        ------
+        TypeError
+            If it is of another type; planning refuses such layers before it asks.
+        """
+        if not isinstance(self.mlp, Mlp):
+            raise TypeError(f"not a dense MLP: {self.mlp}")
+        return self.mlp
+
+    @property
+    def parts(self) -> tuple[Mixer | ChannelMixer, ...]:
+        """The mixers it has."""
+        return tuple(part for part in (self.mixer, self.mlp) if part is not None)
+
+    @property
+    def norm_words(self) -> str:
+        """What norms it has and where, for tables."""
+        where = {1: "one before", 2: "before each mixer", 4: "before and after each mixer"}
+        place = "after each mixer" if self.norms_after else where[self.norms]
+        return f"{NORM_NAMES[self.norm]}, {place}{', mixers in parallel' * self.parallel}"
+
+    def norm_params(self, hidden: int) -> int:
+        """Return the parameters of the layer's norms."""
+        return self.norms * hidden * NORM_VECTORS[self.norm]
+
+    def params(self, hidden: int) -> int:
+        """Return all parameters of the layer."""
+        parts = sum(part.matrix_params(hidden) + part.small_params(hidden) for part in self.parts)
+        return parts + self.norm_params(hidden)
+
+    def active_params(self, hidden: int) -> int:
+        """Return parameters a token uses: all but those of experts it does not visit."""
+        spared = 0 if self.mlp is None else _spared(self.mlp, hidden)
+        return self.params(hidden) - spared
+
+
+def _spared(mlp: ChannelMixer, hidden: int) -> int:
+    whole = mlp.matrix_params(hidden) + mlp.small_params(hidden)
+    return whole - mlp.active_params(hidden)
