@@ -177,7 +177,12 @@ def _held_out_messages(item):
         if isinstance(each, Communication) and np.sum(each.calls):
             stride = {"ulysses": 1, "ring": chosen.ulysses}[str(each.axis)]
             size = getattr(chosen, str(each.axis))
-            yield str(each.collective), size, stride, float(each.nbytes[0])
+            if each.name == "ulysses q, k, v":  # the inventory has their mean
+                each_width = 2 * item.number("tokens") * hidden // heads
+                sent = {each_width * heads, each_width * max(item.number("kv_heads"), size)}
+            else:
+                sent = {float(each.nbytes[0])}
+            yield from ((str(each.collective), size, stride, nbytes) for nbytes in sent)
 
 
 def test_held_out_layers_are_of_every_method_and_played_by_one_process_where_it_is_alone():
