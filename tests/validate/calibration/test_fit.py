@@ -68,8 +68,10 @@ def test_every_point_is_held_out_once_however_few_there_are():
 
 def test_heavier_points_pull_harder():
     seconds = np.array([1.0, 1.0, 2.0, 2.0])
-    light, heavy = (fit({"level": 1.4}, level, seconds, 0, weights).values["level"]
-                    for weights in (np.array([1e3, 1e3, 1, 1]), np.array([1, 1, 1e3, 1e3])))  # fmt: skip
+    light, heavy = (
+        fit({"level": 1.4}, level, seconds, 0, np.array(weights)).values["level"]
+        for weights in ([1e3, 1e3, 1.0, 1.0], [1.0, 1.0, 1e3, 1e3])
+    )
     assert light == pytest.approx(1.0, rel=0.01)
     assert heavy == pytest.approx(2.0, rel=0.01)
 

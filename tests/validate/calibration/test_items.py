@@ -49,7 +49,7 @@ def test_attention_is_measured_in_exactly_the_blocks_of_all_schedules(device):
 @BOTH
 def test_every_product_of_a_layer_is_measured_forward_and_for_both_gradients(device):
     scale, (columns, depth) = SCALES[device], SCALES[device].weights[0]
-    found = {tuple(each[name] for name in "mnk") + (each["way"],) for each in products.items(scale)}
+    found = {tuple(each[name] for name in (*"mnk", "way")) for each in products.items(scale)}
     rows = scale.rows[-1]
     assert (rows, columns, depth, "forward") in found
     assert (rows, depth, columns, "dgrad") in found

@@ -51,9 +51,7 @@ def predicted(item, device=None, world=2, cores=None):
 
 def operations(item):
     chosen = targets.layout(item)
-    shapes = Shapes(
-        batch=LayoutBatch.of([chosen]), seq_len=TOKENS * chosen.ulysses * chosen.ring
-    )
+    shapes = Shapes(batch=LayoutBatch.of([chosen]), seq_len=TOKENS * chosen.ulysses * chosen.ring)
     mixer = Attention(heads=6, kv_heads=2, head_dim=WIDTH)
     work = layer_work(Layer(mixer=mixer, mlp=Mlp(intermediate=MLP)), 384, shapes)
     return [each for each in (*work.forward, *work.backward) if isinstance(each, Compute)]

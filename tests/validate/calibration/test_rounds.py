@@ -188,4 +188,3 @@ def test_ranks_go_on_from_what_the_first_one_has(monkeypatch, sampled, beside):
     monkeypatch.setattr(rounds.dist, "broadcast_object_list", broadcast)
     run(told(rounds=1), rank=1, world=2)
     assert set(sampled) == set(ITEMS[::2])
-
