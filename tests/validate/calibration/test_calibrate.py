@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from models.profile_file import read_profile
+from planner.cli import main
 from tests.validate.calibration import jobs
 from tests.validate.calibration.jobs import TINY, ask
 from topologies.errors import SpecError
@@ -254,6 +256,41 @@ def test_what_the_memory_is_too_small_for_is_told_as_left_out(here, sampled, mon
     ]
 
 
+# ------------------------------------------------------------------------------------- the command
+def called(monkeypatch, capsys, *arguments):
+    """Return what the command prints where nothing is large."""
+    monkeypatch.setitem(everything.SCALES, "cpu", TINY)
+    monkeypatch.setattr(sys, "argv", ["meshwright", "calibrate", "--world", "1", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    out, err = capsys.readouterr()
+    assert (caught.value.code, err) == (0, "")
+    return out
+
+
+def test_figures_errors_and_how_to_use_them_are_printed(here, monkeypatch, capsys, path):
+    out = called(monkeypatch, capsys, "--out", str(path), "--rounds", "1")
+    content = json.loads(path.read_text())
+    for name in (*content["parameters"], *content["fits"]):
+        assert name in out, name
+    told = " ".join(out.split())
+    assert "Checks: 1 of 1 attentions exact in bf16; peak memory of a block within 0.0%" in told
+    for method in ("4x1 virtual ulysses", "1x4 virtual ring", "1x4 virtual gathered"):
+        assert method in told
+    assert "Left out: replay: graphs of kernels need a GPU." in told
+    assert "All ranks together had" in told
+    assert told.endswith(f"Written: {path}; plans take it with --profile {path}")
+
+
+def test_json_is_the_profile_and_nothing_else(here, monkeypatch, capsys, path):
+    out = called(monkeypatch, capsys, "--out", str(path), "--rounds", "1", "--json", "-")
+    assert json.loads(out) == json.loads(path.read_text())
+    file = path.parent / "again.json"
+    out = called(monkeypatch, capsys, "--out", str(path), "--rounds", "1", "--json", str(file))
+    assert "Written" in out
+    assert json.loads(file.read_text()) == json.loads(path.read_text())
+
+
 # ---------------------------------------------------------------------------- ranks of a launcher
 def test_only_the_first_rank_of_a_launcher_writes(monkeypatch, here, sampled, path):
     interrupted(path, 1)
@@ -290,4 +327,4 @@ def test_reports_of_others_are_no_samples(monkeypatch, here, path):
 
 
 def test_jobs_are_small_enough_for_these_tests():
-    assert jobs.LAST < len(everything.items("cpu", 2, TINY))
+    assert len(everything.items("cpu", 2, TINY)) > jobs.LAST
