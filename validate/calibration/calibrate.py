@@ -193,4 +193,4 @@ def _cores(found: Sequence[Measurement], asked: Asked) -> probe.Cores | None:
         for each in of_kind(found, probe.KIND)
         for seconds, wall in zip(each.seconds, each.wall_s, strict=True)
     ]
-    return probe.Cores.of(bursts, asked.world) if bursts else None
+    return probe.Cores.of(bursts, 1) if bursts else None

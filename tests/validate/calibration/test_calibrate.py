@@ -170,6 +170,15 @@ def test_more_rounds_are_added_to_those_there_were(here, sampled, path):
     assert len(sampled) == 4 * len(ITEMS) - 4 * BATCH
 
 
+def test_orders_are_those_of_the_seed(here, sampled, path):
+    orders = []
+    for seed in (1, 2, 1):
+        sampled.clear()
+        run(path, seed=seed, rounds=1)
+        orders.append(list(sampled))
+    assert orders[0] == orders[2] != orders[1]
+
+
 def test_fresh_begins_anew(here, sampled, path):
     interrupted(path, 2)
     sampled.clear()

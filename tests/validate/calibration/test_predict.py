@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from models.architecture import Attention, Layer, Mlp
+from models.collectives import cost
 from models.inventory import layer_work
 from models.layout import LayoutBatch
 from models.operation import Compute
@@ -13,6 +14,8 @@ from models.profile import load_profile
 from models.shape import Shapes
 from tests.validate.calibration.synthetic import figures, measured, on
 from topologies.catalogue import load_accelerator, load_cluster
+from topologies.collective import Collective
+from topologies.fabric import Fabric
 from validate.calibration import targets
 from validate.calibration.item import Item
 from validate.calibration.predict import predictions
@@ -157,3 +160,30 @@ def test_the_inner_axis_of_a_hybrid_is_ulysses():
     both = (*work.forward, *work.backward)
     own = np.sum([device.seconds(each)[0] for each in both if each.name in names])
     assert found.seconds == pytest.approx(own + sent, rel=1e-9)
+
+
+def test_a_ring_around_ulysses_goes_from_node_to_node():
+    """Eight neighbours of a node exchange heads; their rings are of one rank of each node."""
+    device = on(load_accelerator("h100-sxm"), load_profile("h100-sxm"))
+    cluster = load_cluster("h100-dgx:2", 16)
+    item = Item.of(targets.LAYER, hidden=4096, heads=32, kv_heads=8, tokens=TOKENS,
+                   ulysses=8, ring=2, gathers=False, virtual=False)  # fmt: skip
+    (found,) = predictions([measured(item, 1.0)], device, cluster, None)
+    (alone,) = predictions([measured(item, 1.0)], device, None, None)
+    kv, queries = 2 * TOKENS * 8 * 128 * 2, TOKENS * 4096 * 2
+    hops, exchanges = [kv, kv, 2 * kv, 2 * kv], [queries, queries]
+    into = (queries + kv) / 3  # queries, keys and values one after the other
+    sent = sum(
+        calls * _seconds(collective, place, nbytes, cluster, device.profile)
+        for collective, place, nbytes, calls in (
+            *((Collective.SHIFT, (2.0, 8.0), nbytes, 1) for nbytes in hops),
+            *((Collective.ALL_TO_ALL, (8.0, 1.0), nbytes, 1) for nbytes in exchanges),
+            *((Collective.ALL_TO_ALL, (8.0, 1.0), into, 3) for _ in range(2)),
+        )
+    )
+    assert found.seconds == pytest.approx(alone.seconds / 16 + sent, rel=1e-9)
+
+
+def _seconds(collective, place, nbytes, cluster, profile):
+    links = Fabric(cluster).links(tuple(np.array([each]) for each in place))
+    return float(cost(collective, links, profile).seconds(np.array([float(nbytes)]))[0])

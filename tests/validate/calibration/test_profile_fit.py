@@ -207,6 +207,8 @@ def test_figures_of_a_fit_are_fitted_and_those_of_one_kernel_measured():
     assert done.profile.steal_scale_up.kind is Provenance.MEASURED
     assert done.profile.steal_scale_up.value == pytest.approx(0.5, abs=1e-3)
     assert done.profile.compute_spread.kind is Provenance.MEASURED
+    # Gloo's times are straight lines of the bytes: there is no third figure to find.
+    assert done.fits["shift scale-up"].summary()["parameters"] == ["start", "per_byte"]
 
 
 def test_spreads_are_those_of_what_no_fit_has_seen():
