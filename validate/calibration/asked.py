@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from topologies.catalogue import accelerator_names, load_accelerator, load_cluster
-from topologies.errors import Collected, Problem, SpecError, raise_if_any, unknown_name
+from topologies.errors import Collected, Problem, SpecError, raise_if_any
 from topologies.whole_file import check_place
 from validate.checks import WORLDS, parse_device, require_torch
 from validate.processes import launched
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from topologies.accelerator import Accelerator
     from topologies.cluster import Cluster
 
@@ -84,19 +87,15 @@ class Asked:
             With every one that cannot be.
         """
         require_torch()
-        found: list[Problem] = []
+        found = Collected()
         chosen, problems = parse_device(device)
-        found += problems
-        ranks = _ranks(world, chosen, found)
-        found += _numbers(rounds, budget_s, seed, timeout_s)
-        found += _place(out)
-        raise_if_any(found)
-        name = _accelerator(accelerator, chosen)
-        collected = Collected()
-        loaded = collected.attempt(lambda: load_accelerator(name, "--accelerator"))
+        found.problems += problems
+        ranks = _ranks(world, chosen, found.problems)
+        found.problems += [*_numbers(rounds, budget_s, seed, timeout_s), *_place(out)]
+        loaded = found.attempt(lambda: _accelerator(accelerator, chosen, problems))
         cluster = cluster or (LOCAL if chosen == "cpu" and ranks > 1 else None)
-        whole = collected.attempt(lambda: _cluster(cluster, name, ranks))
-        collected.raise_if_any()
+        whole = found.attempt(lambda: _cluster(cluster, loaded, ranks))
+        found.raise_if_any()
         return cls(
             out=out,
             device=chosen,
@@ -125,6 +124,7 @@ def _ranks(world: int | None, device: str, found: list[Problem]) -> int:
     ranks = 2 if world is None else world
     if ranks not in WORLDS:
         found.append(Problem("--world", ranks, f"of {', '.join(map(str, WORLDS))}"))
+        return WORLDS[0]
     return ranks
 
 
@@ -143,7 +143,7 @@ def _numbers(rounds: int, budget_s: float, seed: int, timeout_s: float) -> list[
 
 def _place(out: str) -> list[Problem]:
     """Return why a profile cannot be written there, before anything is measured for it."""
-    if not out.endswith(".json"):
+    if Path(out).suffix.lower() != ".json":
         return [Problem("--out", out, "a file that ends in .json, as --profile reads it")]
     try:
         check_place(out, "--out")
@@ -152,29 +152,29 @@ def _place(out: str) -> list[Problem]:
     return []
 
 
-def _accelerator(name: str | None, device: str) -> str:
+def _accelerator(name: str | None, device: str, problems: Sequence[Problem]) -> Accelerator:
+    """Return what is named, or what the device is, if there is nothing wrong with that."""
     from validate.calibration import machine
 
-    if name is not None:
-        if name not in accelerator_names():
-            raise_if_any([unknown_name("--accelerator", name, accelerator_names())])
-        return name
-    found = machine.accelerator_name(device)
-    if found is None:
+    if name is None:
+        raise_if_any(problems)
+        name = machine.accelerator_name(device)
+    if name is None:
         called = machine.device_name(device)
         mend = f"name what the catalogue calls it: {', '.join(accelerator_names())}"
-        raise_if_any([Problem("--accelerator", called, mend)])
-    return str(found)
+        raise SpecError([Problem("--accelerator", called, mend)])
+    return load_accelerator(name, "--accelerator")
 
 
-def _cluster(spec: str | None, accelerator: str, ranks: int) -> Cluster | None:
-    if ranks == 1:
-        return None
+def _cluster(spec: str | None, accelerator: Accelerator | None, ranks: int) -> Cluster | None:
+    """Return what several ranks are part of; of one only whether it could be."""
     if spec is None:
+        if ranks == 1:
+            return None
         mend = "name what these ranks are part of, such as h100-dgx: see `topologies list`"
-        raise_if_any([Problem("--cluster", f"{ranks} ranks", mend)])
-    found = load_cluster(str(spec), ranks)
-    if found.accelerator.name != accelerator:
-        mend = f"a cluster of {accelerator}: this one has {found.accelerator.name}"
-        raise_if_any([Problem("--cluster", spec, mend)])
-    return found
+        raise SpecError([Problem("--cluster", f"{ranks} ranks", mend)])
+    found = load_cluster(spec, ranks if ranks > 1 else None)
+    if accelerator is not None and found.accelerator.name != accelerator.name:
+        mend = f"a cluster of {accelerator.name}: this one has {found.accelerator.name}"
+        raise SpecError([Problem("--cluster", spec, mend)])
+    return found if ranks > 1 else None

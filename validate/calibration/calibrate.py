@@ -100,12 +100,13 @@ def calibrate(
             kept.add(items, what)
             count(sum(kept.rounds(items)), len(items) * asked.rounds)
 
+    first = _first()
     try:
-        mine = _measured(asked, told, heard)
+        _measured(asked, told, heard)
     finally:
-        if kept.samples:
+        if first and kept.samples:
             kept.write()
-    if not mine:
+    if not first:
         return None
     found = kept.measurements(items)
     _check_enough(found, items, asked, kept)
@@ -138,8 +139,15 @@ def calibrate(
     return Calibrated(found=found, fitted=fitted, cores=cores, content=written)
 
 
-def _measured(asked: Asked, told: Told, heard: Callable[[int, object], None]) -> bool:
-    """Measure wherever the ranks are; return whether this process is to tell."""
+def _first() -> bool:
+    """Return whether this process is to tell: of a launcher's ranks only the first."""
+    from validate.processes import launched
+
+    return not launched() or os.environ["RANK"] == "0"
+
+
+def _measured(asked: Asked, told: Told, heard: Callable[[int, object], None]) -> None:
+    """Measure wherever the ranks are."""
     from validate import processes
 
     if processes.launched():
@@ -150,12 +158,10 @@ def _measured(asked: Asked, told: Told, heard: Callable[[int, object], None]) ->
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         with processes.group(number, asked.world, "env://", asked.timeout_s, asked.device):
             measure(_rank(number, asked.world, heard), told)
-        return number == 0
-    if asked.device == "cuda":
+    elif asked.device == "cuda":
         measure(_rank(0, 1, heard), told)
-        return True
-    processes.run(asked.world, measure, told, timeout_s=asked.timeout_s, progress=heard)
-    return True
+    else:
+        processes.run(asked.world, measure, told, timeout_s=asked.timeout_s, progress=heard)
 
 
 def _rank(number: int, world: int, heard: Callable[[int, object], None]) -> Any:  # noqa: ANN401

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,21 +123,31 @@ class Kept:
         mend = "remove it, or give --fresh to begin anew"
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
-            version, identity, rows = (
-                content[name] for name in ("schema_version", "identity", "samples")
-            )
-            for kind, args, calls, samples in rows:
-                item = Item.of(str(kind), **args)
-                self.samples[item] = [Sample(float(s), float(wall)) for s, wall in samples]
-                self.calls[item] = int(calls)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            theirs = {"version": content["schema_version"]}
+            if theirs["version"] == VERSION:
+                theirs |= content["identity"].items()
+                self._take(content["samples"])
+        except (
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             problem = Problem("--out", self.path, f"no measurements that can be read: {mend}")
             raise SpecError([problem]) from error
-        mine = json.loads(json.dumps(self.identity))
-        apart = [name for name in mine if identity.get(name) != mine[name]]
-        if version != VERSION or apart:
-            name = apart[0] if apart else "version"
-            was, now = (identity.get(name), mine[name]) if apart else (version, VERSION)
-            raise SpecError(
-                [Problem("--out", self.path, f"of a run with {name} {was}, not {now}: {mend}")]
-            )
+        mine = {"version": VERSION} | json.loads(json.dumps(self.identity))
+        apart = [name for name in mine if theirs.get(name) != mine[name]]
+        if apart:
+            why = f"of a run with {apart[0]} {theirs.get(apart[0])}, not {mine[apart[0]]}: {mend}"
+            raise SpecError([Problem("--out", self.path, why)])
+
+    def _take(self, rows: Any) -> None:  # noqa: ANN401 - whatever a file holds
+        """Take samples as they were written."""
+        for kind, args, calls, samples in rows:
+            item = Item.of(str(kind), **args)
+            self.samples[item] = [Sample(float(s), float(wall)) for s, wall in samples]
+            self.calls[item] = int(calls)
+            if not all(0.0 < each < math.inf for sample in self.samples[item] for each in sample):
+                raise ValueError("seconds that cannot be")

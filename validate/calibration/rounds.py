@@ -85,6 +85,7 @@ class _Rounds:
     samples: list[tuple[int, Sample, int]] = field(default_factory=list)
     impossible: list[tuple[int, str]] = field(default_factory=list)
     left_out: set[int] = field(default_factory=set)
+    had: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         self.until = time.monotonic() + self.told.budget_s
@@ -93,15 +94,23 @@ class _Rounds:
         )
 
     def run(self) -> bool:
+        self.had = self._had()
         done = all(self._round(number) for number in range(self.told.rounds))
         self._tell()
         return done
+
+    def _had(self) -> tuple[int, ...]:
+        """Return the first rank's rounds from before: others may not see its file."""
+        had = [self.told.had]
+        if self.rank.world > 1:
+            dist.broadcast_object_list(had)
+        return had[0]
 
     def _round(self, number: int) -> bool:
         """Take every item that has no more rounds than this; return whether time sufficed."""
         order = np.random.default_rng((self.told.seed, number)).permutation(len(self.told.items))
         for at in map(int, order):
-            if self.told.had[at] > number or at in self.left_out:
+            if self.had[at] > number or at in self.left_out:
                 continue
             if self.bench.largest(int(time.monotonic() > self.until)):
                 return False
