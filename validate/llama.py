@@ -133,5 +133,6 @@ def rotary_tables(places: Tensor, width: int, dtype: torch.dtype) -> tuple[Tenso
 
 def rotated(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     """Return heads turned by their places' angles, the two halves of their channels as pairs."""
-    first, second = x.chunk(2, -1)
+    half = x.shape[-1] // 2
+    first, second = x[..., :half], x[..., half:]
     return x * cosine + torch.cat((-second, first), -1) * sine

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from models.operation import Compute
     from validate.calibration.bench import Bench
 
+    #: A forward pass, and what its backward pass gives gradients of.
+    _Passes = tuple[Callable[[], tuple[Tensor, ...]], list[Tensor]]
+
 KIND = "memory"
 #: Channels of the residual stream, and of a head.
 HIDDEN, WIDTH = 512, 64
@@ -62,9 +65,11 @@ def prepare(item: Item, bench: Bench) -> Callable[[], object]:
     forward, inputs = _OPERATORS[operator](elements, bench)
     if item["phase"] == "forward":
         return forward
-    output = forward()
-    gradient = torch.ones_like(output) if output.dim() == 0 else bench.tensor(*output.shape)
-    return lambda: torch.autograd.grad(output, inputs, gradient, retain_graph=True)
+    outputs = forward()
+    gradients = [
+        torch.ones_like(each) if each.dim() == 0 else bench.tensor(*each.shape) for each in outputs
+    ]
+    return lambda: torch.autograd.grad(outputs, inputs, gradients, retain_graph=True)
 
 
 def work(found: Sequence[Item]) -> Compute:
@@ -86,35 +91,36 @@ def _leaf(bench: Bench, *shape: int) -> Tensor:
     return bench.tensor(*shape).detach().requires_grad_()
 
 
-def _norm(elements: int, bench: Bench) -> tuple[Callable[[], Tensor], list[Tensor]]:
+def _norm(elements: int, bench: Bench) -> _Passes:
     norm = Norm(HIDDEN).to(device=bench.device, dtype=bench.pool.dtype)
     hidden = _leaf(bench, 1, elements // HIDDEN, HIDDEN)
-    return lambda: norm(hidden), [hidden, norm.weight]
+    return lambda: (norm(hidden),), [hidden, norm.weight]
 
 
-def _rotary(elements: int, bench: Bench) -> tuple[Callable[[], Tensor], list[Tensor]]:
+def _rotary(elements: int, bench: Bench) -> _Passes:
+    """Return the embedding of queries and of as many keys, half the elements each."""
     tokens = elements // HIDDEN
-    heads = _leaf(bench, 1, tokens, HIDDEN // WIDTH, WIDTH)
+    both = [_leaf(bench, 1, tokens, HIDDEN // WIDTH // 2, WIDTH) for _ in range(2)]
     places = torch.arange(tokens, device=bench.device)
     tables = rotary_tables(places, WIDTH, bench.pool.dtype)
-    return lambda: rotated(heads.transpose(1, 2), *tables), [heads]
+    return lambda: tuple(rotated(each.transpose(1, 2), *tables) for each in both), both
 
 
-def _gated(elements: int, bench: Bench) -> tuple[Callable[[], Tensor], list[Tensor]]:
+def _gated(elements: int, bench: Bench) -> _Passes:
     gate, up = (_leaf(bench, 1, elements // HIDDEN, HIDDEN) for _ in range(2))
-    return lambda: functional.silu(gate) * up, [gate, up]
+    return lambda: (functional.silu(gate) * up,), [gate, up]
 
 
-def _residual(elements: int, bench: Bench) -> tuple[Callable[[], Tensor], list[Tensor]]:
+def _residual(elements: int, bench: Bench) -> _Passes:
     """Return the addition; backward two gradients of one tensor are added."""
     hidden = _leaf(bench, 1, elements // HIDDEN, HIDDEN)
-    return lambda: hidden.view_as(hidden) + hidden, [hidden]
+    return lambda: (hidden.view_as(hidden) + hidden,), [hidden]
 
 
-def _loss(elements: int, bench: Bench) -> tuple[Callable[[], Tensor], list[Tensor]]:
+def _loss(elements: int, bench: Bench) -> _Passes:
     logits = _leaf(bench, elements // HIDDEN, HIDDEN)
     labels = torch.arange(elements // HIDDEN, device=bench.device) % HIDDEN
-    return lambda: functional.cross_entropy(logits.to(torch.float32), labels), [logits]
+    return lambda: (functional.cross_entropy(logits.to(torch.float32), labels),), [logits]
 
 
 def _merge(elements: int, bench: Bench) -> Callable[[], object]:

@@ -76,8 +76,8 @@ def test_a_profile_that_cannot_be_written_is_refused_before_it_is_measured(
 ):
     (tmp_path / "folder.json").mkdir()
     for name, mend in (
-        ("folder.json", "this is a folder"),
-        ("nowhere/mine.json", "nowhere is not"),
+        ("folder.json", "Is a directory"),
+        ("nowhere/mine.json", "No such file or directory"),
     ):
         (line,) = refused(monkeypatch, capsys, "--out", tmp_path / name)
         assert line.startswith(f"--out = {tmp_path / name}: ")

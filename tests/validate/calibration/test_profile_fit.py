@@ -263,7 +263,7 @@ def test_an_axis_that_was_not_measured_whole_says_nothing_of_what_hops_take():
     found = [measured(item, 1.0) for item in items]
     assert overlap.shares(found, cluster) == {"steal_scale_up": [0.0]}
     assert overlap.shares(found[:2], cluster) == {}
-    assert overlap.shares(found, None) == {}
+    assert overlap.shares(found, None) == {"steal_scale_up": [0.0]}  # a GPU without others
 
 
 def test_without_the_probe_nothing_is_said_of_what_passes_on_the_wall():
