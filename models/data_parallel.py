@@ -1,9 +1,10 @@
 """Gradient reduction, parameter gathering and the optimizer's step.
 
 Data- and context-parallel ranks hold the same weights and different tokens, so gradients are
-reduced over both together. Per optimizer step and rank with ``P`` parameters:
+reduced over both together, in the dtype of the workload's states. Per optimizer step and rank with
+``P`` parameters:
 
-* ZeRO-0: all-reduce of fp32 gradients;
+* ZeRO-0: all-reduce of gradients;
 * ZeRO-1: reduce-scatter of gradients, all-gather of bf16 parameters;
 * ZeRO-2: the reduce-scatter after every micro-batch;
 * ZeRO-3 (FSDP): parameters gathered for the forward and again for the backward pass of every
@@ -29,7 +30,7 @@ import numpy as np
 
 from models.collectives import cost, steal
 from models.layout import strides
-from models.memory import GRADIENT_BYTES, OPTIMIZER_BYTES, PARAMETER_BYTES, shard_ranks
+from models.memory import shard_ranks
 from models.overlap import beside
 from models.schedule import BOTH_WAYS
 from topologies.collective import Collective
@@ -41,10 +42,6 @@ if TYPE_CHECKING:
     from models.prepared import Prepared
     from models.rank_parts import RankParts
     from topologies.fabric import Fabric
-
-#: Bytes per parameter that Adam moves: fp32 master and two moments read and written, the fp32
-#: gradient read, the bf16 parameter written.
-ADAM_TRAFFIC_BYTES = 2.0 * OPTIMIZER_BYTES + GRADIENT_BYTES + PARAMETER_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +78,7 @@ class DataParallelClock:
     def __init__(
         self, prepared: Prepared, device: Device, fabric: Fabric, parts: RankParts
     ) -> None:
-        self.prepared, self.device = prepared, device
+        self.prepared, self.device, self.states = prepared, device, prepared.workload.states
         self.layers = parts.layers
         self.params, self.first_share, self.layer_share, self.last_share = self._buckets(parts)
         meshes, profile = prepared.meshes, device.profile
@@ -107,7 +104,7 @@ class DataParallelClock:
         """Return the seconds of the optimizer's step."""
         batch = self.prepared.batch
         share = np.where(batch.zero >= 1, 1.0 / shard_ranks(self.prepared), 1.0)
-        moved = self.params * share * ADAM_TRAFFIC_BYTES
+        moved = self.params * share * self.states.traffic_bytes
         return moved / self.device.streaming_Bps
 
     def exposed(self, forward: Pass, backward: Pass, computing: Array) -> Array:
@@ -213,30 +210,30 @@ class DataParallelClock:
         gradients after sharding.
         """
         prepared = self.prepared
-        nbytes = prepared.copied_head() * GRADIENT_BYTES
+        nbytes = prepared.copied_head() * self.states.reduced_bytes
         mirrored = BOTH_WAYS.take(prepared.batch.schedule)
         if mirrored.any():
             shards = np.where(prepared.batch.zero >= 1, shard_ranks(prepared), 1.0)
-            nbytes = np.where(mirrored, self.params * GRADIENT_BYTES / shards, nbytes)
+            nbytes = np.where(mirrored, self.params * self.states.reduced_bytes / shards, nbytes)
         return self._where(nbytes > 0, self.between, nbytes)
 
     def scatter_s(self) -> Array:
         """Return the reduction of the rank's gradients within a replica of the shards."""
-        nbytes = self.params * GRADIENT_BYTES
+        nbytes = self.params * self.states.reduced_bytes
         whole = self.prepared.batch.zero == 0
         scattered = self._where(~whole, self.costs[Collective.REDUCE_SCATTER], nbytes)
         return scattered + self._where(whole, self.costs[Collective.ALL_REDUCE], nbytes)
 
     def across_s(self) -> Array:
         """Return the all-reduce of a shard's gradients over the replicas."""
-        shard = self.params * GRADIENT_BYTES / shard_ranks(self.prepared)
+        shard = self.params * self.states.reduced_bytes / shard_ranks(self.prepared)
         return self._where(self.prepared.batch.dp_replicate > 1, self.across, shard)
 
     def gather_s(self) -> Array:
         """Return the gathering of the rank's parameters."""
         sharded = self.prepared.batch.zero >= 1
         return self._where(
-            sharded, self.costs[Collective.ALL_GATHER], self.params * PARAMETER_BYTES
+            sharded, self.costs[Collective.ALL_GATHER], self.params * self.states.parameter_bytes
         )
 
     def _where(self, used: Bools, what: Cost, nbytes: Array) -> Array:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from models.layout import NAMED_AXES, Layout, LayoutBatch, RankOrder
 from models.legality import replicates_kv
+from models.model_states import USUAL_STATES
 from models.rank_order import in_order
 from topologies.errors import SpecError, unknown_name
 from topologies.yaml_file import read_yaml
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from models.architecture import Architecture
     from models.layout import Ints
     from models.legality import Mask
+    from models.model_states import ModelStates
 
 FILE = Path(__file__).parent / "data" / "frameworks.yaml"
 #: Any framework of the table; and no framework asked, only what is possible.
@@ -34,6 +36,10 @@ class Framework(BaseModel):
         Name with version, and where the limits were read.
     values
         Allowed values per axis.
+    optimizers
+        Those it has, each with the ZeRO stages that it runs with.
+    gradients
+        Dtypes gradients are kept in, each with those they can be sent in.
     tensor, pipeline, ulysses, ring
         Whether it has these axes at all; the ring's methods are under `values`.
     context_with_tensor_or_pipeline
@@ -55,6 +61,8 @@ class Framework(BaseModel):
     title: str
     source: str
     values: dict[str, list[int | str]]
+    optimizers: dict[str, list[int]]
+    gradients: dict[str, list[str]]
     tensor: bool
     pipeline: bool
     context_with_tensor_or_pipeline: bool
@@ -66,14 +74,16 @@ class Framework(BaseModel):
     partial_recompute: bool
     hsdp: bool
 
-    def runs(self, batch: LayoutBatch, architecture: Architecture) -> Mask:
+    def runs(self, batch: LayoutBatch, architecture: Architecture, states: ModelStates) -> Mask:
         """Return which layouts of a batch this framework can run."""
         mask = np.ones(len(batch), dtype=np.bool_)
-        for refused in self.refusals(batch, architecture).values():
+        for refused in self.refusals(batch, architecture, states).values():
             mask &= ~refused
         return mask
 
-    def refusals(self, batch: LayoutBatch, architecture: Architecture) -> dict[str, Mask]:
+    def refusals(
+        self, batch: LayoutBatch, architecture: Architecture, states: ModelStates
+    ) -> dict[str, Mask]:
         """Return, for each axis and ability, which layouts it keeps from running.
 
         An axis that a layout does not use (the ring's method without a ring) is not asked about.
@@ -97,7 +107,30 @@ class Framework(BaseModel):
             "partial_recompute": batch.recompute_layers != 0,
             "hsdp": batch.dp_replicate > 1,
         }
+        refused |= self._without_states(batch, states)
         return refused | {name: used for name, used in uses.items() if not getattr(self, name)}
+
+    def _without_states(self, batch: LayoutBatch, states: ModelStates) -> dict[str, Mask]:
+        """Return which layouts the optimizer and the gradients' dtypes keep from running."""
+        refused: dict[str, Mask] = {}
+        stages = self.optimizers.get(states.optimizer, [])
+        if not stages:
+            refused["optimizer"] = np.ones(len(batch), dtype=np.bool_)
+        elif not {*stages} >= {*self.values["zero"]}:
+            refused["optimizer_stage"] = ~_is_one_of(batch.zero, stages) & _used("zero", batch)
+        if states.reduce not in self.gradients.get(states.gradients, []):
+            refused["gradients"] = np.ones(len(batch), dtype=np.bool_)
+        return refused
+
+    def lacks(self, states: ModelStates) -> dict[str, str]:
+        """Return what it means that this framework lacks an ability, in words."""
+        name = states.optimizer
+        stages = " or ".join(map(str, self.optimizers.get(name, [])))
+        return LACKS | {
+            "optimizer": f"no {name}",
+            "optimizer_stage": f"{name} with ZeRO {stages} only",
+            "gradients": f"no {states.gradients} gradients reduced in {states.reduce}",
+        }
 
 
 #: What it means that a framework lacks an ability, in words.
@@ -126,7 +159,12 @@ def framework_names() -> tuple[str, ...]:
     return (ANY, UNRESTRICTED, *frameworks())
 
 
-def runnable(batch: LayoutBatch, architecture: Architecture, choice: str) -> Mask:
+def runnable(
+    batch: LayoutBatch,
+    architecture: Architecture,
+    choice: str,
+    states: ModelStates = USUAL_STATES,
+) -> Mask:
     """Return which layouts run under a choice of framework.
 
     Raises
@@ -138,7 +176,7 @@ def runnable(batch: LayoutBatch, architecture: Architecture, choice: str) -> Mas
         return np.ones(len(batch), dtype=np.bool_)
     mask = np.zeros(len(batch), dtype=np.bool_)
     for framework in _meant(choice):
-        mask |= framework.runs(batch, architecture)
+        mask |= framework.runs(batch, architecture, states)
     return mask
 
 
@@ -169,7 +207,12 @@ def has_ability(ability: str, choice: str) -> bool:
     return any(getattr(framework, ability) for framework in _meant(choice))
 
 
-def lacking(batch: LayoutBatch, architecture: Architecture, choice: str) -> set[str]:
+def lacking(
+    batch: LayoutBatch,
+    architecture: Architecture,
+    choice: str,
+    states: ModelStates = USUAL_STATES,
+) -> set[str]:
     """Return what every layout of a batch needs and no framework of a choice has, in words.
 
     Raises
@@ -177,14 +220,11 @@ def lacking(batch: LayoutBatch, architecture: Architecture, choice: str) -> set[
     SpecError
         If there is no such framework.
     """
-    found = [
-        {
-            LACKS[name]
-            for name, mask in framework.refusals(batch, architecture).items()
-            if name in LACKS and mask.all()
-        }
-        for framework in _meant(choice)
-    ]
+    found = []
+    for framework in _meant(choice):
+        words = framework.lacks(states)
+        refused = framework.refusals(batch, architecture, states)
+        found.append({words[name] for name in words.keys() & refused if refused[name].all()})
     return set.intersection(*found)
 
 
@@ -196,21 +236,26 @@ def _meant(choice: str) -> list[Framework]:
     return [frameworks()[choice]]
 
 
-def runs_in(batch: LayoutBatch, architecture: Architecture) -> list[list[str]]:
+def runs_in(
+    batch: LayoutBatch, architecture: Architecture, states: ModelStates = USUAL_STATES
+) -> list[list[str]]:
     """Return for each layout the names of the frameworks that run it."""
-    masks = {name: f.runs(batch, architecture) for name, f in frameworks().items()}
+    masks = {name: f.runs(batch, architecture, states) for name, f in frameworks().items()}
     return [[name for name, mask in masks.items() if mask[i]] for i in range(len(batch))]
 
 
-def why_not(layout: Layout, architecture: Architecture) -> dict[str, list[str]]:
+def why_not(
+    layout: Layout, architecture: Architecture, states: ModelStates = USUAL_STATES
+) -> dict[str, list[str]]:
     """Return, for each framework that cannot run a layout, what it lacks, in words."""
     batch = LayoutBatch.of([layout])
     shown = layout.to_dict()
     found: dict[str, list[str]] = {}
     for name, framework in frameworks().items():
-        refused = framework.refusals(batch, architecture)
+        refused = framework.refusals(batch, architecture, states)
+        words = framework.lacks(states)
         reasons = [
-            LACKS.get(what, f"no {what.replace('_', ' ')} {shown.get(what)}")
+            words.get(what, f"no {what.replace('_', ' ')} {shown.get(what)}")
             for what, mask in refused.items()
             if mask[0]
         ]

@@ -1,10 +1,10 @@
 """The memory bill: what the fullest rank of each layout holds at its peak, line by line.
 
-States follow the ZeRO paper (arXiv:1910.02054 section 3): bf16 parameters (2 bytes), fp32 gradients
-that accumulate micro-batches (4), fp32 master weights and two Adam moments (12). They are sharded
-over the data- and context-parallel ranks together, as those hold the same weights. Activations are
-the inventory's saved tensors times the micro-batches in flight. At the peak either the loss is
-being taken or one layer's backward pass runs, whichever needs more.
+States are the workload's (:mod:`models.model_states`): parameters, gradients, what the optimizer
+keeps. They are sharded over the data- and context-parallel ranks together, as those hold the same
+weights (ZeRO, arXiv:1910.02054 section 3). Activations are the inventory's saved tensors times the
+micro-batches in flight. At the peak either the loss is being taken or one layer's backward pass
+runs, whichever needs more.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from models.profile import Profile
     from topologies.accelerator import Accelerator
 
-PARAMETER_BYTES, GRADIENT_BYTES, OPTIMIZER_BYTES = 2.0, 4.0, 12.0
 #: Layers whose parameters FSDP holds gathered: the running one and the next.
 GATHERED_LAYERS = 2.0
 
@@ -47,7 +46,7 @@ class MemoryBill:
         What one layer's backward pass needs beyond `logits`: gradients, repeated activations.
     buffers
         Communication: ring and all-to-all buffers, gathered keys and values, FSDP's gathered
-        layers and the gradients of a layer before they are sharded (ZeRO-2 and 3).
+        layers and the gradients of a layer as they are sent, before they are sharded (ZeRO-2, 3).
     context
         Device context, communicators, library workspaces.
     fragmentation
@@ -120,7 +119,8 @@ class _Ranks:
         # FSDP keeps the gathered head between forward and backward; with pipeline stages all
         # parameters stay gathered and are billed as parameters.
         self.regathers = sharded & (batch.pp == 1)
-        self.gathered_head = np.where(self.regathers, head * PARAMETER_BYTES, 0.0)
+        held = head * prepared.workload.states.parameter_bytes
+        self.gathered_head = np.where(self.regathers, held, 0.0)
         self.whole_gradients = (batch.zero >= 2) & (shard_ranks(prepared) > 1)
         self.saved = [_kept(work)[shape, mode] for work in prepared.layers]
         self.warm_up = prepared.warm_up()
@@ -191,11 +191,11 @@ class _Ranks:
         return peak
 
     def _communication(self) -> Array:
-        shape = self.prepared.shape_index
+        shape, states = self.prepared.shape_index, self.prepared.workload.states
         buffers: Array = np.max([work.buffer_bytes for work in self.prepared.layers], axis=0)
         layer: Array = np.max(self.prepared.parameters.layers, axis=0)
-        gathered = np.where(self.regathers, GATHERED_LAYERS * PARAMETER_BYTES, 0.0)
-        gradients = np.where(self.whole_gradients, GRADIENT_BYTES, 0.0)
+        gathered = np.where(self.regathers, GATHERED_LAYERS * states.parameter_bytes, 0.0)
+        gradients = np.where(self.whole_gradients, states.reduced_bytes, 0.0)
         total: Array = buffers[shape] + layer[shape] * (gathered + gradients)
         return total
 
@@ -215,16 +215,16 @@ def _state_bytes(prepared: Prepared) -> tuple[Array, Array, Array]:
     With ZeRO-3 and pipeline stages the parameters of a stage stay gathered from the first to the
     last micro-batch (torchtitan's default with pipelining), beside the shard.
     """
-    batch = prepared.batch
+    batch, states = prepared.batch, prepared.workload.states
     share = 1.0 / shard_ranks(prepared)
     held = np.where((batch.zero == 3) & (batch.pp > 1), 1.0 + share, 1.0)
     parameters = np.where((batch.zero == 3) & (batch.pp == 1), share, held)
     gradients = np.where(batch.zero >= 2, share, 1.0)
     optimizer = np.where(batch.zero >= 1, share, 1.0)
     return (
-        PARAMETER_BYTES * parameters,
-        GRADIENT_BYTES * gradients,
-        OPTIMIZER_BYTES * optimizer,
+        states.parameter_bytes * parameters,
+        states.gradient_bytes * gradients,
+        states.optimizer_bytes * optimizer,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from models.model_states import USUAL_STATES, ModelStates
 from topologies.errors import Problem, SpecError, raise_if_any
 
 #: Binary multiples, as everyone uses them for token counts: 256k = 262,144.
@@ -25,12 +26,15 @@ class Workload:
     global_batch
         Sequences per optimizer step.
     precision
-        Of the matrix products; master weights, gradients and moments are fp32.
+        Of the matrix products.
+    states
+        How parameters are kept, reduced and updated.
     """
 
     seq_len: int
     global_batch: int
     precision: str = "bf16"
+    states: ModelStates = USUAL_STATES
 
     @property
     def tokens_per_step(self) -> int:
@@ -49,7 +53,7 @@ class Workload:
         if self.precision not in PRECISIONS:
             mend = f"this version models {', '.join(PRECISIONS)} only"
             found.append(Problem("--precision", self.precision, mend))
-        return found
+        return found + self.states.problems()
 
     def check(self) -> None:
         """Raise if the numbers cannot be meant.

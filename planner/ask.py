@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from models.framework import framework_names
 from models.layout import LayoutBatch
@@ -46,6 +46,9 @@ def plan(
     ecmp: str = "perfect",
     ecmp_seed: int = 0,
     profile: str | Path | None = None,
+    optimizer: str = "adamw",
+    gradients: str = "fp32",
+    reduce: str = "fp32",
     simulate: bool = True,
     **axes: object,
 ) -> PlanSet:
@@ -70,6 +73,9 @@ def plan(
     profile
         What ``meshwright calibrate`` wrote on this kind of accelerator, or a whole profile as
         ``.yaml``; None for the catalogue's.
+    optimizer, gradients, reduce
+        What the optimizer keeps (``adamw-8bit``; see ``models/data/optimizers.yaml``), and the
+        dtypes (``fp32``, ``bf16``) in which gradients are kept and are sent.
     simulate
         Whether to time the plans returned on the event clock too.
     **axes
@@ -89,7 +95,18 @@ def plan(
     found = Collected()
     scenario = found.attempt(
         lambda: _scenario(
-            model, cluster, seq_len, global_batch, gpus, precision, ecmp, ecmp_seed, profile
+            model,
+            cluster,
+            seq_len,
+            global_batch,
+            gpus=gpus,
+            precision=precision,
+            ecmp=ecmp,
+            ecmp_seed=ecmp_seed,
+            profile=profile,
+            optimizer=optimizer,
+            gradients=gradients,
+            reduce=reduce,
         )
     )
     bounds = found.attempt(lambda: Bounds.parse(axes))
@@ -111,6 +128,9 @@ def estimate(
     ecmp: str = "perfect",
     ecmp_seed: int = 0,
     profile: str | Path | None = None,
+    optimizer: str = "adamw",
+    gradients: str = "fp32",
+    reduce: str = "fp32",
     **axes: object,
 ) -> Plan:
     """Return one layout in full.
@@ -125,7 +145,18 @@ def estimate(
         With a sentence for every rule the layout breaks.
     """
     scenario = _scenario(
-        model, cluster, seq_len, global_batch, gpus, precision, ecmp, ecmp_seed, profile
+        model,
+        cluster,
+        seq_len,
+        global_batch,
+        gpus=gpus,
+        precision=precision,
+        ecmp=ecmp,
+        ecmp_seed=ecmp_seed,
+        profile=profile,
+        optimizer=optimizer,
+        gradients=gradients,
+        reduce=reduce,
     )
     return estimate_scenario(scenario, axes)
 
@@ -143,6 +174,9 @@ def sweep(
     ecmp: str = "perfect",
     ecmp_seed: int = 0,
     profile: str | Path | None = None,
+    optimizer: str = "adamw",
+    gradients: str = "fp32",
+    reduce: str = "fp32",
     **axes: object,
 ) -> list[SweepPoint]:
     """Plan at every point of a grid; see :func:`plan` for the arguments.
@@ -158,9 +192,19 @@ def sweep(
         If a point cannot be.
     """
     lengths = [_count(length, "seq_len") for length in seq_lens]
-    size = gpus[0] if gpus else None
     base = _scenario(
-        model, cluster, lengths[0], global_batches[0], size, precision, ecmp, ecmp_seed, profile
+        model,
+        cluster,
+        lengths[0],
+        global_batches[0],
+        gpus=gpus[0] if gpus else None,
+        precision=precision,
+        ecmp=ecmp,
+        ecmp_seed=ecmp_seed,
+        profile=profile,
+        optimizer=optimizer,
+        gradients=gradients,
+        reduce=reduce,
     )
     grid = Grid(
         seq_lens=lengths,
@@ -223,6 +267,9 @@ def simulate(
     ecmp: str = "perfect",
     ecmp_seed: int = 0,
     profile: str | Path | None = None,
+    optimizer: str = "adamw",
+    gradients: str = "fp32",
+    reduce: str = "fp32",
     disturbances: Disturbances | None = None,
     **axes: object,
 ) -> Simulated:
@@ -241,7 +288,18 @@ def simulate(
     from planner.disturbances import Disturbances
 
     scenario = _scenario(
-        model, cluster, seq_len, global_batch, gpus, precision, ecmp, ecmp_seed, profile
+        model,
+        cluster,
+        seq_len,
+        global_batch,
+        gpus=gpus,
+        precision=precision,
+        ecmp=ecmp,
+        ecmp_seed=ecmp_seed,
+        profile=profile,
+        optimizer=optimizer,
+        gradients=gradients,
+        reduce=reduce,
     )
     return simulate_scenario(scenario, axes, disturbances or Disturbances())
 
@@ -295,23 +353,10 @@ def _scenario(
     cluster: str,
     seq_len: int | str,
     global_batch: int | str,
-    gpus: int | None,
-    precision: str,
-    ecmp: str,
-    ecmp_seed: int,
-    profile: str | Path | None,
+    **choices: Any,  # noqa: ANN401 - those of Scenario.load
 ) -> Scenario:
-    return Scenario.load(
-        model,
-        cluster,
-        seq_len=_count(seq_len, "seq_len"),
-        global_batch=_count(global_batch, "global_batch"),
-        gpus=gpus,
-        precision=precision,
-        ecmp=ecmp,
-        ecmp_seed=ecmp_seed,
-        profile=profile,
-    )
+    length, batch = _count(seq_len, "seq_len"), _count(global_batch, "global_batch")
+    return Scenario.load(model, cluster, seq_len=length, global_batch=batch, **choices)
 
 
 def _timed_again(scenario: Scenario, plans: tuple[Plan, ...]) -> tuple[Plan, ...]:

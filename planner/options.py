@@ -163,7 +163,9 @@ class MeshOptions:
             (batch.ulysses == 1) & (batch.inner_ring == 1)
         )
         batch = batch.take(meant)
-        return batch.take(runnable(batch, self.job.architecture, self.framework))
+        return batch.take(
+            runnable(batch, self.job.architecture, self.framework, self.job.workload.states)
+        )
 
     def _rank_orders(self, cp: int, dp: int, pp: int) -> list[int]:
         """Return the rank orders to try: those that differ on a mesh and that a framework runs."""

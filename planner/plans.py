@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from models.layout import Layout
+    from models.model_states import ModelStates
     from planner.placement import Placement
 
 HOUR_S = 3600.0
@@ -47,6 +48,8 @@ class Plan:
     ----------
     layout
         How the job is cut.
+    states
+        How parameters are kept, reduced and updated.
     placement
         Where its ranks sit.
     step_time_s, interval_s
@@ -73,6 +76,7 @@ class Plan:
     """
 
     layout: Layout
+    states: ModelStates
     placement: Placement
     step_time_s: float
     interval_s: tuple[float, float]
@@ -130,6 +134,7 @@ class Plan:
         cost, energy = self.cost_usd_per_step, self.energy_J_per_step
         return {
             "layout": {**self.layout.to_dict(), "cp": self.layout.cp, "gpus": self.gpus},
+            "states": asdict(self.states),
             "placement": self.placement.to_dict(),
             "step_time_s": self.step_time_s,
             "event_step_time_s": self.event_step_s,

@@ -13,6 +13,7 @@ from models.compute import Device
 from models.framework import runs_in
 from models.legality import Job, problems
 from models.memory import LINES, capacity_bytes, memory_bill
+from models.model_states import ModelStates
 from models.planned import require_planned
 from models.prepared import Prepared
 from models.profile import load_profile
@@ -70,6 +71,9 @@ class Scenario:
         ecmp: str = Ecmp.PERFECT,
         ecmp_seed: int = 0,
         profile: str | Path | None = None,
+        optimizer: str = "adamw",
+        gradients: str = "fp32",
+        reduce: str = "fp32",
     ) -> Scenario:
         """Return the scenario of names or files and numbers.
 
@@ -79,7 +83,12 @@ class Scenario:
             With every problem of all of them together.
         """
         found = Collected()
-        workload = Workload(seq_len=seq_len, global_batch=global_batch, precision=precision)
+        workload = Workload(
+            seq_len=seq_len,
+            global_batch=global_batch,
+            precision=precision,
+            states=ModelStates(optimizer, gradients, reduce),
+        )
         found.attempt(workload.check)
         architecture = found.attempt(lambda: load_architecture(model))
         if architecture is not None:
@@ -136,7 +145,7 @@ class Scenario:
         bill = memory_bill(prepared, self.device.profile)
         time = step_time(prepared, self.device, self.fabric)
         rate = rates(prepared, time.total, self.device)
-        runs = runs_in(batch, self.architecture)
+        runs = runs_in(batch, self.architecture, self.workload.states)
         memory_spread = self.device.profile.memory_spread.value * P90
         plans = []
         for i in range(len(batch)):
@@ -146,6 +155,7 @@ class Scenario:
             plans.append(
                 Plan(
                     layout=layout,
+                    states=self.workload.states,
                     placement=Placement.of(layout, self.cluster),
                     step_time_s=step,
                     interval_s=(float(time.low[i]), float(time.high[i])),
@@ -189,7 +199,7 @@ class Scenario:
             ecmp=str(self.ecmp),
             ecmp_seed=self.ecmp_seed if self.ecmp is Ecmp.SEEDED else None,
             profile=profile.name,
-            assumed=tuple(profile.assumed() + tiers),
+            assumed=tuple(profile.assumed() + tiers + self.workload.states.assumed()),
         )
 
     def _figure(self, name: str) -> float | None:

@@ -16,7 +16,7 @@ LAYOUT_OPTIONS = {
 }
 JOB_OPTIONS = {
     *("--cluster", "--seq-len", "--global-batch", "--gpus", "--precision", "--json"),
-    *("--ecmp", "--ecmp-seed", "--profile"),
+    *("--ecmp", "--ecmp-seed", "--profile", "--optimizer", "--gradients", "--reduce"),
 }
 OWN_OPTIONS = {
     "plan": {"--framework", "--top", "--beside", "--task", "--simulate"},

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.data_parallel import DataParallelClock
-from models.memory import GRADIENT_BYTES, PARAMETER_BYTES, shard_ranks
+from models.memory import shard_ranks
 from models.simulation.operations import load
 from models.simulation.program import Task
 from models.simulation.stages import parts_of
@@ -103,12 +103,12 @@ class Gradients:
             "gather parameters",
             Collective.ALL_GATHER,
             float(self.clock.gather_s()[0]),
-            self.params * PARAMETER_BYTES,
+            self.params * self.clock.states.parameter_bytes,
         )
 
     @cached_property
     def _reducing(self) -> tuple[Exchange, Exchange]:
-        clock, nbytes = self.clock, self.params * GRADIENT_BYTES
+        clock, nbytes = self.clock, self.params * self.clock.states.reduced_bytes
         what = Collective.ALL_REDUCE if self.whole else Collective.REDUCE_SCATTER
         within = self._exchange("reduce gradients", what, float(clock.scatter_s()[0]), nbytes)
         across = self._exchange(

@@ -13,10 +13,13 @@ from planner.cli.job_options import (
     EcmpSeed,
     GlobalBatch,
     Gpus,
+    GradientDtype,
     JsonFile,
     Model,
+    OptimizerName,
     Precision,
     ProfileName,
+    ReduceDtype,
     SeqLen,
     load_scenario,
 )
@@ -38,6 +41,9 @@ def estimate(
     ecmp: EcmpMode = "perfect",
     ecmp_seed: EcmpSeed = 0,
     profile: ProfileName = None,
+    optimizer: OptimizerName = "adamw",
+    gradients: GradientDtype = "fp32",
+    reduce: ReduceDtype = "fp32",
     json_file: JsonFile = None,
     map_file: MapFile = None,
     **axes: Any,  # noqa: ANN401 - typed by with_axes
@@ -55,7 +61,18 @@ def estimate(
     found = Collected()
     scenario = found.attempt(
         lambda: load_scenario(
-            model, cluster, seq_len, global_batch, gpus, precision, ecmp, ecmp_seed, profile
+            model,
+            cluster,
+            seq_len,
+            global_batch,
+            gpus,
+            precision,
+            ecmp,
+            ecmp_seed,
+            profile,
+            optimizer,
+            gradients,
+            reduce,
         )
     )
     found.attempt(lambda: Bounds.parse(given(axes)))

@@ -24,6 +24,16 @@ GpuCounts = Annotated[
     typer.Option("--gpus", help="Accelerators, instead of nodes: 64, or 64,128,256 for each."),
 ]
 Precision = Annotated[str, typer.Option("--precision", help="Of the matrix products: bf16.")]
+OptimizerName = Annotated[
+    str,
+    typer.Option(
+        "--optimizer", help="adamw, adamw-bf16, adamw-8bit, adafactor or sgd-momentum: its states."
+    ),
+]
+GradientDtype = Annotated[
+    str, typer.Option("--gradients", help="What gradients are kept and summed in: fp32 or bf16.")
+]
+ReduceDtype = Annotated[str, typer.Option("--reduce", help="What they are sent in: fp32 or bf16.")]
 FrameworkName = Annotated[
     str,
     typer.Option(
@@ -64,6 +74,9 @@ def load_scenario(
     ecmp: str,
     ecmp_seed: int,
     profile: str | None,
+    optimizer: str,
+    gradients: str,
+    reduce: str,
 ) -> Scenario:
     """Return the scenario of the options.
 
@@ -91,6 +104,9 @@ def load_scenario(
             ecmp=ecmp,
             ecmp_seed=ecmp_seed,
             profile=profile,
+            optimizer=optimizer,
+            gradients=gradients,
+            reduce=reduce,
         )
     )
     found.raise_if_any()

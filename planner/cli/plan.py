@@ -15,10 +15,13 @@ from planner.cli.job_options import (
     FrameworkName,
     GlobalBatch,
     GpuCounts,
+    GradientDtype,
     JsonFile,
     Model,
+    OptimizerName,
     Precision,
     ProfileName,
+    ReduceDtype,
     SeqLen,
     load_scenario,
 )
@@ -54,6 +57,9 @@ def plan(
     ecmp: EcmpMode = "perfect",
     ecmp_seed: EcmpSeed = 0,
     profile: ProfileName = None,
+    optimizer: OptimizerName = "adamw",
+    gradients: GradientDtype = "fp32",
+    reduce: ReduceDtype = "fp32",
     json_file: JsonFile = None,
     simulate: Simulate = True,
     **axes: Any,  # noqa: ANN401 - typed by with_axes
@@ -84,6 +90,9 @@ def plan(
                 ecmp,
                 ecmp_seed,
                 profile,
+                optimizer,
+                gradients,
+                reduce,
             )
         )
         for size in sizes

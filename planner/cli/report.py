@@ -18,6 +18,7 @@ from models.layout import (
     Schedule,
     StageSplit,
 )
+from models.model_states import USUAL_STATES
 from models.rank_order import first_alike
 from models.workload import format_count
 from planner.cli import placement_report
@@ -43,16 +44,15 @@ def heading(screen: Console, scenario: Scenario) -> None:
     """Print what was asked."""
     job = scenario.workload
     length = format_count(job.seq_len)
-    model_and_cluster(
-        screen,
-        scenario,
-        f", {length} tokens x {job.global_batch} sequences a step, {job.precision}",
-    )
+    asked = f", {length} tokens x {job.global_batch} sequences a step, {job.precision}"
+    model_and_cluster(screen, scenario, asked)
 
 
 def model_and_cluster(screen: Console, scenario: Scenario, job: str = "") -> None:
     """Print the model, the cluster and the profile in use."""
     model, cluster = scenario.architecture, scenario.cluster
+    states = scenario.workload.states
+    job += "" if states == USUAL_STATES else f", {states}"
     screen.print(f"[bold]{escape(model.title)}[/bold]  {model.params / 1e9:.1f} B parameters{job}")
     device = f"{cluster.accelerators} x {escape(cluster.accelerator.title)}"
     profile = scenario.device.profile
@@ -262,7 +262,8 @@ def runs(screen: Console, scenario: Scenario, plan: Plan) -> None:
         screen.print(f"runs in: {', '.join(plan.runs_in)}")
         return
     screen.print("runs in none of the known frameworks:")
-    for name, reasons in why_not(plan.layout, scenario.architecture).items():
+    found = why_not(plan.layout, scenario.architecture, plan.states)
+    for name, reasons in found.items():
         screen.print(f"  {name}: {'; '.join(reasons)}")
 
 

@@ -13,10 +13,13 @@ from planner.cli.job_options import (
     EcmpSeed,
     GlobalBatch,
     Gpus,
+    GradientDtype,
     JsonFile,
     Model,
+    OptimizerName,
     Precision,
     ProfileName,
+    ReduceDtype,
     SeqLen,
     load_scenario,
 )
@@ -78,6 +81,9 @@ def simulate(
     ecmp: EcmpMode = "perfect",
     ecmp_seed: EcmpSeed = 0,
     profile: ProfileName = None,
+    optimizer: OptimizerName = "adamw",
+    gradients: GradientDtype = "fp32",
+    reduce: ReduceDtype = "fp32",
     json_file: JsonFile = None,
     trace: TraceFile = None,
     contention: Contention = True,
@@ -106,7 +112,18 @@ def simulate(
     found = Collected()
     scenario = found.attempt(
         lambda: load_scenario(
-            model, cluster, seq_len, global_batch, gpus, precision, ecmp, ecmp_seed, profile
+            model,
+            cluster,
+            seq_len,
+            global_batch,
+            gpus,
+            precision,
+            ecmp,
+            ecmp_seed,
+            profile,
+            optimizer,
+            gradients,
+            reduce,
         )
     )
     found.attempt(lambda: Bounds.parse(given(axes)))

@@ -13,10 +13,13 @@ from planner.cli.job_options import (
     EcmpSeed,
     FrameworkName,
     GpuCounts,
+    GradientDtype,
     JsonFile,
     Model,
+    OptimizerName,
     Precision,
     ProfileName,
+    ReduceDtype,
     load_scenario,
     numbers,
 )
@@ -46,6 +49,9 @@ def sweep(
     ecmp: EcmpMode = "perfect",
     ecmp_seed: EcmpSeed = 0,
     profile: ProfileName = None,
+    optimizer: OptimizerName = "adamw",
+    gradients: GradientDtype = "fp32",
+    reduce: ReduceDtype = "fp32",
     json_file: JsonFile = None,
     csv_file: CsvFile = None,
     figure: FigureFile = None,
@@ -77,6 +83,9 @@ def sweep(
             ecmp,
             ecmp_seed,
             profile,
+            optimizer,
+            gradients,
+            reduce,
         )
     )
     found.raise_if_any()

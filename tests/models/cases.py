@@ -13,6 +13,7 @@ from models.data_parallel import DataParallelClock, Pass
 from models.hf_config import architecture_from_config
 from models.inventory import layer_work
 from models.layout import Layout, LayoutBatch
+from models.model_states import USUAL_STATES
 from models.prepared import Prepared
 from models.profile import load_profile
 from models.rank_parts import RankParts
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from models.architecture import Architecture, Layer
     from models.layout import Array
+    from models.model_states import ModelStates
     from models.operation import Axis, Communication, Work
     from models.profile import Profile
 
@@ -75,10 +77,14 @@ def work_of(name: str, seq_len: int, **axes: Any) -> Work:
 
 
 def prepared(
-    architecture: Architecture, *layouts: Layout, seq_len: int = 4096, global_batch: int = 64
+    architecture: Architecture,
+    *layouts: Layout,
+    seq_len: int = 4096,
+    global_batch: int = 64,
+    states: ModelStates = USUAL_STATES,
 ) -> Prepared:
     """Return some layouts of a model with their inventory."""
-    workload = Workload(seq_len=seq_len, global_batch=global_batch)
+    workload = Workload(seq_len=seq_len, global_batch=global_batch, states=states)
     return Prepared.of(architecture, workload, LayoutBatch.of(layouts))
 
 

@@ -9,9 +9,8 @@ import torch
 from torch.nn import functional
 
 from models.attention_work import PACK_BYTES
-from models.data_parallel import ADAM_TRAFFIC_BYTES
 from models.kernel_set import EAGER
-from models.memory import PARAMETER_BYTES
+from models.model_states import USUAL_STATES
 from models.operators import streaming
 from models.sequence_parallel.schedule import Part
 from validate.calibration.item import Item, Scale
@@ -40,7 +39,7 @@ RING_OPERATORS = ("merge", "total", "sent")
 #: Bytes per element and kernels of what has one pass; the optimizer's weights have no copy here.
 SINGLE = {
     "pack": (PACK_BYTES, 2.0),
-    "optimizer": (ADAM_TRAFFIC_BYTES - PARAMETER_BYTES, 1.0),
+    "optimizer": (USUAL_STATES.traffic_bytes - USUAL_STATES.parameter_bytes, 1.0),
 }
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from models.catalogue import load_architecture
 from models.layout import Layout
+from models.model_states import USUAL_STATES, ModelStates
 from models.simulation.step import StepSimulation
 from tests.models.cases import machine, prepared
 
@@ -14,10 +15,15 @@ LAYOUT = Layout(dp=16, pp=2, dp_replicate=2, zero=1)
 DEVICE, FABRIC = machine("h100-dgx:4", steal_scale_up=0.1, steal_scale_out=0.3)
 
 
+def simulated(states=USUAL_STATES):
+    # A head tied to the embedding, which the last stage has a copy of.
+    work = prepared(load_architecture("llama-3.2-1b"), LAYOUT, states=states)
+    return StepSimulation(work, DEVICE, FABRIC)
+
+
 @pytest.fixture(scope="module")
 def simulation():
-    # A head tied to the embedding, which the last stage has a copy of.
-    return StepSimulation(prepared(load_architecture("llama-3.2-1b"), LAYOUT), DEVICE, FABRIC)
+    return simulated()
 
 
 def sent(simulation):
@@ -38,6 +44,27 @@ def test_buckets_carry_all_bytes_of_a_rank_once(simulation):
                 "gather parameters": 2 * params,
                 "reduce gradients": 4 * params,
                 "reduce gradients across replicas": 4 * params / 8,
+            }
+        )
+
+
+@pytest.mark.parametrize(
+    ("states", "sent_bytes"),
+    [
+        (ModelStates(reduce="bf16"), 2),
+        (ModelStates(gradients="bf16"), 4),
+        (ModelStates("adamw-8bit", "bf16", "bf16"), 2),
+    ],
+    ids=str,
+)
+def test_gradients_are_sent_in_the_dtype_asked_for(states, sent_bytes):
+    for params, found in sent(simulated(states)):
+        nbytes = {name: sum(task.call.nbytes for task in tasks) for name, tasks in found.items()}
+        assert nbytes == pytest.approx(
+            {
+                "gather parameters": 2 * params,
+                "reduce gradients": sent_bytes * params,
+                "reduce gradients across replicas": sent_bytes * params / 8,
             }
         )
 

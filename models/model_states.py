@@ -1,0 +1,137 @@
+"""What is kept of each parameter: bf16 weights, gradients, and what the optimizer needs.
+
+The defaults are those of the ZeRO paper (arXiv:1910.02054 section 3) with gradients in fp32: bf16
+parameters (2 bytes), fp32 gradients that accumulate micro-batches and are reduced (4), fp32 master
+weights and two Adam moments (12).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from models.dtype import BF16, FP32
+from topologies.errors import Problem
+from topologies.figure import Figure, Provenance
+from topologies.schema import AmountSchema, Strict, checked
+from topologies.yaml_file import read_yaml
+
+FILE = Path(__file__).parent / "data" / "optimizers.yaml"
+#: Bytes of an element of a gradient, kept or sent.
+GRADIENT_DTYPES = {"fp32": FP32, "bf16": BF16}
+
+
+class _OptimizerSchema(Strict):
+    master_bytes: AmountSchema
+    moment_bytes: AmountSchema
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Optimizer:
+    """What an optimizer keeps of a parameter, in bytes.
+
+    Parameters
+    ----------
+    master_bytes
+        The weight as it is updated.
+    moment_bytes
+        All moments together, with their scales.
+    """
+
+    master_bytes: Figure
+    moment_bytes: Figure
+
+
+@cache
+def optimizers() -> dict[str, Optimizer]:
+    """Return all optimizers by name."""
+    found = {}
+    for name, entry in read_yaml(FILE).items():
+        kept = checked(_OptimizerSchema, entry, name)
+        found[name] = Optimizer(
+            master_bytes=kept.master_bytes.si(), moment_bytes=kept.moment_bytes.si()
+        )
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStates:
+    """The recipe by which parameters are kept, reduced and updated.
+
+    Parameters
+    ----------
+    optimizer
+        A name of :func:`optimizers`.
+    gradients
+        Dtype in which gradients are kept and micro-batches summed: ``fp32`` or ``bf16``.
+    reduce
+        Dtype in which they are sent.
+    """
+
+    optimizer: str = "adamw"
+    gradients: str = "fp32"
+    reduce: str = "fp32"
+
+    @property
+    def parameter_bytes(self) -> float:
+        """Bytes of a parameter that passes compute with, kept and gathered."""
+        return BF16
+
+    @property
+    def gradient_bytes(self) -> float:
+        """Bytes of a gradient as it is kept and summed over micro-batches."""
+        return GRADIENT_DTYPES[self.gradients]
+
+    @property
+    def reduced_bytes(self) -> float:
+        """Bytes of a gradient as it is sent."""
+        return GRADIENT_DTYPES[self.reduce]
+
+    @property
+    def optimizer_bytes(self) -> float:
+        """Bytes of a parameter's master weight and moments."""
+        kept = optimizers()[self.optimizer]
+        return kept.master_bytes.value + kept.moment_bytes.value
+
+    @property
+    def traffic_bytes(self) -> float:
+        """Bytes of memory per parameter that the optimizer's step moves.
+
+        Master weight and moments read and written, the gradient read, the parameter written.
+        """
+        return 2.0 * self.optimizer_bytes + self.gradient_bytes + self.parameter_bytes
+
+    def problems(self) -> list[Problem]:
+        """Return which names nobody knows."""
+        known = {
+            "optimizer": tuple(optimizers()),
+            "gradients": tuple(GRADIENT_DTYPES),
+            "reduce": tuple(GRADIENT_DTYPES),
+        }
+        return [
+            Problem(f"--{field}", getattr(self, field), f"one of {', '.join(names)}")
+            for field, names in known.items()
+            if getattr(self, field) not in names
+        ]
+
+    def assumed(self) -> list[str]:
+        """Return the figures of the optimizer that nothing backs."""
+        kept = optimizers()[self.optimizer]
+        return [
+            f"{self.optimizer}.{name}"
+            for name in Optimizer.__slots__
+            if getattr(kept, name).kind is Provenance.ASSUMED
+        ]
+
+    def __str__(self) -> str:
+        """Return the recipe as people read it.
+
+        >>> str(ModelStates("adamw-8bit", reduce="bf16"))
+        'adamw-8bit, gradients fp32, reduced in bf16'
+        """
+        return f"{self.optimizer}, gradients {self.gradients}, reduced in {self.reduce}"
+
+
+#: What nothing else was asked for.
+USUAL_STATES = ModelStates()
