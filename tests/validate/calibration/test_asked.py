@@ -75,9 +75,11 @@ def test_a_profile_that_cannot_be_written_is_refused_before_it_is_measured(
     monkeypatch, capsys, tmp_path
 ):
     (tmp_path / "folder.json").mkdir()
+    (tmp_path / "a.file").touch()
     for name, mend in (
         ("folder.json", "Is a directory"),
         ("nowhere/mine.json", "No such file or directory"),
+        ("a.file/mine.json", "Not a directory"),
     ):
         (line,) = refused(monkeypatch, capsys, "--out", tmp_path / name)
         assert line.startswith(f"--out = {tmp_path / name}: ")
@@ -113,6 +115,7 @@ def test_processes_of_this_machine_are_two_cores_of_a_node_with_gloo(tmp_path):
     assert (found.cluster_name, found.cluster.accelerators) == ("cpu-gloo", 2)
     alone = ask(tmp_path / "mine.json", world=1)
     assert (alone.cluster, alone.cluster_name) == (None, None)
+    assert ask(tmp_path / "mine.json", world=1, cluster="cpu-gloo").cluster is None
 
 
 def test_a_launcher_says_how_many_ranks_there_are(monkeypatch, tmp_path):

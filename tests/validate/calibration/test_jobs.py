@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from models.profile_file import read_profile
@@ -91,7 +92,19 @@ def test_two_processes_are_interrupted_and_go_on_to_a_profile(path):
     assert {(str(each.collective), each.scale_out) for each in profile.collectives} == {
         (item["collective"], False) for item in items if item.kind == "collective"
     }
+    for mine, read in zip(found.fitted.profile.collectives, profile.collectives, strict=True):
+        for name in ("start", "per_byte", "per_root_byte"):
+            assert getattr(read, name).value == pytest.approx(getattr(mine, name).value)
     assert "steal_scale_up" in found.fitted.measured
+    bursts = [each for each in found.found if each.item.kind == "probe"]
+    cores = [
+        2 * seconds / wall
+        for each in bursts
+        for seconds, wall in zip(each.seconds, each.wall_s, strict=True)
+    ]
+    assert found.cores.median == pytest.approx(np.median(cores))
+    for each in found.fitted.predictions:
+        assert each.wall_s == pytest.approx(each.seconds * max(2 / np.median(cores), 1.0))
     checks = json.loads(path.read_text())["checks"]
     assert all(each["ok"] for each in checks if "ok" in each)
     assert [each["name"] for each in checks if "error" in each] == [
