@@ -17,6 +17,7 @@ import traceback
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +113,7 @@ class _Running:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="meshwright-"))
             context = mp.get_context("forkserver")
             context.set_forkserver_preload(PRELOADED)
+            _start_server()
             ends: dict[Connection, int] = {}
             for rank in range(self.world):
                 ours, theirs = context.Pipe()
@@ -122,9 +124,10 @@ class _Running:
                     kwargs={"job": self.job, "told": self.told},
                     daemon=True,
                 )
-                process.start()
+                with _uninterrupted():  # or it runs on, unknown to anyone
+                    process.start()
+                    stack.callback(_end, process)
                 theirs.close()
-                stack.callback(_end, process)
                 ends[ours] = rank
                 self.processes.append(process)
             self._listen(ends)
@@ -177,6 +180,37 @@ class _Running:
         kinds = "failed", "died", "hangs", "lost"
         first = min(self.failed, key=lambda rank: (kinds.index(self.failed[rank][0]), rank))
         return f"rank {first} of {self.world}: {self.failed[first][1]}"
+
+
+def _start_server() -> None:
+    """Start the server deaf to Ctrl-C: it loads for seconds before it makes itself so.
+
+    Ranks are deaf too; they end once nobody listens to them.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        forkserver.ensure_running()
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C wait until the end of what is in between."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: asked.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if asked:
+            raise KeyboardInterrupt
 
 
 def _end(process: Any) -> None:  # noqa: ANN401 - processes of contexts have no common type
@@ -262,7 +296,7 @@ def group(
             world_size=world,
             timeout=timedelta(seconds=timeout_s),
         )
-    except (dist.DistNetworkError, dist.DistStoreError, ValueError) as error:
+    except (RuntimeError, ValueError) as error:  # of the store, the network or the backend
         meant = os.environ.get("MASTER_PORT", where)
         reason = str(error).splitlines()[0]
         raise SpecError([Problem("MASTER_PORT", meant, f"ranks cannot meet: {reason}")]) from error

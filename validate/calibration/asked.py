@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 #: The cluster that processes of this machine are.
 LOCAL = "cpu-gloo"
-#: Where to look for a budget's size.
+#: Vendor of accelerators that are processes on a CPU.
+CPU_VENDOR = "cpu"
 SHORTEST_S = 1.0
 
 
@@ -163,7 +164,10 @@ def _accelerator(name: str | None, device: str, problems: Sequence[Problem]) -> 
         called = machine.device_name(device)
         mend = f"name what the catalogue calls it: {', '.join(accelerator_names())}"
         raise SpecError([Problem("--accelerator", called, mend)])
-    return load_accelerator(name, "--accelerator")
+    found = load_accelerator(name, "--accelerator")
+    if not problems and (found.vendor == CPU_VENDOR) != (device == "cpu"):
+        raise SpecError([Problem("--accelerator", name, f"what is measured is a {device} device")])
+    return found
 
 
 def _cluster(spec: str | None, accelerator: Accelerator | None, ranks: int) -> Cluster | None:

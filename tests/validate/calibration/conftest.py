@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from validate import processes
-from validate.calibration import written
+from validate.calibration import rounds, written
 from validate.calibration.bench import Bench, Sample
 from validate.processes import Rank
 
@@ -38,3 +40,15 @@ def sampled(monkeypatch):
 
     monkeypatch.setattr(Bench, "sample", sample)
     return taken
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "mine.json"
+
+
+@pytest.fixture
+def budget(monkeypatch):
+    """Have a clock that goes on by a second for every item."""
+    clock = iter(range(10**6))
+    monkeypatch.setattr(rounds, "time", SimpleNamespace(monotonic=lambda: next(clock)))

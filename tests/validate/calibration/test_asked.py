@@ -86,6 +86,11 @@ def test_a_profile_that_cannot_be_written_is_refused_before_it_is_measured(
         assert line.endswith(mend)
 
 
+def test_a_profile_of_a_gpu_is_not_measured_on_a_cpu(monkeypatch, capsys):
+    (line,) = refused(monkeypatch, capsys, "--accelerator", "h100-sxm", "--world", "1")
+    assert line == "--accelerator = h100-sxm: what is measured is a cpu device"
+
+
 def test_everything_that_cannot_be_is_told_at_once(monkeypatch, capsys, tmp_path):
     wrong = {
         "--out": "a.txt", "--world": "3", "--rounds": "0", "--budget": "nan", "--seed": "-1",

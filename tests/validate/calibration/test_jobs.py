@@ -16,6 +16,7 @@ import pytest
 from models.profile_file import read_profile
 from tests.validate.calibration import jobs
 from tests.validate.calibration.jobs import TINY, ask, below
+from tests.validate.calibration.runs import OLD, kept_of, names_in, samples_in
 from tests.validate.test_processes import alive
 from validate.calibration import calibrate as module
 from validate.calibration import everything
@@ -24,7 +25,6 @@ from validate.calibration.rounds import BATCH
 from validate.processes import RankError
 
 ROOT = Path(__file__).parent.parent.parent.parent
-OLD = b'{"what was": "there"}'
 SMALL = (
     "from tests.validate.calibration.jobs import TINY\n"
     "from validate.calibration import item\n"
@@ -32,15 +32,6 @@ SMALL = (
 )
 COMMAND = f"{SMALL}from planner.cli import main\nif __name__ == '__main__':\n    main()\n"
 SETTINGS = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-
-
-def names_in(folder):
-    return sorted(each.name for each in folder.iterdir())
-
-
-def samples_in(path):
-    kept = json.loads((path.parent / f".{path.name}.kept.json").read_text())
-    return sum(len(samples) for *_, samples in kept["samples"])
 
 
 def rounds_of(found):
@@ -56,10 +47,10 @@ def gone(pids):
 
 
 @pytest.fixture
-def path(tmp_path):
-    found = tmp_path / "mine.json"
-    found.write_bytes(OLD)
-    return found
+def path(path):
+    """Where another profile is already."""
+    path.write_bytes(OLD)
+    return path
 
 
 @pytest.fixture
@@ -80,7 +71,7 @@ def test_two_processes_are_interrupted_and_go_on_to_a_profile(path):
     assert len(ranks) >= 2
     assert gone(ranks)
     assert path.read_bytes() == OLD
-    assert samples_in(path) == BATCH
+    assert samples_in(kept_of(path)) == BATCH
     assert names_in(path.parent) == [".mine.json.kept.json", "mine.json"]
     counts = []
     found = calibrate(ask(path, rounds=2), lambda *what: counts.append(what), TINY)
@@ -124,7 +115,7 @@ def test_a_rank_that_dies_is_named_and_nothing_is_lost(path, monkeypatch):
     with pytest.raises(RankError, match="rank 1 of 2: died of SIGKILL"):
         calibrate(ask(path, timeout_s=20.0), lambda *_: None, TINY)
     assert path.read_bytes() == OLD
-    assert samples_in(path) == 2 * BATCH
+    assert samples_in(kept_of(path)) == 2 * BATCH
     assert names_in(path.parent) == [".mine.json.kept.json", "mine.json"]
     assert not below(os.getpid())
 
@@ -149,7 +140,7 @@ def test_the_command_is_stopped_by_its_user_and_goes_on_when_called_again(path, 
     assert gone(ranks)
     assert path.read_bytes() == OLD
     assert names_in(path.parent) == [".mine.json.kept.json", "mine.json"]
-    had = samples_in(path)
+    had = samples_in(kept_of(path))
     assert had >= BATCH
     done = subprocess.run(
         [*command, "--rounds", "1", "--json", "-"],
