@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from planner.cli.signature import with_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,24 +38,24 @@ AXIS_HELP: dict[str, str] = {
 
 
 def with_axes(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command one option per axis in place of its ``**axes``."""
-    signature = inspect.signature(command, eval_str=True)
-    parameters = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-    for axis, text in AXIS_HELP.items():
-        option = typer.Option(f"--{axis.replace('_', '-')}", help=text, rich_help_panel="Layout")
-        parameters.append(
-            inspect.Parameter(
-                axis,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=None,
-                annotation=Annotated[str | None, option],
+    """Give a command one option per axis; :func:`given` finds them among its ``**options``."""
+    return with_options(
+        command,
+        {
+            axis: (
+                Annotated[
+                    str | None,
+                    typer.Option(
+                        f"--{axis.replace('_', '-')}", help=text, rich_help_panel="Layout"
+                    ),
+                ],
+                None,
             )
-        )
-    command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": None}
-    return command
+            for axis, text in AXIS_HELP.items()
+        },
+    )
 
 
-def given(axes: dict[str, Any]) -> dict[str, Any]:
+def given(options: dict[str, Any]) -> dict[str, Any]:
     """Return the axes a user gave."""
-    return {axis: value for axis, value in axes.items() if value is not None}
+    return {axis: options[axis] for axis in AXIS_HELP if options[axis] is not None}

@@ -9,19 +9,13 @@ import typer
 from planner.cli.axes import given, with_axes
 from planner.cli.job_options import (
     ClusterName,
-    EcmpMode,
-    EcmpSeed,
     GlobalBatch,
     Gpus,
-    GradientDtype,
     JsonFile,
     Model,
-    OptimizerName,
-    Precision,
-    ProfileName,
-    ReduceDtype,
     SeqLen,
     load_scenario,
+    with_choices,
 )
 
 MapFile = Annotated[
@@ -30,6 +24,7 @@ MapFile = Annotated[
 ]
 
 
+@with_choices
 @with_axes
 def estimate(
     model: Model,
@@ -37,16 +32,9 @@ def estimate(
     seq_len: SeqLen,
     global_batch: GlobalBatch,
     gpus: Gpus = None,
-    precision: Precision = "bf16",
-    ecmp: EcmpMode = "perfect",
-    ecmp_seed: EcmpSeed = 0,
-    profile: ProfileName = None,
-    optimizer: OptimizerName = "adamw",
-    gradients: GradientDtype = "fp32",
-    reduce: ReduceDtype = "fp32",
     json_file: JsonFile = None,
     map_file: MapFile = None,
-    **axes: Any,  # noqa: ANN401 - typed by with_axes
+    **options: Any,  # noqa: ANN401 - typed by with_choices and with_axes
 ) -> None:
     """Show one layout in full: where the time goes, what fills the memory, what is assumed.
 
@@ -66,20 +54,14 @@ def estimate(
             seq_len,
             global_batch,
             gpus,
-            precision,
-            ecmp,
-            ecmp_seed,
-            profile,
-            optimizer,
-            gradients,
-            reduce,
+            options,
         )
     )
-    found.attempt(lambda: Bounds.parse(given(axes)))
+    found.attempt(lambda: Bounds.parse(given(options)))
     if map_file is not None and map_file == json_file:
         found.problems.append(Problem("--map", map_file, "--json is written there: take another"))
     found.raise_if_any()
-    plan = ask.estimate_scenario(scenario, given(axes))
+    plan = ask.estimate_scenario(scenario, given(options))
     if json_file is not None:
         output.write_json(json_file, plan.to_dict())
     if map_file is not None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from planner.cli.signature import with_options
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from planner.scenario import Scenario
 
 Model = Annotated[str, typer.Argument(help="Catalogue name, or a Hugging Face config.json.")]
@@ -64,21 +68,32 @@ ProfileName = Annotated[
 ]
 
 
+#: What a job is asked with beside its size: option, how it is written, what it is if not given.
+CHOICES: dict[str, tuple[Any, Any]] = {
+    "precision": (Precision, "bf16"),
+    "ecmp": (EcmpMode, "perfect"),
+    "ecmp_seed": (EcmpSeed, 0),
+    "profile": (ProfileName, None),
+    "optimizer": (OptimizerName, "adamw"),
+    "gradients": (GradientDtype, "fp32"),
+    "reduce": (ReduceDtype, "fp32"),
+}
+
+
+def with_choices(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of :data:`CHOICES`, in its ``**options``."""
+    return with_options(command, CHOICES)
+
+
 def load_scenario(
     model: str,
     cluster: str,
     seq_len: str,
     global_batch: str,
     gpus: str | None,
-    precision: str,
-    ecmp: str,
-    ecmp_seed: int,
-    profile: str | None,
-    optimizer: str,
-    gradients: str,
-    reduce: str,
+    options: dict[str, Any],
 ) -> Scenario:
-    """Return the scenario of the options.
+    """Return the scenario of the options, with those of :data:`CHOICES` among others.
 
     Raises
     ------
@@ -100,13 +115,7 @@ def load_scenario(
             seq_len=length or 1,
             global_batch=batch or 1,
             gpus=size,
-            precision=precision,
-            ecmp=ecmp,
-            ecmp_seed=ecmp_seed,
-            profile=profile,
-            optimizer=optimizer,
-            gradients=gradients,
-            reduce=reduce,
+            **{name: options[name] for name in CHOICES},
         )
     )
     found.raise_if_any()

@@ -10,20 +10,14 @@ import typer
 from planner.cli.axes import given, with_axes
 from planner.cli.job_options import (
     ClusterName,
-    EcmpMode,
-    EcmpSeed,
     FrameworkName,
     GlobalBatch,
     GpuCounts,
-    GradientDtype,
     JsonFile,
     Model,
-    OptimizerName,
-    Precision,
-    ProfileName,
-    ReduceDtype,
     SeqLen,
     load_scenario,
+    with_choices,
 )
 
 Beside = Annotated[
@@ -39,6 +33,7 @@ Simulate = Annotated[
 Task = Annotated[str, typer.Option("--task", help="train; serving comes later.")]
 
 
+@with_choices
 @with_axes
 def plan(
     model: Model,
@@ -53,16 +48,9 @@ def plan(
     ] = 10,
     beside: Beside = None,
     task: Task = "train",
-    precision: Precision = "bf16",
-    ecmp: EcmpMode = "perfect",
-    ecmp_seed: EcmpSeed = 0,
-    profile: ProfileName = None,
-    optimizer: OptimizerName = "adamw",
-    gradients: GradientDtype = "fp32",
-    reduce: ReduceDtype = "fp32",
     json_file: JsonFile = None,
     simulate: Simulate = True,
-    **axes: Any,  # noqa: ANN401 - typed by with_axes
+    **options: Any,  # noqa: ANN401 - typed by with_choices and with_axes
 ) -> None:
     """Rank the layouts of a training job: step time, memory, what is exposed, what binds.
 
@@ -86,18 +74,12 @@ def plan(
                 seq_len,
                 global_batch,
                 size,
-                precision,
-                ecmp,
-                ecmp_seed,
-                profile,
-                optimizer,
-                gradients,
-                reduce,
+                options,
             )
         )
         for size in sizes
     ]
-    bounds = found.attempt(lambda: Bounds.parse(given(axes)))
+    bounds = found.attempt(lambda: Bounds.parse(given(options)))
     found.attempt(lambda: ask.check_choices(task, framework))
     layouts = [found.attempt(partial(ask.parse_layout, text)) for text in beside or []]
     found.raise_if_any()

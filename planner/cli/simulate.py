@@ -9,19 +9,13 @@ import typer
 from planner.cli.axes import given, with_axes
 from planner.cli.job_options import (
     ClusterName,
-    EcmpMode,
-    EcmpSeed,
     GlobalBatch,
     Gpus,
-    GradientDtype,
     JsonFile,
     Model,
-    OptimizerName,
-    Precision,
-    ProfileName,
-    ReduceDtype,
     SeqLen,
     load_scenario,
+    with_choices,
 )
 
 TraceFile = Annotated[
@@ -70,6 +64,7 @@ Packed = Annotated[
 ]
 
 
+@with_choices
 @with_axes
 def simulate(
     model: Model,
@@ -77,13 +72,6 @@ def simulate(
     seq_len: SeqLen,
     global_batch: GlobalBatch,
     gpus: Gpus = None,
-    precision: Precision = "bf16",
-    ecmp: EcmpMode = "perfect",
-    ecmp_seed: EcmpSeed = 0,
-    profile: ProfileName = None,
-    optimizer: OptimizerName = "adamw",
-    gradients: GradientDtype = "fp32",
-    reduce: ReduceDtype = "fp32",
     json_file: JsonFile = None,
     trace: TraceFile = None,
     contention: Contention = True,
@@ -95,7 +83,7 @@ def simulate(
     slow_link: SlowLink = None,
     failed_nics: FailedNics = None,
     packed: Packed = None,
-    **axes: Any,  # noqa: ANN401 - typed by with_axes
+    **options: Any,  # noqa: ANN401 - typed by with_choices and with_axes
 ) -> None:
     """Play one layout's step on the event clock, undisturbed or not, and record what happens.
 
@@ -117,16 +105,10 @@ def simulate(
             seq_len,
             global_batch,
             gpus,
-            precision,
-            ecmp,
-            ecmp_seed,
-            profile,
-            optimizer,
-            gradients,
-            reduce,
+            options,
         )
     )
-    found.attempt(lambda: Bounds.parse(given(axes)))
+    found.attempt(lambda: Bounds.parse(given(options)))
     slowed = found.attempt(lambda: by_rank(straggler or [], "--straggler"))
     linked = found.attempt(lambda: by_rank(slow_link or [], "--slow-link"))
     failed = found.attempt(lambda: by_rank(failed_nics or [], "--failed-nics"))
@@ -144,13 +126,13 @@ def simulate(
         packed_spread=spread,
     )
     if scenario is not None:
-        found.attempt(lambda: legal_layout(scenario, given(axes)))
+        found.attempt(lambda: legal_layout(scenario, given(options)))
         found.attempt(lambda: disturbances.check(scenario))
     if trace is not None:
         found.attempt(lambda: check_name(trace))
     found.raise_if_any()
     with output.working("Simulating"):
-        answer = ask.simulate_scenario(scenario, given(axes), disturbances)
+        answer = ask.simulate_scenario(scenario, given(options), disturbances)
     if trace is not None:
         with output.working("Writing the trace"):
             write_trace(answer.timeline, trace, device=scenario.cluster.accelerator.title)

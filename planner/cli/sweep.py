@@ -9,19 +9,13 @@ import typer
 from planner.cli.axes import given, with_axes
 from planner.cli.job_options import (
     ClusterName,
-    EcmpMode,
-    EcmpSeed,
     FrameworkName,
     GpuCounts,
-    GradientDtype,
     JsonFile,
     Model,
-    OptimizerName,
-    Precision,
-    ProfileName,
-    ReduceDtype,
     load_scenario,
     numbers,
+    with_choices,
 )
 
 if TYPE_CHECKING:
@@ -36,6 +30,7 @@ CsvFile = Annotated[str | None, typer.Option("--csv", help="Write the table to F
 FigureFile = Annotated[str | None, typer.Option("--figure", help="Draw the sweep to FILE.svg.")]
 
 
+@with_choices
 @with_axes
 def sweep(
     model: Model,
@@ -45,17 +40,10 @@ def sweep(
     gpus: GpuCounts = None,
     network: Networks = "1",
     framework: FrameworkName = "any",
-    precision: Precision = "bf16",
-    ecmp: EcmpMode = "perfect",
-    ecmp_seed: EcmpSeed = 0,
-    profile: ProfileName = None,
-    optimizer: OptimizerName = "adamw",
-    gradients: GradientDtype = "fp32",
-    reduce: ReduceDtype = "fp32",
     json_file: JsonFile = None,
     csv_file: CsvFile = None,
     figure: FigureFile = None,
-    **axes: Any,  # noqa: ANN401 - typed by with_axes
+    **options: Any,  # noqa: ANN401 - typed by with_choices and with_axes
 ) -> None:
     """Plan at many points: the best layout, and the best of each way to cut the sequence."""
     from planner import ask
@@ -69,7 +57,7 @@ def sweep(
     batches = found.attempt(lambda: numbers(global_batch, "--global-batch")) or [1]
     sizes = found.attempt(lambda: numbers(gpus, "--gpus") if gpus is not None else []) or []
     networks = found.attempt(lambda: sweep_report.factors(network))
-    bounds = found.attempt(lambda: Bounds.parse(given(axes)))
+    bounds = found.attempt(lambda: Bounds.parse(given(options)))
     found.attempt(lambda: ask.check_choices("train", framework))
     first = str(sizes[0]) if sizes else None
     base = found.attempt(
@@ -79,13 +67,7 @@ def sweep(
             str(lengths[0]),
             str(batches[0]),
             first,
-            precision,
-            ecmp,
-            ecmp_seed,
-            profile,
-            optimizer,
-            gradients,
-            reduce,
+            options,
         )
     )
     found.raise_if_any()
