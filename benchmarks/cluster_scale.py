@@ -12,8 +12,8 @@ import sys
 import time
 from dataclasses import replace
 
-from planner.ask import plan_scenario
 from planner.bounds import Bounds
+from planner.ranking import plan_scenario
 from planner.scenario import Scenario
 from topologies.builders import build_graph
 from topologies.catalogue import load_cluster

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from planner.ask import plan_scenario
+from planner.ranking import plan_scenario
 from planner.bounds import Bounds
 from planner.cli import report, sweep_report
 from planner.scenario import Scenario

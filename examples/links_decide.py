@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from models.layout import LayoutBatch
-from planner.ask import plan_scenario
 from planner.bounds import Bounds
 from planner.cli.report import details
+from planner.ranking import plan_scenario
 from planner.scenario import Scenario
 from topologies.figure import Figure, Provenance
 

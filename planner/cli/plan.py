@@ -61,6 +61,7 @@ def plan(
     from planner.cli import output, report
     from planner.compare import why_better
     from planner.plans import PlanSet
+    from planner.ranking import plan_scenario
     from topologies.errors import Collected
 
     found = Collected()
@@ -88,7 +89,7 @@ def plan(
     found.raise_if_any()
     with output.counting("Searching") as progress:
         answers = [
-            ask.plan_scenario(scenario, bounds, framework, top, progress, simulate=simulate)
+            plan_scenario(scenario, bounds, framework, top, progress, simulate=simulate)
             for scenario in scenarios
         ]
     plans = PlanSet.merged(answers)
