@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING
@@ -161,19 +160,14 @@ def learn(asked: Asked, count: Callable[[int], None]) -> list[Compared]:
 
 def _launched(asked: Asked) -> list[Checked] | None:
     """Check as a rank of a launcher's job."""
-    import torch
-
     from validate import exactness, processes
     from validate.cases import cases
 
-    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    if asked.device == "cuda":
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    place = processes.Rank(rank=rank, world=world, report=lambda _: None)
-    with processes.group(rank, world, "env://", asked.timeout_s, asked.device):
-        told = exactness.Told(real=cases(world, asked.dtypes), virtual=[], device=asked.device)
+    with processes.launched_rank(asked.device, asked.timeout_s, lambda _: None) as place:
+        real = cases(place.world, asked.dtypes)
+        told = exactness.Told(real=real, virtual=[], device=asked.device)
         found = exactness.check(place, told)
-    return found if rank == 0 else None
+    return found if processes.first() else None
 
 
 def require_torch() -> None:

@@ -64,6 +64,33 @@ def answers() -> bool:
     return not launched() or os.environ["RANK"] == "0"
 
 
+def first() -> bool:
+    """Return whether this process is the one to tell: of a launcher's ranks the first."""
+    return not launched() or os.environ["RANK"] == "0"
+
+
+@contextmanager
+def launched_rank(
+    device: str, timeout_s: float, report: Callable[[object], None]
+) -> Iterator[Rank]:
+    """Give this process' place in a launcher's job, with the default process group up.
+
+    Parameters
+    ----------
+    device, timeout_s
+        As of :func:`group`.
+    report
+        Of the place.
+    """
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    if device == "cuda":
+        import torch
+
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    with group(rank, world, "env://", timeout_s, device):
+        yield Rank(rank=rank, world=world, report=report)
+
+
 def run(
     world: int,
     job: Callable[[Rank, Any], Any],

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from models.compute import Device
 from models.profile import load_profile
 from topologies.errors import Problem, SpecError
 from topologies.whole_file import whole_file
+from validate import processes
 from validate.calibration import everything, machine, probe
 from validate.calibration.bench import Sample
 from validate.calibration.item import SCALES
@@ -100,7 +101,7 @@ def calibrate(
             kept.add(items, what)
             count(sum(kept.rounds(items)), len(items) * asked.rounds)
 
-    first = _first()
+    first = processes.first()
     try:
         _measured(asked, told, heard)
     finally:
@@ -139,35 +140,15 @@ def calibrate(
     return Calibrated(found=found, fitted=fitted, cores=cores, content=written)
 
 
-def _first() -> bool:
-    """Return whether this process is to tell: of a launcher's ranks only the first."""
-    from validate.processes import launched
-
-    return not launched() or os.environ["RANK"] == "0"
-
-
 def _measured(asked: Asked, told: Told, heard: Callable[[int, object], None]) -> None:
     """Measure wherever the ranks are."""
-    from validate import processes
-
     if processes.launched():
-        import torch
-
-        number = int(os.environ["RANK"])
-        if asked.device == "cuda":
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        with processes.group(number, asked.world, "env://", asked.timeout_s, asked.device):
-            measure(_rank(number, asked.world, heard), told)
+        with processes.launched_rank(asked.device, asked.timeout_s, partial(heard, 0)) as rank:
+            measure(rank, told)
     elif asked.device == "cuda":
-        measure(_rank(0, 1, heard), told)
+        measure(processes.Rank(rank=0, world=1, report=partial(heard, 0)), told)
     else:
         processes.run(asked.world, measure, told, timeout_s=asked.timeout_s, progress=heard)
-
-
-def _rank(number: int, world: int, heard: Callable[[int, object], None]) -> Any:  # noqa: ANN401
-    from validate.processes import Rank
-
-    return Rank(rank=number, world=world, report=lambda what: heard(number, what))
 
 
 def _check_enough(
