@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from models.architecture import Attention, Layer
     from models.layout import Array
-    from models.operation import Saved
+    from models.operation import Saved, Work
     from models.shape import Shapes
 
 #: A norm's backward pass, bytes per element beside the gradient that passes it by: eager, its fp32
@@ -134,6 +134,14 @@ def moments(
     return (
         found if part.norms == 2 else (*found, Moment(name="post", saved=before_post, working=norm))
     )
+
+
+def forward_peak_bytes(work: Work) -> Array:
+    """Return the most alive in a layer's forward pass, where the MLP is fullest: at its end.
+
+    Beside what it keeps the residual, the MLP's output and their sum.
+    """
+    return work.saved_bytes() + 3.0 * work.input_bytes
 
 
 def attention_gradients(attention: Attention, shapes: Shapes) -> Array:

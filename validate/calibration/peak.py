@@ -16,6 +16,7 @@ from torch.nn import functional
 from models.architecture import Attention, Mlp
 from models.architecture import Layer as Part
 from models.inventory import layer_work
+from models.layer_peak import forward_peak_bytes
 from models.layout import Kernels, Layout, LayoutBatch
 from models.shape import Shapes
 from validate.llama import Layer, Size
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torch.autograd.function import FunctionCtx
-
-#: Tensors of the residual stream's size at the end of the forward pass beside what is kept:
-#: the residual, the MLP's output and their sum.
-FORWARD_STREAMS = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +113,7 @@ def predicted_peak(size: Size, tokens: int) -> Peak:
     saved = work.saved_bytes()
     peak = saved + work.working_bytes + work.buffer_bytes
     return Peak(
-        forward_bytes=float((saved + FORWARD_STREAMS * work.input_bytes)[0]),
+        forward_bytes=float(forward_peak_bytes(work)[0]),
         backward_bytes=float(peak[0]),
         saved_bytes=float(saved[0]),
     )
