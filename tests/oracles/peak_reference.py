@@ -129,18 +129,8 @@ def layer_peak(
     rank
         Which of the group.
     """
-    with _job(config, tokens, ranks, attention, rank) as job, LiveBytes() as live:
-        loss = job.forward()
-        forward_bytes, forward, saved_bytes = live.peak_bytes, live.at_peak, live.live_bytes
-        live.restart()
-        loss.backward()
-    return Peak(
-        forward_bytes=forward_bytes,
-        backward_bytes=live.peak_bytes,
-        saved_bytes=saved_bytes,
-        forward=forward,
-        backward=live.at_peak,
-    )
+    with _job(config, tokens, ranks, attention, rank) as job:
+        return _of_both_passes(job.forward)
 
 
 def attention_peak(
@@ -169,16 +159,21 @@ def attention_peak(
                 torch.empty(1, many, tokens, width, requires_grad=True)
                 for many in (heads, kv_heads, kv_heads)
             )
-            with LiveBytes() as live:
-                loss = _Next.apply(attend(q, k, v))
-                forward_bytes, forward, saved_bytes = live.peak_bytes, live.at_peak, live.live_bytes
-                live.restart()
-                loss.backward()
+            return _of_both_passes(lambda: _Next.apply(attend(q, k, v)))
+
+
+def _of_both_passes(forward: Callable[[], Tensor]) -> Peak:
+    """Return the peaks of a forward pass that gives some loss, and of its backward pass."""
+    with LiveBytes() as live:
+        loss = forward()
+        forward_bytes, at_forward, saved_bytes = live.peak_bytes, live.at_peak, live.live_bytes
+        live.restart()
+        loss.backward()
     return Peak(
         forward_bytes=forward_bytes,
         backward_bytes=live.peak_bytes,
         saved_bytes=saved_bytes,
-        forward=forward,
+        forward=at_forward,
         backward=live.at_peak,
     )
 

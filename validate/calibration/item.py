@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 Value = int | float | str | bool
 
@@ -29,11 +25,6 @@ class Item:
     @classmethod
     def of(cls, kind: str, **args: Value) -> Item:
         """Return an item of its numbers."""
-        return cls(kind, tuple(args.items()))
-
-    @classmethod
-    def read(cls, kind: str, args: Mapping[str, Value]) -> Item:
-        """Return an item that a file holds."""
         return cls(kind, tuple(args.items()))
 
     def number(self, name: str) -> int:

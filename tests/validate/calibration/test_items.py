@@ -74,7 +74,7 @@ def test_items_are_distinct_and_the_same_every_time(device, world):
 @BOTH
 def test_items_survive_a_file(device):
     for each in everything.items(device, 4):
-        assert Item.read(each.kind, dict(each.args)) == each
+        assert Item.of(each.kind, **dict(each.args)) == each
         assert Item.of(each.kind, **dict(each.args)) == each
 
 
