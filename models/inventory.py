@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models import saved_tensors
-from models.attention_work import AttentionWork
 from models.dtype import BF16
 from models.layer_peak import layer_peak
-from models.mlp_work import MlpWork
+from models.mixers.halves import halves
 from models.operation import Kind, Work
 from models.operators import elementwise, memory, norm_pair, product
 from models.sequence_parallel.blocks import causal_pairs
@@ -54,13 +53,12 @@ def layer_work(layer: Layer, hidden: int, shapes: Shapes) -> Work:
     Work
         Arrays over `shapes`.
     """
-    attention, mlp = AttentionWork(layer, hidden, shapes), MlpWork(layer, hidden, shapes)
-    saved = saved_tensors.layer(layer, hidden, shapes)
-    peak = layer_peak(layer, hidden, saved, shapes)
+    parts = halves(layer, hidden, shapes)
+    peak = layer_peak(parts)
     return Work(
-        forward=(*attention.forward(), *mlp.forward()),
-        backward=(*mlp.backward(), *attention.backward()),
-        saved=saved,
+        forward=tuple(op for part in parts for op in part.forward()),
+        backward=tuple(op for part in reversed(parts) for op in part.backward()),
+        saved=tuple(kept for part in parts for kept in part.saved()),
         input_bytes=shapes.tokens * hidden * BF16 / shapes.norm_shard,
         working_bytes=peak.working,
         buffer_bytes=peak.buffers,

@@ -7,19 +7,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from models.mixers.halves import halves
+
 if TYPE_CHECKING:
     from models.architecture import Architecture, Layer
     from models.layout import Array
+    from models.shape import Shapes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParameterTable:
-    """Parameters per rank of each part of a model; arrays over tensor-parallel degrees.
+    """Parameters per rank of each part of a model; arrays over shapes of work.
 
     Parameters
     ----------
     layers
-        For each kind of layer; shape ``[kinds, degrees]``.
+        For each kind of layer; an array each.
     embedding, head
         Of the first and of the last pipeline rank; the head with the final norm. A tied head is a
         second copy where first and last rank differ.
@@ -33,28 +36,24 @@ class ParameterTable:
     tied_head: Array
 
     @classmethod
-    def of(cls, architecture: Architecture, tp: Array) -> ParameterTable:
-        """Return the table of an architecture for some degrees; vocabularies are padded to tp."""
+    def of(cls, architecture: Architecture, shapes: Shapes) -> ParameterTable:
+        """Return the table of an architecture; vocabularies are padded to tp."""
+        tp = shapes.tp
         rows = np.ceil(architecture.vocab / tp) * architecture.hidden
         positions = architecture.learned_positions * architecture.hidden
         norm = float(architecture.final_norm_params)
         untied = 0.0 if architecture.tied else 1.0
         return cls(
-            layers=tuple(_layer(layer, architecture.hidden, tp) for layer in architecture.kinds),
+            layers=tuple(_layer(kind, architecture.hidden, shapes) for kind in architecture.kinds),
             embedding=rows + positions,
             head=rows * untied + norm,
             tied_head=rows * (1.0 - untied),
         )
 
 
-def _layer(layer: Layer, hidden: int, tp: Array) -> Array:
-    """Return a layer's parameters per rank: matrices split, norms whole, KV heads replicated."""
-    mixer = layer.attention
-    whole_heads = np.maximum(mixer.kv_heads / tp, 1.0) * mixer.head_dim
-    queries = mixer.q_width / tp
-    attention = hidden * 2.0 * (queries + whole_heads)
-    small = (
-        mixer.small_params(hidden) + layer.dense.small_params(hidden) + layer.norm_params(hidden)
-    )
-    total: Array = attention + layer.dense.matrix_params(hidden) / tp + small
+def _layer(layer: Layer, hidden: int, shapes: Shapes) -> Array:
+    """Return a layer's parameters per rank; norms are whole on every one."""
+    total = np.full(len(shapes), float(layer.norm_params(hidden)))
+    for half in halves(layer, hidden, shapes):
+        total += half.mixer.parameters()
     return total

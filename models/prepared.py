@@ -84,7 +84,7 @@ class Prepared:
             layers=tuple(layer_work(k, architecture.hidden, shapes) for k in architecture.kinds),
             embedding=embedding_work(architecture, shapes),
             head=head_work(architecture, shapes),
-            parameters=ParameterTable.of(architecture, shapes.tp),
+            parameters=ParameterTable.of(architecture, shapes),
             stages=stages,
             stage_index=stage_index,
             meshes=batch.take(mesh),

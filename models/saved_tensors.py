@@ -28,7 +28,7 @@ from models.sequence_parallel.heads import (
 )
 
 if TYPE_CHECKING:
-    from models.architecture import Architecture, Layer, NormKind
+    from models.architecture import Architecture, Attention, Layer, Mlp, NormKind
     from models.layout import Array
     from models.shape import Shapes
 
@@ -43,19 +43,6 @@ LOSS_KEPT = FP32
 EAGER_LOSS_WORKING, FUSED_LOSS_WORKING = 8.0, 2.0
 #: Tensors of the MLP's width that GELU built from elementary operators keeps.
 ELEMENTARY_GELU_TENSORS = 5.0
-
-
-def layer(part: Layer, hidden: int, shapes: Shapes) -> tuple[Saved, ...]:
-    """Return what each operator of one layer keeps."""
-    return (
-        _norm_input("attention norm", part.norm, hidden, shapes, selective_input=True),
-        *_head_norms(part, shapes),
-        *_attention(part, hidden, shapes),
-        *_post_norm("attention post-norm", part, hidden, shapes),
-        _norm_input("mlp norm", part.norm, hidden, shapes, selective_input=False),
-        *_mlp(part, hidden, shapes),
-        *_post_norm("mlp post-norm", part, hidden, shapes),
-    )
 
 
 def embedding(shapes: Shapes) -> tuple[Saved, ...]:
@@ -93,9 +80,13 @@ def _norm_bytes(kind: NormKind, hidden: int, shapes: Shapes) -> Array:
     return shapes.tokens * shapes.pick(fused, eager)
 
 
-def _norm_input(
+def norm_input(
     name: str, kind: NormKind, hidden: int, shapes: Shapes, *, selective_input: bool
 ) -> Saved:
+    """Return what a norm before a mixer keeps, and the mixer's input.
+
+    `selective_input` is whether eager selective recomputation keeps the norm's input.
+    """
     nbytes = _norm_bytes(kind, hidden, shapes)
     layer_input = shapes.tokens * hidden * BF16 / shapes.norm_shard
     return Saved(
@@ -105,7 +96,8 @@ def _norm_input(
     )
 
 
-def _post_norm(name: str, part: Layer, hidden: int, shapes: Shapes) -> tuple[Saved, ...]:
+def post_norm(name: str, part: Layer, hidden: int, shapes: Shapes) -> tuple[Saved, ...]:
+    """Return what a norm after a mixer keeps, where the layer has one."""
     if part.norms == 2:
         return ()
     kept, _ = EAGER_NORM[part.norm]
@@ -114,24 +106,24 @@ def _post_norm(name: str, part: Layer, hidden: int, shapes: Shapes) -> tuple[Sav
     return (Saved(name=name, nbytes=nbytes, selective_nbytes=shapes.pick(nbytes, 0.0)),)
 
 
-def _head_norms(part: Layer, shapes: Shapes) -> tuple[Saved, ...]:
-    mixer = part.attention
+def _head_norms(mixer: Attention, norm: NormKind, shapes: Shapes) -> tuple[Saved, ...]:
     if not mixer.qk_norm:
         return ()
     heads = mixer.heads / shapes.tp + kv_heads_of_tp_rank(mixer, shapes)
-    element = shapes.pick(BF16, EAGER_HEAD_NORM[part.norm])
+    element = shapes.pick(BF16, EAGER_HEAD_NORM[norm])
     nbytes = shapes.tokens * heads * (mixer.head_dim * element + FP32)
     return (Saved(name="head norms", nbytes=nbytes, selective_nbytes=shapes.pick(nbytes, 0.0)),)
 
 
-def _attention(part: Layer, hidden: int, shapes: Shapes) -> tuple[Saved, ...]:
-    mixer = part.attention
+def attention(mixer: Attention, norm: NormKind, shapes: Shapes) -> tuple[Saved, ...]:
+    """Return what attention keeps; `norm` is the kind of its heads' norms, if they have any."""
     queries = shapes.tokens * mixer.q_width / shapes.tp
     keys = shapes.tokens * kv_heads_of_tp_rank(mixer, shapes) * mixer.head_dim
     exchanged = np.where(shapes.ulysses > 1, 1.0, 0.0)
     statistics = FP32 * shapes.ring_tokens * query_heads(mixer, shapes)
-    projections = shapes.pick(queries + 2.0 * keys, queries + keys * _products_kept(part))
+    projections = shapes.pick(queries + 2.0 * keys, queries + keys * _products_kept(mixer))
     return (
+        *_head_norms(mixer, norm, shapes),
         Saved(
             name="q, k, v",
             nbytes=BF16 * (queries + local_kv_elements(mixer, shapes)),
@@ -151,23 +143,24 @@ def _attention(part: Layer, hidden: int, shapes: Shapes) -> tuple[Saved, ...]:
     )
 
 
-def _products_kept(part: Layer) -> float:
+def _products_kept(mixer: Attention) -> float:
     """Return how many of k and v torchtitan's every-other-product policy keeps.
 
     With separate products q, k, v the first and third are kept; one joint product (GPT-2) is kept
     whole.
     """
-    return 2.0 if part.attention.joint else 1.0
+    return 2.0 if mixer.joint else 1.0
 
 
-def _mlp(part: Layer, hidden: int, shapes: Shapes) -> tuple[Saved, ...]:
-    width = BF16 * shapes.tokens * part.dense.intermediate / shapes.tp
+def mlp(part: Mlp, hidden: int, shapes: Shapes) -> tuple[Saved, ...]:
+    """Return what a dense channel mixer keeps."""
+    width = BF16 * shapes.tokens * part.intermediate / shapes.tp
     stream = BF16 * shapes.tokens * hidden
-    if part.dense.gated:
+    if part.gated:
         kept = shapes.pick(3.0 * width, 4.0 * width)
         selective = shapes.pick(kept, width + stream)
     else:
-        eager = ELEMENTARY_GELU_TENSORS if part.dense.activation == "gelu_new" else 2.0
+        eager = ELEMENTARY_GELU_TENSORS if part.activation == "gelu_new" else 2.0
         kept = shapes.pick(2.0 * width, eager * width)
         selective = shapes.pick(kept, width)
     return (Saved(name="mlp", nbytes=kept, selective_nbytes=selective),)

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from functools import partial
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from models.catalogue import load_architecture
 from models.dtype import BF16, FP32
 from models.hf_config import architecture_from_config
-from models.layer_peak import Moment, attention_gradients, moments
+from models.layer_peak import moments
 from models.layout import CpMethod, Kernels
-from models.saved_tensors import layer
+from models.mixers.attention import attention_gradients
+from models.mixers.halves import halves
 from models.sequence_parallel.heads import (
     exchanged_elements,
     local_kv_elements,
@@ -28,6 +29,9 @@ from models.sequence_parallel.sent import backward_buffer_bytes, forward_buffer_
 from tests.models.cases import config, shapes, unwindowed, work_of
 from tests.oracles import peak_reference as oracle
 from tests.validate.test_whole_models import attend, of
+
+if TYPE_CHECKING:
+    from models.mixers.half import Moment
 
 GATHER = {"cp_method": CpMethod.ALL_GATHER}
 CUTS: list[dict[str, Any]] = [
@@ -68,7 +72,7 @@ def fullest(name: str, seq_len: int, cut: dict[str, Any]) -> Moment:
     """Return the fullest moment; of attention without what its kernel keeps for itself."""
     architecture = load_architecture(name)
     part, shape = unwindowed(architecture), shapes(seq_len, kernels=Kernels.EAGER, **cut)
-    found = moments(part, architecture.hidden, layer(part, architecture.hidden, shape), shape)
+    found = moments(halves(part, architecture.hidden, shape))
     return max(found, key=lambda each: float((each.saved + each.working + each.buffers)[0]))
 
 
@@ -113,8 +117,7 @@ def test_layers_of_every_family_peak_where_the_formula_says(name: str, width: fl
     found = oracle.layer_peak(fields, tokens=16_384)
     architecture = architecture_from_config(fields, "narrow")
     part, shape = unwindowed(architecture), shapes(16_384, kernels=Kernels.EAGER)
-    kept = layer(part, architecture.hidden, shape)
-    said = largest(moments(part, architecture.hidden, kept, shape))
+    said = largest(moments(halves(part, architecture.hidden, shape)))
     listing = "\n".join(map(str, found.backward))
     assert said == pytest.approx(found.backward_bytes, rel=0.02), listing
 

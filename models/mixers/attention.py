@@ -1,4 +1,4 @@
-"""The attention half of a layer: norm, projections, core attention and what they send."""
+"""Softmax attention: projections, core attention and what they send."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.dtype import BF16
+from models import saved_tensors
+from models.dtype import BF16, FP32
 from models.flash_attention import flash_attention
 from models.kernel_set import EAGER, FUSED
+from models.mixers.half import Moment
 from models.operation import Communication, Compute
-from models.operators import elementwise, memory, norm_pair, product, residual
+from models.operators import elementwise, memory, product
 from models.sequence_parallel import blocks, heads, sent
 from models.tensor_parallel import column_input, gather_again, row_output
 
 if TYPE_CHECKING:
-    from models.architecture import Layer
+    from models.architecture import Attention, NormKind
+    from models.layout import Array
+    from models.operation import Saved
     from models.shape import Shapes
 
 #: Bytes per exchanged element to make it contiguous before an exchange, and again after it.
@@ -28,24 +32,31 @@ Operation = Compute | Communication
 
 
 class AttentionWork:
-    """The attention half of a layer: norm, projections, core attention and what they send."""
+    """Softmax attention: projections, core attention and what they send.
 
-    def __init__(self, layer: Layer, hidden: int, shapes: Shapes) -> None:
-        self.layer, self.hidden, self.shapes = layer, hidden, shapes
-        mixer = layer.attention
+    Parameters
+    ----------
+    mixer, norm
+        The attention, and the kind of norm its heads have if any.
+    hidden, shapes
+        Width of the residual stream, and shapes of work to take it for.
+    """
+
+    name = "attention"
+
+    def __init__(self, mixer: Attention, norm: NormKind, hidden: int, shapes: Shapes) -> None:
+        self.mixer, self.norm, self.hidden, self.shapes = mixer, norm, hidden, shapes
         self.queries = mixer.q_width / shapes.tp
         self.keys = heads.kv_heads_of_tp_rank(mixer, shapes) * mixer.head_dim
         self.rotated = shapes.tokens * (self.queries + self.keys)
 
     def forward(self) -> tuple[Operation, ...]:
         """Return the forward operations in order."""
-        norm, _ = norm_pair("attention norm", self.layer.norm, self.hidden, self.shapes)
         gather, _ = column_input("attention", self.hidden, self.shapes, reductions=1.0)
-        into, *blocks, out = sent.forward_communication(self.layer.attention, self.shapes)
+        into, *blocks, out = sent.forward_communication(self.mixer, self.shapes)
         project, _ = self._projections()
         output, _ = self._output()
         return (
-            norm,
             *gather,
             *project,
             *self._heads(0),
@@ -56,19 +67,16 @@ class AttentionWork:
             out,
             *output,
             *row_output("attention", self.hidden, self.shapes, forward=True),
-            *self._after(0),
         )
 
     def backward(self) -> tuple[Operation, ...]:
         """Return the backward operations in order."""
-        _, norm = norm_pair("attention norm", self.layer.norm, self.hidden, self.shapes)
         reductions = self.shapes.pick(FUSED.input_reductions[0], EAGER.input_reductions[0])
         gather, scatter = column_input("attention", self.hidden, self.shapes, reductions)
-        out, *blocks, into = sent.backward_communication(self.layer.attention, self.shapes)
+        out, *blocks, into = sent.backward_communication(self.mixer, self.shapes)
         _, project = self._projections()
         _, output = self._output()
         return (
-            *self._after(1),
             *row_output("attention", self.hidden, self.shapes, forward=False),
             *output,
             out,
@@ -80,8 +88,38 @@ class AttentionWork:
             *gather_again(gather, self.shapes),
             *project,
             *scatter,
-            norm,
         )
+
+    def saved(self) -> tuple[Saved, ...]:
+        """Return what autograd keeps, the norm and its output aside."""
+        return saved_tensors.attention(self.mixer, self.norm, self.shapes)
+
+    def moments(self, norm: Array, passing: Array) -> tuple[Moment, ...]:
+        """Return the moments that may be the fullest."""
+        kept = {item.name: item.nbytes for item in self.saved()}
+        own = norm + sum(kept.values())
+        returned = np.where(self.shapes.ulysses > 1, kept["o"], 0.0)  # the output product's input
+        # Until a ring has gone round, o is its sum in fp32.
+        summed = np.where(self.shapes.ring > 1, self.shapes.pick(0.0, kept["o"]), 0.0)
+        return (
+            Moment(
+                name="attention forward",
+                saved=own - returned - summed,
+                working=np.zeros(len(self.shapes)),
+                buffers=sent.forward_buffer_bytes(self.mixer, self.shapes),
+            ),
+            Moment(
+                name="attention backward",
+                saved=own - returned,
+                working=passing + attention_gradients(self.mixer, self.shapes),
+                buffers=sent.backward_buffer_bytes(self.mixer, self.shapes),
+            ),
+        )
+
+    def parameters(self) -> Array:
+        """Return the parameters one rank holds: matrices split, key/value heads replicated."""
+        total: Array = self.hidden * 2.0 * (self.queries + self.keys)
+        return total + self.mixer.small_params(self.hidden)
 
     def _projections(self) -> tuple[tuple[Compute, ...], tuple[Compute, ...]]:
         launches = self.shapes.pick(FUSED.qkv_products, EAGER.qkv_products)
@@ -94,24 +132,22 @@ class AttentionWork:
     def _heads(self, phase: int) -> tuple[Compute, ...]:
         """Rotary embedding and head norms."""
         ops = []
-        if self.layer.attention.qk_norm:
+        if self.mixer.qk_norm:
             ops.append(
-                elementwise("head norms", f"{self.layer.norm}_norm", self.shapes, self.rotated)[
-                    phase
-                ]
+                elementwise("head norms", f"{self.norm}_norm", self.shapes, self.rotated)[phase]
             )
-        if self.layer.attention.rotary:
+        if self.mixer.rotary:
             ops.append(elementwise("rotary", "rotary", self.shapes, self.rotated)[phase])
         return tuple(ops)
 
     def _pack(self) -> tuple[Compute, ...]:
         """Transposes to contiguous memory before and after each exchange."""
-        qkv, output = heads.exchanged_elements(self.layer.attention, self.shapes)
+        qkv, output = heads.exchanged_elements(self.mixer, self.shapes)
         launches = np.where(self.shapes.ulysses > 1, 8.0, 0.0)
         return (memory("ulysses pack", self.shapes, (qkv + output) * PACK_BYTES, launches, _CORE),)
 
     def _core(self, *, backward: bool) -> tuple[Compute, ...]:
-        mixer, shapes = self.layer.attention, self.shapes
+        mixer, shapes = self.mixer, self.shapes
         whole = blocks.causal_pairs(shapes.seq_len, mixer.window)
         pairs = shapes.micro_batch * whole / shapes.ring
         own_heads = heads.query_heads(mixer, shapes)
@@ -137,7 +173,7 @@ class AttentionWork:
 
     def _merge(self, *, backward: bool) -> Compute:
         """Return what a ring's blocks are put together with, and the gradients of their keys."""
-        mixer, shapes = self.layer.attention, self.shapes
+        mixer, shapes = self.mixer, self.shapes
         blockwise = (shapes.ring > 1) & ~blocks.attends_at_once(mixer, shapes)
         queries, kv = (
             heads.local_query_elements(mixer, shapes),
@@ -156,5 +192,15 @@ class AttentionWork:
         launches = parts[0].launches * (shapes.ring - 1.0) + parts[1].launches + parts[2].launches
         return memory("ring merge", shapes, nbytes, launches, _CORE)
 
-    def _after(self, phase: int) -> tuple[Compute, ...]:
-        return residual(self.layer, "attention", self.hidden, self.shapes, phase)
+
+def attention_gradients(attention: Attention, shapes: Shapes) -> Array:
+    """Return gradients of core attention: do, dq, dk and dv, and dq summed up in fp32.
+
+    The last is the flash kernel's own (FlashAttention-2's workspace): no storage of torch, but
+    memory of the device.
+    """
+    queries, kv = (
+        heads.local_query_elements(attention, shapes),
+        heads.local_kv_elements(attention, shapes),
+    )
+    return (2.0 * BF16 + FP32) * queries + BF16 * kv

@@ -1,0 +1,130 @@
+"""Dense channel mixers: two or three products and an activation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from models import saved_tensors
+from models.dtype import BF16
+from models.kernel_set import EAGER, FUSED
+from models.mixers.half import Moment
+from models.operation import Communication, Compute
+from models.operators import elementwise, product
+from models.tensor_parallel import column_input, gather_again, gather_buffer, row_output
+
+if TYPE_CHECKING:
+    from models.architecture import Mlp
+    from models.layout import Array
+    from models.operation import Saved
+    from models.shape import Shapes
+
+Operation = Compute | Communication
+
+
+class MlpWork:
+    """A dense channel mixer: two or three products and an activation.
+
+    Parameters
+    ----------
+    mlp, hidden, shapes
+        The mixer, the width of the residual stream, and shapes of work to take it for.
+    """
+
+    name = "mlp"
+
+    def __init__(self, mlp: Mlp, hidden: int, shapes: Shapes) -> None:
+        self.mlp, self.hidden, self.shapes = mlp, hidden, shapes
+        self.width = mlp.intermediate / shapes.tp
+
+    def forward(self) -> tuple[Operation, ...]:
+        """Return the forward operations in order."""
+        gather, _ = column_input("mlp", self.hidden, self.shapes, reductions=1.0)
+        up, _ = self._up()
+        down, _ = self._down()
+        return (
+            *gather,
+            *up,
+            self._activation(0),
+            *down,
+            *row_output("mlp", self.hidden, self.shapes, forward=True),
+        )
+
+    def backward(self) -> tuple[Operation, ...]:
+        """Return the backward operations in order."""
+        eager = EAGER.input_reductions[1] if self.mlp.gated else 1
+        reductions = self.shapes.pick(FUSED.input_reductions[1], eager)
+        gather, scatter = column_input("mlp", self.hidden, self.shapes, reductions)
+        _, up = self._up()
+        _, down = self._down()
+        return (
+            *row_output("mlp", self.hidden, self.shapes, forward=False),
+            *down,
+            self._activation(1),
+            *gather_again(gather, self.shapes),
+            *up,
+            *scatter,
+        )
+
+    def saved(self) -> tuple[Saved, ...]:
+        """Return what autograd keeps, the norm and its output aside."""
+        return saved_tensors.mlp(self.mlp, self.hidden, self.shapes)
+
+    def moments(self, norm: Array, passing: Array) -> tuple[Moment, ...]:
+        """Return the moments that may be the fullest."""
+        (kept,) = self.saved()
+        stream = BF16 * self.shapes.tokens * self.hidden
+        width = BF16 * self.shapes.tokens * self.width
+        gathered = gather_buffer(self.hidden, self.shapes)
+        own = norm + kept.nbytes
+        return (
+            Moment(name="mlp down", saved=own, working=passing + width, buffers=gathered),
+            Moment(
+                name="mlp activation",
+                # What the down product kept is gone; its gradient and its inputs' are there.
+                saved=own - width,
+                working=passing + width * (3.0 if self._makes_two else 2.0),
+            ),
+            Moment(
+                name="mlp input",
+                saved=norm,
+                working=passing + self._input_gradients(stream, width),
+                buffers=gathered,
+            ),
+        )
+
+    def parameters(self) -> Array:
+        """Return the parameters one rank holds: matrices split, biases whole."""
+        matrices: Array = self.mlp.matrix_params(self.hidden) / self.shapes.tp
+        return matrices + self.mlp.small_params(self.hidden)
+
+    @property
+    def _makes_two(self) -> bool:
+        """Whether the activation's backward pass makes two tensors of the MLP's width.
+
+        A gate's and a value's gradients, or two terms of GELU from elementary operators.
+        """
+        return self.mlp.gated or self.mlp.activation == "gelu_new"
+
+    def _input_gradients(self, stream: Array, width: Array) -> Array:
+        """Return gradients around the first product, or products, whose gradients are added."""
+        one = stream + width * (2.0 if self.mlp.gated else 1.0)
+        if not self.mlp.gated:
+            return one
+        return self.shapes.pick(one, np.maximum(one, 3.0 * stream))
+
+    def _up(self) -> tuple[tuple[Compute, ...], tuple[Compute, ...]]:
+        gated = self.mlp.gated
+        launches = self.shapes.pick(FUSED.up_products, EAGER.up_products if gated else 1)
+        columns = self.width * (2.0 if gated else 1.0)
+        return product("mlp up", self.shapes, self.shapes.tokens, columns, self.hidden, launches)
+
+    def _down(self) -> tuple[tuple[Compute, ...], tuple[Compute, ...]]:
+        return product("mlp down", self.shapes, self.shapes.tokens, self.hidden, self.width)
+
+    def _activation(self, phase: int) -> Compute:
+        elementary = "elementary_" if self.mlp.activation == "gelu_new" else ""
+        name = "gated" if self.mlp.gated else f"{elementary}activation"
+        elements = self.shapes.tokens * self.width
+        return elementwise("mlp activation", name, self.shapes, elements)[phase]
