@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from models.architecture import Attention
 from models.layout import (
     CpMethod,
     Layout,
@@ -122,13 +123,11 @@ def _shown(layout: Layout, axis: str, job: Job) -> object:
     return ("on" if value else "off") if isinstance(value, bool) else value
 
 
-def _heads(job: Job) -> set[tuple[int, int]]:
-    return {(kind.attention.heads, kind.attention.kv_heads) for kind in job.architecture.kinds}
-
-
 def _windowed(job: Job) -> bool:
     return any(
-        kind.attention.window is not None and kind.attention.window < job.workload.seq_len
+        isinstance(kind.mixer, Attention)
+        and kind.mixer.window is not None
+        and kind.mixer.window < job.workload.seq_len
         for kind in job.architecture.kinds
     )
 
@@ -145,13 +144,20 @@ def _divides_either_way(first: Ints | int, second: Ints) -> Mask:
     return either
 
 
-def _kv_after_tp(kv_heads: int, batch: LayoutBatch) -> Ints:
-    return np.maximum(kv_heads // batch.tp, 1)
+def _after_tp(heads: int, tp: Ints) -> Ints:
+    return np.maximum(heads // tp, 1)
+
+
+def _uncut(cut: tuple[tuple[int, str], ...], degree: int, tp: int = 1) -> str:
+    """Return what a degree fails to cut, or to be a multiple of, after `tp`: the first of it."""
+    left = [(max(number // tp, 1), what) for number, what in cut]
+    number, what = next((pair for pair in left if pair[0] % degree), left[0])
+    return f"the {number} {what}"
 
 
 def replicates_kv(architecture: Architecture, tp: Ints | int, ulysses: Ints | int) -> Mask:
     """Return where Ulysses exceeds the key/value heads a tensor-parallel rank has."""
-    fewest = min(kind.attention.kv_heads for kind in architecture.kinds)
+    fewest = min((heads for heads, _ in architecture.shared_heads), default=ulysses * tp)
     mask: Mask = (ulysses > 1) & (ulysses > np.maximum(fewest // tp, 1))
     return mask
 
@@ -184,39 +190,47 @@ MESH_RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "tp",
-        lambda b, job: _every([heads % b.tp == 0 for heads, _ in _heads(job)], b.tp),
-        lambda _, job: f"must divide the {min(_heads(job))[0]} attention heads",
+        lambda b, job: _every([heads % b.tp == 0 for heads, _ in job.architecture.cut_heads], b.tp),
+        lambda x, job: f"must divide {_uncut(job.architecture.cut_heads, x.tp)}",
     ),
     Rule(
         "tp",
-        lambda b, job: _every([_divides_either_way(kv, b.tp) for _, kv in _heads(job)], b.tp),
-        lambda _, job: (
-            f"must divide, or be a multiple of, the {min(_heads(job))[1]} key/value heads"
+        lambda b, job: _every(
+            [_divides_either_way(heads, b.tp) for heads, _ in job.architecture.shared_heads], b.tp
+        ),
+        lambda x, job: (
+            f"must divide, or be a multiple of, {_uncut(job.architecture.shared_heads, x.tp)}"
         ),
     ),
     Rule(
         "tp",
         lambda b, job: _every(
-            [k.dense.intermediate % b.tp == 0 for k in job.architecture.kinds], b.tp
+            [width % b.tp == 0 for width, _ in job.architecture.cut_widths], b.tp
         ),
-        lambda _, job: f"must divide the MLP width {job.architecture.kinds[0].dense.intermediate}",
+        lambda x, job: f"must divide {_uncut(job.architecture.cut_widths, x.tp)}",
     ),
     Rule(
         "ulysses",
-        lambda b, job: _every([(heads // b.tp) % b.ulysses == 0 for heads, _ in _heads(job)], b.tp),
+        lambda b, job: _every(
+            [(heads // b.tp) % b.ulysses == 0 for heads, _ in job.architecture.cut_heads], b.tp
+        ),
         lambda x, job: (
-            f"must divide the {min(_heads(job))[0] // x.tp} attention heads that tp {x.tp} leaves; "
-            "lower it, or move part of it to --ring"
+            f"must divide {_uncut(job.architecture.cut_heads, x.ulysses, x.tp)} "
+            f"that tp {x.tp} leaves; lower it, or move part of it to --ring"
         ),
     ),
     Rule(
         "ulysses",
         lambda b, job: _every(
-            [_divides_either_way(_kv_after_tp(kv, b), b.ulysses) for _, kv in _heads(job)], b.tp
+            [
+                _divides_either_way(_after_tp(heads, b.tp), b.ulysses)
+                for heads, _ in job.architecture.shared_heads
+            ],
+            b.tp,
         ),
         lambda x, job: (
-            f"must divide, or be a multiple of, the {max(min(_heads(job))[1] // x.tp, 1)} "
-            f"key/value heads that tp {x.tp} leaves"
+            "must divide, or be a multiple of, "
+            f"{_uncut(job.architecture.shared_heads, x.ulysses, x.tp)} that tp {x.tp} leaves"
         ),
     ),
 )

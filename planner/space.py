@@ -92,7 +92,7 @@ class Space:
     def _factorisations(self) -> Iterator[tuple[int, ...]]:
         """Yield tp, ulysses, ring, pp, dp whose product is the number of accelerators."""
         job = self.job
-        heads = max(kind.attention.heads for kind in job.architecture.kinds)
+        heads = max((number for number, _ in job.architecture.cut_heads), default=job.gpus)
         for tp in self._divisors("tp", job.gpus, heads):
             for ulysses in self._divisors("ulysses", job.gpus // tp, heads // tp):
                 cp_left = job.gpus // (tp * ulysses)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from models.architecture.layer import NORM_VECTORS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from models.architecture.layer import Layer
 
 
@@ -62,6 +64,21 @@ class Architecture:
     def kind_of_layer(self) -> tuple[int, ...]:
         """For each layer its position in :attr:`kinds`."""
         return tuple(self.kinds.index(layer) for layer in self.layers)
+
+    @cached_property
+    def cut_heads(self) -> tuple[tuple[int, str], ...]:
+        """What tensor parallelism and Ulysses cut in any layer: numbers they must divide."""
+        return _distinct(kind.mixer.cut_heads for kind in self.kinds if kind.mixer)
+
+    @cached_property
+    def shared_heads(self) -> tuple[tuple[int, str], ...]:
+        """What they cut or, being more, replicate."""
+        return _distinct(kind.mixer.shared_heads for kind in self.kinds if kind.mixer)
+
+    @cached_property
+    def cut_widths(self) -> tuple[tuple[int, str], ...]:
+        """What only tensor parallelism cuts."""
+        return _distinct(kind.mlp.cut_widths for kind in self.kinds if kind.mlp)
 
     @property
     def embedding_params(self) -> int:
@@ -116,3 +133,8 @@ class Architecture:
     @property
     def _around(self) -> int:
         return self.embedding_params + self.head_params + self.final_norm_params
+
+
+def _distinct(found: Iterable[tuple[tuple[int, str], ...]]) -> tuple[tuple[int, str], ...]:
+    """Return the pairs of all, each once, the smallest numbers first."""
+    return tuple(sorted({pair for pairs in found for pair in pairs}))

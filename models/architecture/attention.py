@@ -66,6 +66,16 @@ class Attention:
         return self.kv_heads * self.head_dim
 
     @property
+    def cut_heads(self) -> tuple[tuple[int, str], ...]:
+        """What tensor parallelism and Ulysses cut: numbers they must divide, and their name."""
+        return ((self.heads, "attention heads"),)
+
+    @property
+    def shared_heads(self) -> tuple[tuple[int, str], ...]:
+        """What they cut or, being more, replicate."""
+        return ((self.kv_heads, "key/value heads"),)
+
+    @property
     def query_columns(self) -> int:
         """Columns of the query projection: queries, and their gates if they have any."""
         return self.q_width * (2 if self.gated else 1)

@@ -38,6 +38,16 @@ class LatentAttention:
         """Columns of the queries."""
         return self.heads * (self.nope_dim + self.rope_dim)
 
+    @property
+    def cut_heads(self) -> tuple[tuple[int, str], ...]:
+        """What tensor parallelism and Ulysses cut: numbers they must divide, and their name."""
+        return ((self.heads, "attention heads"),)
+
+    @property
+    def shared_heads(self) -> tuple[tuple[int, str], ...]:
+        """What they cut or, being more, replicate: nothing, every head has its own keys."""
+        return ()
+
     def matrix_params(self, hidden: int) -> int:
         """Return parameters that tensor parallelism splits, by heads."""
         unfold_q = (hidden if self.q_rank is None else self.q_rank) * self.q_width

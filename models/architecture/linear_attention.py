@@ -35,6 +35,16 @@ class GatedDeltaNet:
         """Columns of the values (or their gates)."""
         return self.value_heads * self.value_dim
 
+    @property
+    def cut_heads(self) -> tuple[tuple[int, str], ...]:
+        """What tensor parallelism and Ulysses cut: numbers they must divide, and their name."""
+        return ((self.value_heads, "value heads"),)
+
+    @property
+    def shared_heads(self) -> tuple[tuple[int, str], ...]:
+        """What they cut or, being more, replicate."""
+        return ((self.key_heads, "key heads"),)
+
     def matrix_params(self, hidden: int) -> int:
         """Return parameters that tensor parallelism splits: q, k, v, gate, two rates, output."""
         into = 2 * self.key_width + 2 * self.value_width + 2 * self.value_heads

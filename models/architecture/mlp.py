@@ -32,6 +32,11 @@ class Mlp:
     activation: str = "silu"
     joint: bool = False
 
+    @property
+    def cut_widths(self) -> tuple[tuple[int, str], ...]:
+        """What tensor parallelism cuts: numbers it must divide, and their name."""
+        return ((self.intermediate, "columns of the MLP"),)
+
     def matrix_params(self, hidden: int) -> int:
         """Return parameters that tensor parallelism splits."""
         return (3 if self.gated else 2) * hidden * self.intermediate

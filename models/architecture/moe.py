@@ -49,6 +49,12 @@ class Moe:
     latent: int | None = None
     latent_bias: bool = False
 
+    @property
+    def cut_widths(self) -> tuple[tuple[int, str], ...]:
+        """What tensor parallelism cuts: numbers it must divide, and their name."""
+        shared = self.shared
+        return ((shared.intermediate, "columns of the shared expert"),) if shared else ()
+
     def expert_params(self, hidden: int) -> int:
         """Return the parameters of one expert, its biases included."""
         return self.expert.active_params(self.latent or hidden)

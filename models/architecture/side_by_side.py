@@ -23,6 +23,16 @@ class SideBySide:
     attention: Attention
     state_space: Mamba2
 
+    @property
+    def cut_heads(self) -> tuple[tuple[int, str], ...]:
+        """What tensor parallelism and Ulysses cut: numbers they must divide, and their name."""
+        return self.attention.cut_heads + self.state_space.cut_heads
+
+    @property
+    def shared_heads(self) -> tuple[tuple[int, str], ...]:
+        """What they cut or, being more, replicate."""
+        return self.attention.shared_heads + self.state_space.shared_heads
+
     def matrix_params(self, hidden: int) -> int:
         """Return parameters that tensor parallelism splits."""
         return self.attention.matrix_params(hidden) + self.state_space.matrix_params(hidden)

@@ -50,6 +50,16 @@ class Mamba2:
         """Columns of the input projection: gate, what is convolved, a time step per head."""
         return self.inner + self.convolved + self.heads
 
+    @property
+    def cut_heads(self) -> tuple[tuple[int, str], ...]:
+        """What tensor parallelism and Ulysses cut: numbers they must divide, and their name."""
+        return ((self.heads, "state-space heads"),)
+
+    @property
+    def shared_heads(self) -> tuple[tuple[int, str], ...]:
+        """What they cut or, being more, replicate."""
+        return ((self.groups, "groups of state-space heads"),)
+
     def matrix_params(self, hidden: int) -> int:
         """Return parameters that tensor parallelism splits: both projections' matrices."""
         return hidden * (self.projected + self.inner)
@@ -111,6 +121,16 @@ class Mamba1:
     def selected(self) -> int:
         """Columns that the input decides: time steps' latent, ways into and out of the state."""
         return self.step_rank + 2 * self.state
+
+    @property
+    def cut_heads(self) -> tuple[tuple[int, str], ...]:
+        """What tensor parallelism and Ulysses cut: numbers they must divide, and their name."""
+        return ((self.inner, "columns of state-space layers"),)
+
+    @property
+    def shared_heads(self) -> tuple[tuple[int, str], ...]:
+        """What they cut or, being more, replicate: nothing."""
+        return ()
 
     def matrix_params(self, hidden: int) -> int:
         """Return parameters that tensor parallelism splits: the four projections' matrices."""

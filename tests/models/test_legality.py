@@ -58,7 +58,7 @@ BROKEN: list[tuple[str, Layout, Job, str, str]] = [
     ("tp", Layout(tp=3), job(gpus=3), "3", "must divide the 32 attention heads"),
     ("tp", Layout(tp=7, zero=0), job("qwen2.5-7b", gpus=7), "7", "the 4 key/value heads"),
     ("tp", Layout(tp=64), job("llama-2-7b", gpus=64), "64", "attention heads"),
-    ("tp", Layout(tp=7), job("qwen2.5-7b", gpus=7), "7", "must divide the MLP width 18944"),
+    ("tp", Layout(tp=7), job("qwen2.5-7b", gpus=7), "7", "must divide the 18944 columns of the MLP"),
     ("ulysses", Layout(ulysses=3), job(gpus=3), "3", "move part of it to --ring"),
     ("ulysses", Layout(ulysses=7), job("qwen2.5-7b", gpus=7, seq_len=7168), "7", "4 key/value"),
     ("ulysses", Layout(tp=4, ulysses=16), job(gpus=64), "16", "the 8 attention heads that tp 4"),
