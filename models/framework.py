@@ -19,8 +19,8 @@ from topologies.yaml_file import read_yaml
 if TYPE_CHECKING:
     from models.architecture import Architecture
     from models.layout import Ints
-    from models.legality import Mask
     from models.model_states import ModelStates
+    from models.rule import Mask
 
 FILE = Path(__file__).parent / "data" / "frameworks.yaml"
 #: Any framework of the table; and no framework asked, only what is possible.
@@ -54,6 +54,9 @@ class Framework(BaseModel):
         Whether full recomputation can be limited to some layers.
     hsdp
         Whether shards can be replicated.
+    expert, expert_anywhere, expert_tensor, shared_overlap
+        Whether experts can be spread over ranks, over other numbers than multiples of cp x tp, each
+        cut over ranks, and shared ones run while tokens travel.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -73,6 +76,10 @@ class Framework(BaseModel):
     kv_replication: bool
     partial_recompute: bool
     hsdp: bool
+    expert: bool
+    expert_anywhere: bool
+    expert_tensor: bool
+    shared_overlap: bool
 
     def runs(self, batch: LayoutBatch, architecture: Architecture, states: ModelStates) -> Mask:
         """Return which layouts of a batch this framework can run."""
@@ -106,6 +113,10 @@ class Framework(BaseModel):
             "kv_replication": replicates_kv(architecture, batch.tp, batch.ulysses),
             "partial_recompute": batch.recompute_layers != 0,
             "hsdp": batch.dp_replicate > 1,
+            "expert": batch.ep > 1,
+            "expert_anywhere": (batch.ep > 1) & (batch.ep % (batch.cp * batch.tp) != 0),
+            "expert_tensor": batch.etp > 1,
+            "shared_overlap": batch.shared_overlap == 1,
         }
         refused |= self._without_states(batch, states)
         return refused | {name: used for name, used in uses.items() if not getattr(self, name)}
@@ -145,6 +156,10 @@ LACKS = {
     "kv_replication": "no more Ulysses ranks than key/value heads per tensor-parallel rank",
     "partial_recompute": "no recomputation of some layers only",
     "hsdp": "no replicated shards",
+    "expert": "no expert parallelism",
+    "expert_anywhere": "experts over a multiple of cp x tp ranks only",
+    "expert_tensor": "no experts cut over ranks",
+    "shared_overlap": "no shared experts beside the exchange of tokens",
 }
 
 
@@ -284,6 +299,8 @@ def _used(axis: str, batch: LayoutBatch) -> Mask:
         return (batch.ulysses > 1) & (batch.ring > 1)
     if axis in ("schedule", "stage_split"):
         return batch.pp > 1
+    if axis == "dispatch":
+        return batch.ep > 1
     if axis == "zero":
         return batch.dp * batch.cp > 1
     return np.ones(len(batch), dtype=np.bool_)

@@ -6,13 +6,12 @@ data (:mod:`models.framework`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.architecture import Attention
+from models.expert_rules import EXPERT_RULES
 from models.layout import (
     CpMethod,
     Layout,
@@ -22,46 +21,16 @@ from models.layout import (
     SequenceOrder,
     StageSplit,
 )
+from models.rule import Rule
 from models.schedule import BOTH_WAYS, CHUNKED, VEE, VEE_CHUNKS, fewest_micro_batches
 from topologies.errors import Problem
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable
 
     from models.architecture import Architecture
     from models.layout import Ints
-    from models.workload import Workload
-
-Mask = NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """What layouts must suit: a model, a workload and a number of accelerators."""
-
-    architecture: Architecture
-    workload: Workload
-    gpus: int
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One condition on a layout.
-
-    Parameters
-    ----------
-    axis
-        The axis to name when it does not hold.
-    holds
-        Which layouts of a batch satisfy it.
-    mend
-        What to do about one that does not.
-    """
-
-    axis: str
-    holds: Callable[[LayoutBatch, Job], Mask]
-    mend: Callable[[Layout, Job], str]
+    from models.rule import Job, Mask
 
 
 def legal(batch: LayoutBatch, job: Job, refused: Counter[str] | None = None) -> Mask:
@@ -86,7 +55,7 @@ def mesh_legal(batch: LayoutBatch, job: Job, refused: Counter[str] | None = None
 
 def options_legal(batch: LayoutBatch, job: Job, refused: Counter[str] | None = None) -> Mask:
     """Return which layouts satisfy the rules that :func:`mesh_legal` does not ask."""
-    return _hold(OPTION_RULES, batch, job, refused)
+    return _hold(ALL_OPTION_RULES, batch, job, refused)
 
 
 def _hold(
@@ -378,4 +347,6 @@ OPTION_RULES: tuple[Rule, ...] = (
         lambda *_: "a number of layers goes with --recompute full, and is at most all of them",
     ),
 )
-RULES = MESH_RULES + OPTION_RULES
+#: All conditions that :func:`mesh_legal` does not ask.
+ALL_OPTION_RULES = OPTION_RULES + EXPERT_RULES
+RULES = MESH_RULES + ALL_OPTION_RULES

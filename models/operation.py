@@ -36,6 +36,10 @@ class Axis(StrEnum):
     ULYSSES = "ulysses"
     RING = "ring"  # from window to window of the ring; a flat ring's windows are single ranks
     INNER_RING = "inner_ring"  # inside a window of a double ring
+    EP = "ep"
+    EP_INSIDE = "ep_inside"  # those of a group of experts in one fast domain
+    EP_ACROSS = "ep_across"  # those that have the same place in each of its fast domains
+    ETP = "etp"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +65,8 @@ class Compute:
     edge_flop, edge_keys
         Attention: FLOP of one key more for every query row whose keys a mask cuts off, and how many
         keys it cuts at most. Kernels compute whole tiles along the mask's edge.
+    groups
+        GEMM: products of these sizes that run as one, each of as many rows as tokens chose it.
     """
 
     name: str
@@ -75,6 +81,7 @@ class Compute:
     first_block: Array | float = 1.0
     edge_flop: Array | float = 0.0
     edge_keys: Array | float = 0.0
+    groups: Array | float = 1.0
 
     @property
     def of_weights(self) -> bool:
@@ -99,6 +106,8 @@ class Communication:
     behind
         Of what travels from block to block: sent beside the next block once one is done, instead of
         beside it for the next one.
+    with_last
+        Whether it travels while the communication before it does, on other links.
     selective
         Share of it that is repeated under selective recomputation.
     """
@@ -110,6 +119,7 @@ class Communication:
     calls: Array
     hidden_by: str = ""
     behind: bool = False
+    with_last: bool = False
     selective: Array | float = 0.0
 
     def without_weights(self) -> Communication:

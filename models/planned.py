@@ -38,7 +38,7 @@ def _unknown(layer: Layer) -> list[str]:
     labels = []
     if layer.mixer is not None and not _plain(layer.mixer):
         labels.append(layer.mixer.label)
-    if layer.mlp is not None and (not isinstance(layer.mlp, Mlp) or layer.mlp.label != "MLP"):
+    if isinstance(layer.mlp, Mlp) and layer.mlp.label != "MLP":
         labels.append(layer.mlp.label)
     if labels:
         return labels

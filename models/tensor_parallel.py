@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from models.shape import Shapes
 
 #: The column-parallel product whose gradients a part's communication may hide behind.
-_COLUMN_PRODUCT = {"attention": "qkv", "mlp": "mlp up", "head": "head"}
+_COLUMN_PRODUCT = {"attention": "qkv", "mlp": "mlp up", "shared": "shared up", "head": "head"}
 
 
 def column_input(

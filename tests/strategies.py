@@ -21,8 +21,9 @@ from models.layout import (
     SequenceOrder,
     StageSplit,
 )
-from models.legality import Job, legal
+from models.legality import legal
 from models.prepared import Prepared
+from models.rule import Job
 from models.workload import Workload
 from planner.schedules import chunks
 

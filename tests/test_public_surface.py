@@ -12,11 +12,12 @@ LAYOUT_OPTIONS = {
     *("--tp", "--ulysses", "--ring", "--cp", "--pp", "--dp", "--vp", "--micro-batch", "--zero"),
     *("--dp-replicate", "--tp-sp", "--cp-method", "--sequence-order", "--cp-placement"),
     *("--schedule", "--recompute", "--recompute-layers", "--rank-order", "--stage-split"),
-    *("--kernels", "--inner-ring"),
+    *("--kernels", "--inner-ring", "--ep", "--etp", "--dispatch", "--shared-overlap"),
 }
 JOB_OPTIONS = {
     *("--cluster", "--seq-len", "--global-batch", "--gpus", "--precision", "--json"),
     *("--ecmp", "--ecmp-seed", "--profile", "--optimizer", "--gradients", "--reduce"),
+    *("--expert-skew", "--expert-capacity"),
 }
 OWN_OPTIONS = {
     "plan": {"--framework", "--top", "--beside", "--task", "--simulate"},

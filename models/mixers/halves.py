@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from models.architecture import Moe
 from models.mixers.attention import AttentionWork
 from models.mixers.half import Half
 from models.mixers.mlp import MlpWork
+from models.mixers.moe import MoeWork
 
 if TYPE_CHECKING:
     from models.architecture import Layer
@@ -26,8 +28,9 @@ def halves(layer: Layer, hidden: int, shapes: Shapes) -> tuple[Half, ...]:
     shapes
         Shapes of work to take it for.
     """
-    works: list[MixerWork] = [
-        AttentionWork(layer.attention, layer.norm, hidden, shapes),
-        MlpWork(layer.dense, hidden, shapes),
-    ]
+    works: list[MixerWork] = [AttentionWork(layer.attention, layer.norm, hidden, shapes)]
+    if isinstance(layer.mlp, Moe):
+        works.append(MoeWork(layer.mlp, hidden, shapes))
+    else:
+        works.append(MlpWork(layer.dense, hidden, shapes))
     return tuple(Half(layer, hidden, shapes, work, first=not at) for at, work in enumerate(works))

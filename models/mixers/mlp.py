@@ -30,17 +30,17 @@ class MlpWork:
     ----------
     mlp, hidden, shapes
         The mixer, the width of the residual stream, and shapes of work to take it for.
+    name
+        What the names of its operations begin with.
     """
 
-    name = "mlp"
-
-    def __init__(self, mlp: Mlp, hidden: int, shapes: Shapes) -> None:
-        self.mlp, self.hidden, self.shapes = mlp, hidden, shapes
+    def __init__(self, mlp: Mlp, hidden: int, shapes: Shapes, name: str = "mlp") -> None:
+        self.mlp, self.hidden, self.shapes, self.name = mlp, hidden, shapes, name
         self.width = mlp.intermediate / shapes.tp
 
     def forward(self) -> tuple[Operation, ...]:
         """Return the forward operations in order."""
-        gather, _ = column_input("mlp", self.hidden, self.shapes, reductions=1.0)
+        gather, _ = column_input(self.name, self.hidden, self.shapes, reductions=1.0)
         up, _ = self._up()
         down, _ = self._down()
         return (
@@ -48,18 +48,18 @@ class MlpWork:
             *up,
             self._activation(0),
             *down,
-            *row_output("mlp", self.hidden, self.shapes, forward=True),
+            *row_output(self.name, self.hidden, self.shapes, forward=True),
         )
 
     def backward(self) -> tuple[Operation, ...]:
         """Return the backward operations in order."""
         eager = EAGER.input_reductions[1] if self.mlp.gated else 1
         reductions = self.shapes.pick(FUSED.input_reductions[1], eager)
-        gather, scatter = column_input("mlp", self.hidden, self.shapes, reductions)
+        gather, scatter = column_input(self.name, self.hidden, self.shapes, reductions)
         _, up = self._up()
         _, down = self._down()
         return (
-            *row_output("mlp", self.hidden, self.shapes, forward=False),
+            *row_output(self.name, self.hidden, self.shapes, forward=False),
             *down,
             self._activation(1),
             *gather_again(gather, self.shapes),
@@ -118,13 +118,17 @@ class MlpWork:
         gated = self.mlp.gated
         launches = self.shapes.pick(FUSED.up_products, EAGER.up_products if gated else 1)
         columns = self.width * (2.0 if gated else 1.0)
-        return product("mlp up", self.shapes, self.shapes.tokens, columns, self.hidden, launches)
+        return product(
+            f"{self.name} up", self.shapes, self.shapes.tokens, columns, self.hidden, launches
+        )
 
     def _down(self) -> tuple[tuple[Compute, ...], tuple[Compute, ...]]:
-        return product("mlp down", self.shapes, self.shapes.tokens, self.hidden, self.width)
+        return product(
+            f"{self.name} down", self.shapes, self.shapes.tokens, self.hidden, self.width
+        )
 
     def _activation(self, phase: int) -> Compute:
         elementary = "elementary_" if self.mlp.activation == "gelu_new" else ""
         name = "gated" if self.mlp.gated else f"{elementary}activation"
         elements = self.shapes.tokens * self.width
-        return elementwise("mlp activation", name, self.shapes, elements)[phase]
+        return elementwise(f"{self.name} activation", name, self.shapes, elements)[phase]

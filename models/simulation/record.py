@@ -261,6 +261,8 @@ def _members(call: Call, batch: Any, apart: Any) -> list[int]:  # noqa: ANN401
         return _run(int(batch.inner_ring[0]), int(apart.inner_ring[0]))
     if call.stream in (Stream.CP, Stream.CP_OUTER):
         return _run(int(batch.ring[0] // batch.inner_ring[0]), int(apart.ring[0]))
+    if call.stream in (Stream.EP, Stream.EP_INSIDE):
+        return []
     if call.stream is Stream.DP:
         inner = int(batch.dp[0] // batch.dp_replicate[0])
         across = call.name.endswith("replicas")

@@ -25,15 +25,18 @@ from models.framework import (
 )
 from models.layout import (
     CpMethod,
+    Dispatch,
     Kernels,
     Layout,
     LayoutBatch,
+    RankOrder,
     Recompute,
     Schedule,
     SequenceOrder,
     StageSplit,
 )
-from models.legality import RULES, Job, legal, mesh_legal, options_legal, problems
+from models.legality import RULES, legal, mesh_legal, options_legal, problems
+from models.rule import Job
 from models.workload import Workload
 from tests import strategies
 from topologies.errors import SpecError
@@ -51,6 +54,11 @@ def job(name: str = "llama-3.1-8b", gpus: int = 8, **workload: int) -> Job:
     )
 
 
+def mixtral(gpus: int = 8) -> Job:
+    """Return a job with 8 experts of 14,336 columns."""
+    return job("mixtral-8x7b", gpus=gpus)
+
+
 #: One layout for every rule, broken once: field, value shown, a word of the mend.
 BROKEN: list[tuple[str, Layout, Job, str, str]] = [
     ("dp", Layout(dp=3), job(), "3", "the cluster has 8"),
@@ -58,7 +66,13 @@ BROKEN: list[tuple[str, Layout, Job, str, str]] = [
     ("tp", Layout(tp=3), job(gpus=3), "3", "must divide the 32 attention heads"),
     ("tp", Layout(tp=7, zero=0), job("qwen2.5-7b", gpus=7), "7", "the 4 key/value heads"),
     ("tp", Layout(tp=64), job("llama-2-7b", gpus=64), "64", "attention heads"),
-    ("tp", Layout(tp=7), job("qwen2.5-7b", gpus=7), "7", "must divide the 18944 columns of the MLP"),
+    (
+        "tp",
+        Layout(tp=7),
+        job("qwen2.5-7b", gpus=7),
+        "7",
+        "the 18944 columns of the MLP",
+    ),
     ("ulysses", Layout(ulysses=3), job(gpus=3), "3", "move part of it to --ring"),
     ("ulysses", Layout(ulysses=7), job("qwen2.5-7b", gpus=7, seq_len=7168), "7", "4 key/value"),
     ("ulysses", Layout(tp=4, ulysses=16), job(gpus=64), "16", "the 8 attention heads that tp 4"),
@@ -152,6 +166,21 @@ BROKEN: list[tuple[str, Layout, Job, str, str]] = [
         "use either: layers have sliding windows",
     ),
     ("inner_ring", Layout(ring=8, inner_ring=3), job(), "3", "must divide ring = 8"),
+    ("ep", Layout(dp=8, ep=2), job(), "2", "the model has no experts"),
+    ("ep", Layout(dp=8, ep=16), mixtral(), "16", "must divide the 8 experts"),
+    ("ep", Layout(dp=2, pp=4, ep=8), mixtral(), "8", "must divide dp x cp x tp = 2"),
+    ("etp", Layout(dp=3, etp=3), mixtral(gpus=3), "3", "must divide the 14336 columns"),
+    ("tp_sp", Layout(tp=2, dp=4, ep=4), mixtral(), "off", "routes tokens of its own"),
+    (
+        "rank_order",
+        Layout(pp=2, dp=4, ep=4, rank_order=RankOrder.TP_CP_EP_PP_DP),
+        mixtral(),
+        "tp-cp-ep-pp-dp",
+        "between the ranks of one group",
+    ),
+    ("dp_replicate", Layout(dp=8, ep=4, dp_replicate=4), mixtral(), "4", "must divide the 2 ranks"),
+    ("dispatch", Layout(dp=8, dispatch=Dispatch.DEEPEP), mixtral(), "deepep", "use --ep 2"),
+    ("shared_overlap", Layout(dp=8, ep=2, shared_overlap=True), mixtral(), "on", "shared experts"),
     ("inner_ring", Layout(ring=8, inner_ring=8), job(), "8", "and be smaller"),
     ("inner_ring", Layout(dp=8, inner_ring=2), job(), "2", "or be 1 for a flat ring"),
     (
