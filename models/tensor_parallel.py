@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from models.shape import Shapes
 
 #: The column-parallel product whose gradients a part's communication may hide behind.
-_COLUMN_PRODUCT = {"attention": "qkv", "mlp": "mlp up", "head": "head"}
+_COLUMN_PRODUCT = {"attention": "qkv", "latent": "latent up", "mlp": "mlp up", "head": "head"}
 
 
 def column_input(
-    name: str, hidden: int, shapes: Shapes, reductions: Array | float
+    name: str, hidden: Array | float, shapes: Shapes, reductions: Array | float
 ) -> tuple[tuple[Communication, ...], tuple[Communication, ...]]:
     """Return what a column-parallel product needs: its input gathered, its gradient reduced.
 

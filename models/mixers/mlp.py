@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Operation = Compute | Communication
 
+#: Operators of activations without a gate that are more than one kernel.
+_UNGATED = {"gelu_new": "elementary_activation", "relu2": "squared_activation"}
+
 
 class MlpWork:
     """A dense channel mixer: two or three products and an activation.
@@ -30,12 +33,15 @@ class MlpWork:
     ----------
     mlp, hidden, shapes
         The mixer, the width of the residual stream, and shapes of work to take it for.
+    products_before
+        Matrix products of eager kernels that come before it in its layer.
     """
 
     name = "mlp"
 
-    def __init__(self, mlp: Mlp, hidden: int, shapes: Shapes) -> None:
+    def __init__(self, mlp: Mlp, hidden: int, shapes: Shapes, products_before: int = 0) -> None:
         self.mlp, self.hidden, self.shapes = mlp, hidden, shapes
+        self.products_before = products_before
         self.width = mlp.intermediate / shapes.tp
 
     def forward(self) -> tuple[Operation, ...]:
@@ -53,7 +59,7 @@ class MlpWork:
 
     def backward(self) -> tuple[Operation, ...]:
         """Return the backward operations in order."""
-        eager = EAGER.input_reductions[1] if self.mlp.gated else 1
+        eager = EAGER.input_reductions[1] if self._apart else 1
         reductions = self.shapes.pick(FUSED.input_reductions[1], eager)
         gather, scatter = column_input("mlp", self.hidden, self.shapes, reductions)
         _, up = self._up()
@@ -69,7 +75,7 @@ class MlpWork:
 
     def saved(self) -> tuple[Saved, ...]:
         """Return what autograd keeps, the norm and its output aside."""
-        return saved_tensors.mlp(self.mlp, self.hidden, self.shapes)
+        return saved_tensors.mlp(self.mlp, self.hidden, self.shapes, self.products_before)
 
     def moments(self, norm: Array, passing: Array) -> tuple[Moment, ...]:
         """Return the moments that may be the fullest."""
@@ -100,6 +106,11 @@ class MlpWork:
         return matrices + self.mlp.small_params(self.hidden)
 
     @property
+    def _apart(self) -> bool:
+        """Whether plain modules make gate and value by a product each."""
+        return self.mlp.gated and not self.mlp.joint
+
+    @property
     def _makes_two(self) -> bool:
         """Whether the activation's backward pass makes two tensors of the MLP's width.
 
@@ -110,13 +121,13 @@ class MlpWork:
     def _input_gradients(self, stream: Array, width: Array) -> Array:
         """Return gradients around the first product, or products, whose gradients are added."""
         one = stream + width * (2.0 if self.mlp.gated else 1.0)
-        if not self.mlp.gated:
+        if not self._apart:
             return one
         return self.shapes.pick(one, np.maximum(one, 3.0 * stream))
 
     def _up(self) -> tuple[tuple[Compute, ...], tuple[Compute, ...]]:
         gated = self.mlp.gated
-        launches = self.shapes.pick(FUSED.up_products, EAGER.up_products if gated else 1)
+        launches = self.shapes.pick(FUSED.up_products, EAGER.up_products if self._apart else 1)
         columns = self.width * (2.0 if gated else 1.0)
         return product("mlp up", self.shapes, self.shapes.tokens, columns, self.hidden, launches)
 
@@ -124,7 +135,6 @@ class MlpWork:
         return product("mlp down", self.shapes, self.shapes.tokens, self.hidden, self.width)
 
     def _activation(self, phase: int) -> Compute:
-        elementary = "elementary_" if self.mlp.activation == "gelu_new" else ""
-        name = "gated" if self.mlp.gated else f"{elementary}activation"
+        name = "gated" if self.mlp.gated else _UNGATED.get(self.mlp.activation, "activation")
         elements = self.shapes.tokens * self.width
         return elementwise("mlp activation", name, self.shapes, elements)[phase]

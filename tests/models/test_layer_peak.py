@@ -18,7 +18,7 @@ from models.dtype import BF16, FP32
 from models.hf_config import architecture_from_config
 from models.layer_peak import moments
 from models.layout import CpMethod, Kernels
-from models.mixers.attention import attention_gradients
+from models.mixers.core_attention import attention_gradients
 from models.mixers.halves import halves
 from models.sequence_parallel.heads import (
     exchanged_elements,
