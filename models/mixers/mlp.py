@@ -89,7 +89,7 @@ class MlpWork:
             Moment(
                 name="mlp activation",
                 # What the down product kept is gone; its gradient and its inputs' are there.
-                saved=own - width,
+                saved=own - width * self.shapes.pick(1.0, self._keeps_input_apart),
                 working=passing + width * (3.0 if self._makes_two else 2.0),
             ),
             Moment(
@@ -114,9 +114,15 @@ class MlpWork:
     def _makes_two(self) -> bool:
         """Whether the activation's backward pass makes two tensors of the MLP's width.
 
-        A gate's and a value's gradients, or two terms of GELU from elementary operators.
+        A gate's and a value's gradients, or two terms of GELU from elementary operators, or the
+        slope of a square and its product with the gradient.
         """
-        return self.mlp.gated or self.mlp.activation == "gelu_new"
+        return self.mlp.gated or self.mlp.activation in ("gelu_new", "relu2")
+
+    @property
+    def _keeps_input_apart(self) -> bool:
+        """Whether an eager activation keeps another tensor than the second product does."""
+        return self.mlp.gated or self.mlp.activation != "relu"
 
     def _input_gradients(self, stream: Array, width: Array) -> Array:
         """Return gradients around the first product, or products, whose gradients are added."""

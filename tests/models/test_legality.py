@@ -168,6 +168,14 @@ BROKEN: list[tuple[str, Layout, Job, str, str]] = [
         "use --cp-method p2p",
     ),
     ("ring", Layout(ring=8), job("mistral-7b"), "8", "layers with sliding windows"),
+    ("ring", Layout(ring=8), job("llama-4-scout"), "8", "layers with chunks do not run on a p2p"),
+    (
+        "ring",
+        Layout(ring=8, cp_method=CpMethod.ALL_GATHER),
+        job("gpt-oss-20b"),
+        "8",
+        "layers with attention sinks run on whole sequences: use --ulysses",
+    ),
     ("ring", Layout(ring=8), job("bloom-176b"), "8", "layers with ALiBi run on whole sequences"),
     (
         "ring",
