@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
+from typing import Any
 
 import pytest
 
-from models.architecture import Attention, LatentAttention, Layer
+from models.architecture import Attention, LatentAttention, Layer, Mlp
 from models.hf_config import FAMILIES, architecture_from_config
 from models.inventory import layer_work
 from models.layout import Kernels, Recompute
@@ -15,7 +17,7 @@ from models.planned import unplanned
 from tests.models.cases import shapes
 from tests.models.family_configs import DRAWN, draw
 from tests.models.variants import VARIANTS, variant
-from tests.oracles import hf_reference
+from tests.oracles import fused_variants, hf_reference
 
 #: Families that are planned; the others' layers have parts whose work is not modelled.
 PLANNED = {
@@ -24,6 +26,18 @@ PLANNED = {
     *("qwen3", "stablelm", "starcoder2"),
 }
 SEQ_LEN = 512
+ATTENTION = Attention(heads=8, kv_heads=4, head_dim=64)
+PLAIN = Layer(mixer=ATTENTION, mlp=Mlp(intermediate=640))
+LATENT = LatentAttention(heads=8, q_rank=96, kv_rank=64, nope_dim=32, rope_dim=16, value_dim=24)
+#: How layers differ that fused operators are put together to as well.
+KINDS: dict[str, dict[str, Any]] = {
+    "latent": {"mixer": LATENT},
+    "gated": {"mixer": replace(ATTENTION, gated=True)},
+    "parallel": {"parallel": True},
+    "after": {"norms_after": True},
+    "attention": {"mlp": None, "norms": 1},
+    "mlp": {"mixer": None, "norms": 1},
+}
 
 
 def labels(family: str) -> set[str]:
@@ -64,6 +78,13 @@ def test_eager_layers_keep_what_torch_keeps(name: str, recompute: str) -> None:
     # On CPU LayerNorm keeps mean and deviation in bf16, on a GPU in fp32: 4 bytes a norm.
     wider = 4 * layer_norms(model.layers[0]) * SEQ_LEN if recompute == "none" else 0
     assert kept[1] - kept[0] == measured[1] - measured[0] + wider
+
+
+@pytest.mark.parametrize(("kind", "changed"), KINDS.items())
+def test_fused_layers_keep_what_fused_operators_keep(kind: str, changed: dict[str, Any]) -> None:
+    work = layer_work(replace(PLAIN, **changed), 256, shapes(SEQ_LEN, kernels=Kernels.FUSED))
+    measured = fused_variants.saved_bytes(kind, hidden=256, heads=8, width=640, tokens=SEQ_LEN)
+    assert work.saved_bytes() == measured
 
 
 @pytest.mark.parametrize("name", VARIANTS)
