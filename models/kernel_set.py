@@ -41,6 +41,9 @@ class KernelSet:
         element of either.
     latent_join
         Latent attention's keys put together of their own and the shared columns, per element.
+    joint_split
+        Columns of one product that makes several tensors (GPT-2, Phi-3), per element: their
+        gradients put together again.
     output_gate
         Attention's output times the sigmoid of a gate, per element.
     gated
@@ -85,6 +88,7 @@ class KernelSet:
     rotary: tuple[Traffic, Traffic]
     rotary_join: tuple[Traffic, Traffic]
     latent_join: tuple[Traffic, Traffic]
+    joint_split: tuple[Traffic, Traffic]
     output_gate: tuple[Traffic, Traffic]
     gated: tuple[Traffic, Traffic]
     activation: tuple[Traffic, Traffic]
@@ -114,6 +118,7 @@ EAGER = KernelSet(
     rotary=(Traffic(20, 10), Traffic(28, 14)),
     rotary_join=(Traffic(4, 2), Traffic(12, 6)),
     latent_join=(Traffic(4, 2), Traffic(12, 5)),
+    joint_split=(Traffic(0, 0), Traffic(4, 1)),
     output_gate=(Traffic(10, 2), Traffic(18, 3)),
     gated=(Traffic(10, 2), Traffic(18, 3)),
     activation=(Traffic(4, 1), Traffic(6, 1)),
@@ -143,6 +148,7 @@ FUSED = KernelSet(
     rotary=(Traffic(4, 2), Traffic(4, 2)),
     rotary_join=(Traffic(0, 0), Traffic(0, 0)),
     latent_join=(Traffic(4, 1), Traffic(4, 1)),
+    joint_split=(Traffic(0, 0), Traffic(0, 0)),
     output_gate=(Traffic(6, 1), Traffic(10, 1)),
     gated=(Traffic(6, 1), Traffic(10, 1)),
     activation=(Traffic(4, 1), Traffic(6, 1)),

@@ -157,8 +157,7 @@ def _head_norms(mixer: Attention, norm: NormKind, shapes: Shapes) -> tuple[Saved
         return ()
     heads = mixer.heads / shapes.tp + kv_heads_of_tp_rank(mixer, shapes)
     eager = EAGER_UNWEIGHTED_NORM if mixer.qk_weights == "none" else EAGER_NORM[norm][0]
-    # An RMSNorm with a weight for each column has one deviation for all heads of a token (OLMo 2).
-    rows = 2.0 if mixer.qk_weights == "each" and norm.startswith("rms") else heads
+    rows = 2.0 if mixer.whole_row_norms(norm) else heads
     elements = heads * mixer.head_dim
     nbytes = shapes.tokens * (elements * shapes.pick(BF16, eager) + rows * STATISTICS[norm])
     return (Saved(name="head norms", nbytes=nbytes, selective_nbytes=shapes.pick(nbytes, 0.0)),)

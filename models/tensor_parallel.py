@@ -115,6 +115,22 @@ def gather_buffer(hidden: int, shapes: Shapes) -> Array:
     return np.where(shapes.norm_shard > 1, shapes.tokens * hidden * BF16, 0.0)
 
 
+def head_norm_sums(name: str, shapes: Shapes) -> Communication:
+    """Return what norms of queries and keys over all heads sum up: an fp32 number each, a token.
+
+    Ranks have some of the heads; the sum of squares, or backward of gradients, is over all. (Plain
+    modules under transformers' own plan gather whole queries and keys instead, which is more.)
+    """
+    return Communication(
+        name=name,
+        collective=Collective.ALL_REDUCE,
+        axis=Axis.TP,
+        nbytes=shapes.tokens * 2.0 * FP32,
+        calls=np.where(shapes.tp > 1, 1.0, 0.0),
+        selective=shapes.pick(0.0, 1.0),
+    )
+
+
 def loss_reductions(shapes: Shapes) -> Communication:
     """Return what the loss over a cut vocabulary sums up: three fp32 numbers of each token.
 

@@ -104,6 +104,14 @@ class Attention:
             + (self.heads if self.sinks else 0)
         )
 
+    def whole_row_norms(self, norm: str) -> bool:
+        """Return whether one deviation is taken over all heads of a token (OLMo 2).
+
+        An RMSNorm with a weight for every column is; LayerNorms with as many (Cohere, StableLM)
+        are of each head.
+        """
+        return self.qk_norm and self.qk_weights == "each" and norm.startswith("rms")
+
     @property
     def label(self) -> str:
         """What sentences call it."""

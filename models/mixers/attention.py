@@ -10,7 +10,7 @@ from models.mixers.core_attention import CoreAttention
 from models.operation import Communication, Compute
 from models.operators import elementwise, product
 from models.sequence_parallel import heads
-from models.tensor_parallel import column_input, gather_again, row_output
+from models.tensor_parallel import column_input, gather_again, head_norm_sums, row_output
 
 if TYPE_CHECKING:
     from models.architecture import Attention, NormKind
@@ -70,6 +70,7 @@ class AttentionWork:
             *self._gate(1),
             *self.core.backward(),
             *self._heads(1),
+            *self._split(),
             *gather_again(gather, self.shapes),
             *project,
             *scatter,
@@ -95,16 +96,25 @@ class AttentionWork:
         columns = self.query_columns + 2.0 * self.keys
         return product("qkv", self.shapes, self.shapes.tokens, columns, self.hidden, launches)
 
+    def _split(self) -> tuple[Compute, ...]:
+        """Return how gradients of queries, keys and values become that of one joint product."""
+        if not self.mixer.joint:
+            return ()
+        elements = self.shapes.tokens * (self.query_columns + 2.0 * self.keys)
+        return (elementwise("qkv split", "joint_split", self.shapes, elements)[1],)
+
     def _output(self) -> tuple[tuple[Compute, ...], tuple[Compute, ...]]:
         return product("attention out", self.shapes, self.shapes.tokens, self.hidden, self.queries)
 
-    def _heads(self, phase: int) -> tuple[Compute, ...]:
+    def _heads(self, phase: int) -> tuple[Operation, ...]:
         """Return norms of queries and keys, and the rotation of the columns that rotate."""
-        ops = []
+        ops: list[Operation] = []
         elements = self.shapes.tokens * (self.queries + self.keys)
         if self.mixer.qk_norm:
             weighted = self.mixer.qk_weights != "none"
             operator = f"{self.norm}_norm" if weighted else "unweighted_norm"
+            if self.mixer.whole_row_norms(self.norm):
+                ops.append(head_norm_sums("head norm sums", self.shapes))
             ops.append(elementwise("head norms", operator, self.shapes, elements)[phase])
         if self.mixer.rotary:
             share = self.mixer.rotary_share

@@ -68,6 +68,7 @@ class MlpWork:
             *row_output("mlp", self.hidden, self.shapes, forward=False),
             *down,
             self._activation(1),
+            *self._split(),
             *gather_again(gather, self.shapes),
             *up,
             *scatter,
@@ -136,6 +137,13 @@ class MlpWork:
         launches = self.shapes.pick(FUSED.up_products, EAGER.up_products if self._apart else 1)
         columns = self.width * (2.0 if gated else 1.0)
         return product("mlp up", self.shapes, self.shapes.tokens, columns, self.hidden, launches)
+
+    def _split(self) -> tuple[Compute, ...]:
+        """Return how gradients of gate and value become that of one joint product."""
+        if not (self.mlp.gated and self.mlp.joint):
+            return ()
+        elements = self.shapes.tokens * self.width * 2.0
+        return (elementwise("mlp split", "joint_split", self.shapes, elements)[1],)
 
     def _down(self) -> tuple[tuple[Compute, ...], tuple[Compute, ...]]:
         return product("mlp down", self.shapes, self.shapes.tokens, self.hidden, self.width)

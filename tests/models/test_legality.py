@@ -215,6 +215,13 @@ def test_a_broken_rule_names_its_flag_its_value_and_the_mend(
     assert not legal(LayoutBatch.of([layout]), work).any()
 
 
+@pytest.mark.parametrize(
+    ("name", "seq_len"), [("llama-4-scout", 8192), ("mistral-7b", 4096), ("llama-3.1-8b", 65536)]
+)
+def test_windows_and_chunks_of_whole_sequences_go_round_a_ring(name: str, seq_len: int) -> None:
+    assert not problems(Layout(ring=8), job(name, seq_len=seq_len))
+
+
 def test_every_rule_is_broken_by_one_of_these() -> None:
     """A rule added without a case here, or one that never fires, fails."""
     unbroken = [

@@ -12,6 +12,7 @@ from models.architecture import Attention, LatentAttention, Layer, Mlp
 from models.hf_config import FAMILIES, architecture_from_config
 from models.inventory import layer_work
 from models.layout import Kernels, Recompute
+from models.operation import Kind
 from models.parameters import ParameterTable
 from models.planned import unplanned
 from tests.models.cases import shapes
@@ -108,3 +109,31 @@ def test_a_single_rank_holds_all_parameters(name: str) -> None:
     table = ParameterTable.of(model, shapes(SEQ_LEN))
     layers = sum(table.layers[kind] for kind in model.kind_of_layer)
     assert layers + table.embedding + table.head == model.params
+
+
+@pytest.mark.parametrize(("name", "calls"), [("olmo2", 1), ("olmo3", 1), ("cohere", 0)])
+@pytest.mark.parametrize("tp", [1, 2])
+def test_norms_over_all_heads_sum_over_tensor_parallel_ranks(
+    name: str, calls: int, tp: int
+) -> None:
+    """One fp32 number each of queries and keys per token; Cohere's norms are of each head."""
+    model = architecture_from_config(variant(name), name)
+    work = layer_work(model.layers[0], model.hidden, shapes(SEQ_LEN, tp=tp))
+    for found in (work.forward_communication(), work.backward_communication()):
+        sums = [op for op in found if op.name == "head norm sums"]
+        assert len(sums) == calls
+        assert all(op.calls == (tp > 1) and op.nbytes == 8 * SEQ_LEN for op in sums)
+
+
+@pytest.mark.parametrize(("tokens", "share"), [(1024, 1.0), (4096, 0.25), (8192, 0.125)])
+def test_chunks_of_1024_cost_their_squares(tokens: int, share: float) -> None:
+    chunked = replace(PLAIN, mixer=replace(ATTENTION, chunk=1024))
+    ours, whole = (
+        sum(
+            float(op.flop[0])
+            for op in layer_work(layer, 256, shapes(tokens)).forward_compute()
+            if op.kind is Kind.ATTENTION
+        )
+        for layer in (chunked, PLAIN)
+    )
+    assert ours == share * whole
