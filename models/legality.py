@@ -23,6 +23,7 @@ from models.layout import (
 )
 from models.rule import Rule
 from models.schedule import BOTH_WAYS, CHUNKED, VEE, VEE_CHUNKS, fewest_micro_batches
+from models.sequence_parallel.blocks import sight
 from topologies.errors import Problem
 
 if TYPE_CHECKING:
@@ -93,12 +94,27 @@ def _shown(layout: Layout, axis: str, job: Job) -> object:
 
 
 def _windowed(job: Job) -> bool:
-    return any(
-        isinstance(kind.mixer, Attention)
-        and kind.mixer.window is not None
-        and kind.mixer.window < job.workload.seq_len
-        for kind in job.architecture.kinds
-    )
+    return bool(_hiding(job))
+
+
+def _hiding(job: Job) -> str:
+    """Return what hides tokens before a query in some layer; empty if nothing does.
+
+    A window or chunk of the whole sequence or more is the causal mask.
+    """
+    for mixer in _softmax(job):
+        if (sight(mixer) or job.workload.seq_len) < job.workload.seq_len:
+            return "sliding windows" if mixer.chunk is None else "chunks"
+    return ""
+
+
+def _limits_ring(job: Job) -> str:
+    return next((mixer.limits_ring for mixer in _softmax(job) if mixer.limits_ring), "")
+
+
+def _softmax(job: Job) -> list[Attention]:
+    mixers = (kind.mixer for kind in job.architecture.kinds)
+    return [mixer for mixer in mixers if isinstance(mixer, Attention)]
 
 
 def _every(conditions: list[Mask], like: Ints) -> Mask:
@@ -310,7 +326,7 @@ OPTION_RULES: tuple[Rule, ...] = (
         lambda b, _: (b.cp_method != CpMethod.ALL_GATHER) | (b.ulysses == 1),
         lambda _, job: (
             "gathered keys and values do not combine with Ulysses; "
-            + ("use either: layers have sliding windows" if _windowed(job) else "use p2p")
+            + (f"use either: layers have {_hiding(job)}" if _windowed(job) else "use p2p")
         ),
     ),
     Rule(
@@ -330,10 +346,15 @@ OPTION_RULES: tuple[Rule, ...] = (
             | (b.ring == 1)
             | (b.cp_method == CpMethod.ALL_GATHER)
         ),
-        lambda *_: (
-            "sliding-window layers do not run on a p2p ring; "
+        lambda _, job: (
+            f"layers with {_hiding(job)} do not run on a p2p ring; "
             "use --ulysses, or --cp-method all-gather without it"
         ),
+    ),
+    Rule(
+        "ring",
+        lambda b, job: np.full(len(b), not _limits_ring(job)) | (b.ring == 1),
+        lambda _, job: f"layers with {_limits_ring(job)} run on whole sequences: use --ulysses",
     ),
     Rule(
         "recompute_layers",

@@ -56,7 +56,7 @@ class Compute:
         Kernels started.
     rows, columns, depth
         GEMM: M, N, K. Attention: query rows of all heads, tokens of a kernel's inner loop that no
-        mask cuts off, head width.
+        mask cuts off, mean width of key and value heads.
     selective
         Share of it that runs again under selective recomputation (full recomputation repeats all
         of a forward pass).

@@ -50,7 +50,7 @@ class ParameterTable:
         """Return the table of an architecture; vocabularies are padded to tp."""
         tp = shapes.tp
         rows = np.ceil(architecture.vocab / tp) * architecture.hidden
-        positions = architecture.learned_positions * architecture.hidden
+        beside = architecture.embedding_params - architecture.vocab * architecture.hidden
         norm = float(architecture.final_norm_params)
         untied = 0.0 if architecture.tied else 1.0
         return cls(
@@ -58,7 +58,7 @@ class ParameterTable:
             experts=tuple(
                 _experts(kind, architecture.hidden, shapes) for kind in architecture.kinds
             ),
-            embedding=rows + positions,
+            embedding=rows + beside,
             head=rows * untied + norm,
             tied_head=rows * (1.0 - untied),
         )

@@ -190,7 +190,16 @@ BROKEN: list[tuple[str, Layout, Job, str, str]] = [
         "2",
         "use --cp-method p2p",
     ),
-    ("ring", Layout(ring=8), job("mistral-7b"), "8", "sliding-window layers"),
+    ("ring", Layout(ring=8), job("mistral-7b"), "8", "layers with sliding windows"),
+    ("ring", Layout(ring=8), job("llama-4-scout"), "8", "layers with chunks do not run on a p2p"),
+    (
+        "ring",
+        Layout(ring=8, cp_method=CpMethod.ALL_GATHER),
+        job("gpt-oss-20b"),
+        "8",
+        "layers with attention sinks run on whole sequences: use --ulysses",
+    ),
+    ("ring", Layout(ring=8), job("bloom-176b"), "8", "layers with ALiBi run on whole sequences"),
     (
         "ring",
         Layout(ulysses=2, ring=4),
@@ -227,6 +236,13 @@ def test_a_broken_rule_names_its_flag_its_value_and_the_mend(
     assert found
     assert any(str(p.value) == value and mend in p.mend for p in found)
     assert not legal(LayoutBatch.of([layout]), work).any()
+
+
+@pytest.mark.parametrize(
+    ("name", "seq_len"), [("llama-4-scout", 8192), ("mistral-7b", 4096), ("llama-3.1-8b", 65536)]
+)
+def test_windows_and_chunks_of_whole_sequences_go_round_a_ring(name: str, seq_len: int) -> None:
+    assert not problems(Layout(ring=8), job(name, seq_len=seq_len))
 
 
 def test_every_rule_is_broken_by_one_of_these() -> None:
