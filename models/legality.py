@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.architecture import Attention
+from models.architecture.side_by_side import SideBySide
 from models.layout import (
     CpMethod,
     Layout,
@@ -123,13 +124,15 @@ def _shown(layout: Layout, axis: str, job: Job) -> object:
     return ("on" if value else "off") if isinstance(value, bool) else value
 
 
+def _softmax(architecture: Architecture) -> list[Attention]:
+    """Return the softmax attention of each kind of layer that has it, alone or side by side."""
+    kinds = architecture.kinds
+    return [x.attention for x in kinds if isinstance(x.mixer, Attention | SideBySide)]
+
+
 def _windowed(job: Job) -> bool:
-    return any(
-        isinstance(kind.mixer, Attention)
-        and kind.mixer.window is not None
-        and kind.mixer.window < job.workload.seq_len
-        for kind in job.architecture.kinds
-    )
+    seen = [each.window for each in _softmax(job.architecture)]
+    return any(window is not None and window < job.workload.seq_len for window in seen)
 
 
 def _every(conditions: list[Mask], like: Ints) -> Mask:
@@ -157,7 +160,8 @@ def _uncut(cut: tuple[tuple[int, str], ...], degree: int, tp: int = 1) -> str:
 
 def replicates_kv(architecture: Architecture, tp: Ints | int, ulysses: Ints | int) -> Mask:
     """Return where Ulysses exceeds the key/value heads a tensor-parallel rank has."""
-    fewest = min((heads for heads, _ in architecture.shared_heads), default=ulysses * tp)
+    kv_heads = [each.kv_heads for each in _softmax(architecture)]
+    fewest = min(kv_heads, default=ulysses * tp)
     mask: Mask = (ulysses > 1) & (ulysses > np.maximum(fewest // tp, 1))
     return mask
 

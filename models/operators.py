@@ -133,6 +133,6 @@ def residual(
     """Return the residual addition, after a post-norm where the layer has one."""
     elements = shapes.tokens * hidden / shapes.norm_shard
     add = elementwise(f"{name} residual", "residual", shapes, elements)[phase]
-    if layer.norms == 2:
+    if layer.norms != 4:
         return (add,)
     return norm_pair(f"{name} post-norm", layer.norm, hidden, shapes)[phase], add

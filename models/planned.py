@@ -5,11 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from models.architecture import Attention, Mlp
+from models.architecture.linear_attention import GatedDeltaNet
+from models.architecture.side_by_side import SideBySide
+from models.architecture.state_space import Mamba1, Mamba2
 from topologies.errors import Problem, raise_if_any
 
 if TYPE_CHECKING:
     from models.architecture import Architecture, Layer
 
+#: Recurrent mixers.
+RECURRENT = (Mamba1, Mamba2, GatedDeltaNet)
 NORMS = frozenset({"rms", "rms_offset", "layer"})
 
 
@@ -46,12 +51,15 @@ def _unknown(layer: Layer) -> list[str]:
 
 
 def _plain(mixer: object) -> bool:
-    return isinstance(mixer, Attention) and mixer.label == "attention"
+    if isinstance(mixer, SideBySide):
+        return _plain(mixer.attention)
+    plain_attention = isinstance(mixer, Attention) and mixer.label == "attention"
+    return plain_attention or isinstance(mixer, RECURRENT)
 
 
 def _shape(layer: Layer) -> dict[str, bool]:
     return {
-        "attention-only": layer.mlp is None,
+        "attention-only": layer.mlp is None and not isinstance(layer.mixer, RECURRENT),
         "MLP-only": layer.mixer is None,
         "parallel attention-and-MLP": layer.parallel,
         "post-normalised": layer.norms_after,

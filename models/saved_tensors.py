@@ -98,7 +98,7 @@ def norm_input(
 
 def post_norm(name: str, part: Layer, hidden: int, shapes: Shapes) -> tuple[Saved, ...]:
     """Return what a norm after a mixer keeps, where the layer has one."""
-    if part.norms == 2:
+    if part.norms != 4:
         return ()
     kept, _ = EAGER_NORM[part.norm]
     per_token = shapes.pick(BF16 * hidden, kept * hidden) + STATISTICS[part.norm]

@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     from models.shape import Shapes
 
 #: The column-parallel product whose gradients a part's communication may hide behind.
-_COLUMN_PRODUCT = {"attention": "qkv", "mlp": "mlp up", "head": "head"}
+_COLUMN_PRODUCT = {
+    "attention": "qkv",
+    "mamba": "mamba in",
+    "delta net": "delta net in",
+    "mlp": "mlp up",
+    "head": "head",
+}
 
 
 def column_input(

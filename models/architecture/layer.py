@@ -64,16 +64,17 @@ class Layer:
 
     @property
     def attention(self) -> Attention:
-        """The mixer of a layer that is known to have softmax attention.
+        """The softmax attention of a layer that is known to have it, alone or side by side.
 
         Raises
         ------
         TypeError
             If the mixer is of another type; planning refuses such layers before it asks.
         """
-        if not isinstance(self.mixer, Attention):
+        mixer = self.mixer.attention if isinstance(self.mixer, SideBySide) else self.mixer
+        if not isinstance(mixer, Attention):
             raise TypeError(f"not softmax attention: {self.mixer}")
-        return self.mixer
+        return mixer
 
     @property
     def dense(self) -> Mlp:
