@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from models.architecture import Attention
-from models.architecture.side_by_side import SideBySide
+from models.architecture import Attention, Recurrent, SideBySide
 from models.layout import (
     CpMethod,
     Layout,
@@ -164,6 +163,11 @@ def replicates_kv(architecture: Architecture, tp: Ints | int, ulysses: Ints | in
     fewest = min(kv_heads, default=ulysses * tp)
     mask: Mask = (ulysses > 1) & (ulysses > np.maximum(fewest // tp, 1))
     return mask
+
+
+def hands_on_states(architecture: Architecture) -> bool:
+    """Return whether a ring hands on states: a layer is recurrent, alone or beside attention."""
+    return any(isinstance(kind.mixer, Recurrent | SideBySide) for kind in architecture.kinds)
 
 
 def _chunks(batch: LayoutBatch) -> Ints:

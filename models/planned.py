@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from models.architecture import Attention, Mlp
-from models.architecture.linear_attention import GatedDeltaNet
-from models.architecture.side_by_side import SideBySide
-from models.architecture.state_space import Mamba1, Mamba2
+from models.architecture import Attention, Mlp, Recurrent, SideBySide
 from topologies.errors import Problem, raise_if_any
 
 if TYPE_CHECKING:
     from models.architecture import Architecture, Layer
 
-#: Recurrent mixers.
-RECURRENT = (Mamba1, Mamba2, GatedDeltaNet)
 NORMS = frozenset({"rms", "rms_offset", "layer"})
 
 
@@ -54,12 +49,12 @@ def _plain(mixer: object) -> bool:
     if isinstance(mixer, SideBySide):
         return _plain(mixer.attention)
     plain_attention = isinstance(mixer, Attention) and mixer.label == "attention"
-    return plain_attention or isinstance(mixer, RECURRENT)
+    return plain_attention or isinstance(mixer, Recurrent)
 
 
 def _shape(layer: Layer) -> dict[str, bool]:
     return {
-        "attention-only": layer.mlp is None and not isinstance(layer.mixer, RECURRENT),
+        "attention-only": layer.mlp is None and not isinstance(layer.mixer, Recurrent),
         "MLP-only": layer.mixer is None,
         "parallel attention-and-MLP": layer.parallel,
         "post-normalised": layer.norms_after,

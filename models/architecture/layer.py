@@ -13,7 +13,8 @@ from models.architecture.moe import Moe
 from models.architecture.side_by_side import SideBySide
 from models.architecture.state_space import Mamba1, Mamba2
 
-Mixer = Attention | LatentAttention | GatedDeltaNet | Mamba1 | Mamba2 | SideBySide
+Recurrent = GatedDeltaNet | Mamba1 | Mamba2
+Mixer = Attention | LatentAttention | Recurrent | SideBySide
 ChannelMixer = Mlp | Moe
 #: ``rms_offset`` scales by one plus its weight, in fp32 (Gemma), ``layer_offset`` likewise
 #: (Nemotron's LayerNorm1p); ``layer_no_bias`` only scales (Cohere).

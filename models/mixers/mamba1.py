@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 Operation = Compute | Communication
 
-#: Tokens between the states that the kernel keeps for its backward pass (``selective_scan.cpp``).
+#: Tokens, or fewer, behind which the kernel keeps two fp32 of each number of a state
+#: (``selective_scan.cpp``).
 KEPT_EVERY = 2048.0
 #: Bytes per element of a rank's columns: x, step and gate are read, the output written with and
 #: without gate; backward these, the output's gradient and three more written.
@@ -140,7 +141,9 @@ class Mamba1Work(RecurrentWork):
         selected = BF16 * own * (mixer.selected + 2.0 * mixer.state)
         if mixer.norms:
             selected = selected + own * (BF16 * mixer.selected + 3.0 * FP32)
-        states = FP32 * own / KEPT_EVERY * 2.0 * self.own * mixer.state
+        together = runs(shapes)
+        kept_states = np.ceil(shapes.seq_len / (shapes.ring * together * KEPT_EVERY)) * together
+        states = FP32 * shapes.micro_batch * kept_states * 2.0 * self.own * mixer.state
         gathered = gathered_bytes(self.recurrence, shapes)
         alone = (shapes.tp * shapes.ulysses * shapes.ring == 1) & (not mixer.norms)
         apart = np.where(alone, 0.0, 3.0 * column)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from models.architecture.side_by_side import SideBySide
+from models.architecture import Recurrent, SideBySide
 from models.catalogue import load_architecture
 from models.inventory import layer_work
 from models.operation import Axis, Communication
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 def recurrent(architecture: Architecture) -> Layer:
     """Return the first recurrent mixer's layer, without its channel mixer."""
     layer = next(
-        kind
-        for kind in architecture.kinds
-        if type(kind.mixer).__name__ in {"Mamba1", "Mamba2", "GatedDeltaNet", "SideBySide"}
+        kind for kind in architecture.kinds if isinstance(kind.mixer, Recurrent | SideBySide)
     )
     mixer = layer.mixer.state_space if isinstance(layer.mixer, SideBySide) else layer.mixer
     return replace(layer, mixer=mixer, mlp=None, norms=1)

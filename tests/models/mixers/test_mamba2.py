@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
+import torch
 
+from models.architecture import Mamba2
 from models.catalogue import load_architecture
 from models.layout import Kernels, Layout, LayoutBatch
+from models.mixers.mamba2 import Mamba2Work
 from models.operation import Axis
 from models.parameters import ParameterTable
 from models.shape import Shapes
 from tests.models.cases import config, shapes
 from tests.models.mixers.cases import flop, kept, recurrent, recurrent_work, sent
 from tests.oracles.recurrent_reference import mixer_flop
+from validate.kernels import state_pass
+from validate.kernels.axis import VirtualAxis
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MAMBA2, GROUPED = "mamba2-2.7b", "nemotron-h-8b"
 PROJECTIONS = ("mamba in", "mamba out")
@@ -142,3 +152,36 @@ def test_nothing_of_it_hides_and_nothing_is_undefined() -> None:
         for op in (*work.forward_communication(), *work.backward_communication()):
             assert op.axis is Axis.TP or not op.hidden_by
         assert np.isfinite(work.working_bytes).all()
+
+
+class Booked(VirtualAxis):
+    """A ring that books the bytes that one rank gives to be gathered."""
+
+    given: int = 0
+
+    def gather(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Stack over the ring."""
+        self.given += tensors[0].nbytes
+        return super().gather(tensors)
+
+
+@pytest.mark.parametrize("tokens", [16, 160])
+def test_states_are_those_that_real_kernels_gather(tokens: int) -> None:
+    ranks, sequences = 2, 3
+    mixer = Mamba2(heads=4, head_dim=8, state=6, groups=1, conv=4)
+    axis = Booked([range(ranks)])
+
+    def drawn(*last: int) -> torch.Tensor:
+        return torch.rand(sequences, mixer.heads, tokens, *last)
+
+    own = [
+        state_pass.StateSpace(
+            c=drawn(mixer.state), b=drawn(mixer.state), x=drawn(mixer.head_dim), log_decay=-drawn()
+        )
+        for _ in range(ranks)
+    ]
+    state_pass.forward(axis, own)
+    shape = shapes(tokens * ranks, ring=ranks, micro_batch=sequences, sequence_order=0)
+    (gathered,) = Mamba2Work(mixer, 16, shape).saved()[-1:]
+    assert gathered.name == "mamba states"
+    assert float(gathered.nbytes[0]) == ranks * axis.given
