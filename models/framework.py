@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from models.layout import NAMED_AXES, Layout, LayoutBatch, RankOrder
-from models.legality import replicates_kv
+from models.legality import hands_on_states, replicates_kv
 from models.model_states import USUAL_STATES
 from models.rank_order import in_order
 from topologies.errors import SpecError, unknown_name
@@ -50,6 +50,8 @@ class Framework(BaseModel):
         Whether a ring can be cut into windows.
     kv_replication
         Whether Ulysses may exceed the key/value heads a rank has.
+    state_ring
+        Whether states of recurrent layers are handed on along a ring.
     partial_recompute
         Whether full recomputation can be limited to some layers.
     hsdp
@@ -74,6 +76,7 @@ class Framework(BaseModel):
     hybrid: bool
     double_ring: bool
     kv_replication: bool
+    state_ring: bool
     partial_recompute: bool
     hsdp: bool
     expert: bool
@@ -111,6 +114,7 @@ class Framework(BaseModel):
             "double_ring": batch.inner_ring > 1,
             "context_with_tensor_or_pipeline": (batch.cp > 1) & (batch.tp * batch.pp > 1),
             "kv_replication": replicates_kv(architecture, batch.tp, batch.ulysses),
+            "state_ring": (batch.ring > 1) & hands_on_states(architecture),
             "partial_recompute": batch.recompute_layers != 0,
             "hsdp": batch.dp_replicate > 1,
             "expert": batch.ep > 1,
@@ -154,6 +158,7 @@ LACKS = {
     "double_ring": "no double ring",
     "context_with_tensor_or_pipeline": "no context parallelism beside tensor or pipeline",
     "kv_replication": "no more Ulysses ranks than key/value heads per tensor-parallel rank",
+    "state_ring": "no states of recurrent layers handed on along a ring",
     "partial_recompute": "no recomputation of some layers only",
     "hsdp": "no replicated shards",
     "expert": "no expert parallelism",

@@ -132,9 +132,10 @@ def _step_flop(architecture: Architecture, workload: Workload, *, masked: bool) 
     total = head_work(architecture, shapes).forward_flop()
     for kind, layer in enumerate(architecture.kinds):
         count = architecture.kind_of_layer.count(kind)
-        share = 1.0 if masked else _full_over_causal(layer, workload.seq_len)
         for op in layer_work(layer, architecture.hidden, shapes).forward_compute():
-            total = total + count * op.flop * (share if op.kind is Kind.ATTENTION else 1.0)
+            full = not masked and op.kind is Kind.ATTENTION
+            share = _full_over_causal(layer, workload.seq_len) if full else 1.0
+            total = total + count * op.flop * share
     return float(total[0]) * 3.0 * workload.global_batch
 
 

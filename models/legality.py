@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.architecture import Attention
+from models.architecture import Attention, Recurrent, SideBySide
 from models.expert_rules import EXPERT_RULES
 from models.layout import (
     CpMethod,
@@ -93,6 +93,12 @@ def _shown(layout: Layout, axis: str, job: Job) -> object:
     return ("on" if value else "off") if isinstance(value, bool) else value
 
 
+def _softmax(architecture: Architecture) -> list[Attention]:
+    """Return the softmax attention of each kind of layer that has it, alone or side by side."""
+    kinds = architecture.kinds
+    return [x.attention for x in kinds if isinstance(x.mixer, Attention | SideBySide)]
+
+
 def _windowed(job: Job) -> bool:
     return bool(_hiding(job))
 
@@ -102,19 +108,15 @@ def _hiding(job: Job) -> str:
 
     A window or chunk of the whole sequence or more is the causal mask.
     """
-    for mixer in _softmax(job):
+    for mixer in _softmax(job.architecture):
         if (sight(mixer) or job.workload.seq_len) < job.workload.seq_len:
             return "sliding windows" if mixer.chunk is None else "chunks"
     return ""
 
 
 def _limits_ring(job: Job) -> str:
-    return next((mixer.limits_ring for mixer in _softmax(job) if mixer.limits_ring), "")
-
-
-def _softmax(job: Job) -> list[Attention]:
-    mixers = (kind.mixer for kind in job.architecture.kinds)
-    return [mixer for mixer in mixers if isinstance(mixer, Attention)]
+    mixers = _softmax(job.architecture)
+    return next((mixer.limits_ring for mixer in mixers if mixer.limits_ring), "")
 
 
 def _every(conditions: list[Mask], like: Ints) -> Mask:
@@ -142,9 +144,15 @@ def _uncut(cut: tuple[tuple[int, str], ...], degree: int, tp: int = 1) -> str:
 
 def replicates_kv(architecture: Architecture, tp: Ints | int, ulysses: Ints | int) -> Mask:
     """Return where Ulysses exceeds the key/value heads a tensor-parallel rank has."""
-    fewest = min((heads for heads, _ in architecture.shared_heads), default=ulysses * tp)
+    kv_heads = [each.kv_heads for each in _softmax(architecture)]
+    fewest = min(kv_heads, default=ulysses * tp)
     mask: Mask = (ulysses > 1) & (ulysses > np.maximum(fewest // tp, 1))
     return mask
+
+
+def hands_on_states(architecture: Architecture) -> bool:
+    """Return whether a ring hands on states: a layer is recurrent, alone or beside attention."""
+    return any(isinstance(kind.mixer, Recurrent | SideBySide) for kind in architecture.kinds)
 
 
 def _chunks(batch: LayoutBatch) -> Ints:

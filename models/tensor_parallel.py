@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _COLUMN_PRODUCT = {
     "attention": "qkv",
     "latent": "latent up",
+    "mamba": "mamba in",
+    "delta net": "delta net in",
     "mlp": "mlp up",
     "shared": "shared up",
     "head": "head",

@@ -14,7 +14,6 @@ from models.framework import runs_in
 from models.legality import problems
 from models.memory import LINES, capacity_bytes, memory_bill
 from models.model_states import ModelStates
-from models.planned import require_planned
 from models.prepared import Prepared
 from models.profile import load_profile
 from models.profile_file import read_profile
@@ -96,8 +95,6 @@ class Scenario:
         )
         found.attempt(workload.check)
         architecture = found.attempt(lambda: load_architecture(model))
-        if architecture is not None:
-            found.attempt(lambda: require_planned(architecture))
         loaded = found.attempt(lambda: load_cluster(cluster, gpus))
         meeting = found.attempt(lambda: parse_ecmp(ecmp, ecmp_seed))
         measured = None

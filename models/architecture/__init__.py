@@ -10,7 +10,7 @@ from __future__ import annotations
 from models.architecture.architecture import Architecture
 from models.architecture.attention import Attention
 from models.architecture.latent_attention import LatentAttention
-from models.architecture.layer import ChannelMixer, Layer, Mixer, NormKind
+from models.architecture.layer import ChannelMixer, Layer, Mixer, NormKind, Recurrent
 from models.architecture.linear_attention import GatedDeltaNet
 from models.architecture.mlp import Mlp
 from models.architecture.moe import Moe
@@ -30,5 +30,6 @@ __all__ = [
     "Mlp",
     "Moe",
     "NormKind",
+    "Recurrent",
     "SideBySide",
 ]

@@ -13,7 +13,8 @@ from models.architecture.moe import Moe
 from models.architecture.side_by_side import SideBySide
 from models.architecture.state_space import Mamba1, Mamba2
 
-Mixer = Attention | LatentAttention | GatedDeltaNet | Mamba1 | Mamba2 | SideBySide
+Recurrent = GatedDeltaNet | Mamba1 | Mamba2
+Mixer = Attention | LatentAttention | Recurrent | SideBySide
 ChannelMixer = Mlp | Moe
 #: ``rms_wide`` scales in fp32 (OLMo 2), ``rms_offset`` by one plus its weight as well (Gemma),
 #: ``layer_offset`` likewise (Nemotron's LayerNorm1p); ``layer_no_bias`` only scales (Cohere).
@@ -66,16 +67,17 @@ class Layer:
 
     @property
     def attention(self) -> Attention:
-        """The mixer of a layer that is known to have softmax attention.
+        """The softmax attention of a layer that is known to have it, alone or side by side.
 
         Raises
         ------
         TypeError
             If the mixer is of another type; planning refuses such layers before it asks.
         """
-        if not isinstance(self.mixer, Attention):
+        mixer = self.mixer.attention if isinstance(self.mixer, SideBySide) else self.mixer
+        if not isinstance(mixer, Attention):
             raise TypeError(f"not softmax attention: {self.mixer}")
-        return self.mixer
+        return mixer
 
     @property
     def dense(self) -> Mlp:

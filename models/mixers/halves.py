@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from models.architecture import Attention, LatentAttention, Moe
+from models.architecture import (
+    Attention,
+    GatedDeltaNet,
+    LatentAttention,
+    Mamba1,
+    Mamba2,
+    Moe,
+    SideBySide,
+)
 from models.mixers.attention import AttentionWork
+from models.mixers.delta_net import DeltaNetWork
 from models.mixers.half import Half
 from models.mixers.latent_attention import LatentAttentionWork
+from models.mixers.mamba1 import Mamba1Work
+from models.mixers.mamba2 import Mamba2Work
 from models.mixers.mlp import MlpWork
 from models.mixers.moe import MoeWork
+from models.mixers.side_by_side import SideBySideWork
 
 if TYPE_CHECKING:
     from models.architecture import Layer, Mixer
@@ -23,7 +35,7 @@ def halves(layer: Layer, hidden: int, shapes: Shapes) -> tuple[Half, ...]:
     Parameters
     ----------
     layer
-        Its mixers and norms.
+        Its mixers and norms; one of the mixers may be missing.
     hidden
         Width of the residual stream.
     shapes
@@ -41,9 +53,24 @@ def halves(layer: Layer, hidden: int, shapes: Shapes) -> tuple[Half, ...]:
 
 
 def _token_mixer(layer: Layer, hidden: int, shapes: Shapes) -> MixerWork:
-    if isinstance(layer.mixer, LatentAttention):
-        return LatentAttentionWork(layer.mixer, hidden, shapes)
-    return AttentionWork(layer.attention, layer.norm, hidden, shapes)
+    match layer.mixer:
+        case LatentAttention():
+            return LatentAttentionWork(layer.mixer, hidden, shapes)
+        case Mamba1():
+            return Mamba1Work(layer.mixer, hidden, shapes)
+        case Mamba2():
+            return Mamba2Work(layer.mixer, hidden, shapes)
+        case GatedDeltaNet():
+            return DeltaNetWork(layer.mixer, hidden, shapes)
+        case SideBySide():
+            return SideBySideWork(
+                Mamba2Work(layer.mixer.state_space, hidden, shapes),
+                AttentionWork(layer.attention, layer.norm, hidden, shapes),
+                hidden,
+                shapes,
+            )
+        case _:
+            return AttentionWork(layer.attention, layer.norm, hidden, shapes)
 
 
 def _products(mixer: Mixer | None) -> int:

@@ -100,8 +100,6 @@ def _sizes(architecture: Architecture) -> str:
 
 def _notes(architecture: Architecture) -> list[str]:
     """Return sentences about what is not in the table."""
-    from models.planned import unplanned
-
     notes = list(architecture.notes)
     if architecture.predict_layers:
         notes.append(
@@ -109,9 +107,6 @@ def _notes(architecture: Architecture) -> list[str]:
             f"{architecture.predict_params:,} parameters "
             f"in {_several(len(architecture.predict_layers), 'layer')}"
         )
-    labels = unplanned(architecture)
-    if labels:
-        notes.append(f"read, but not planned yet: {', '.join(labels)} layers")
     return notes
 
 

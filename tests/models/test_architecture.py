@@ -11,7 +11,6 @@ from transformers import AutoConfig
 from models.architecture import Attention
 from models.catalogue import load_architecture, model_names, read_json
 from models.hf_config import architecture_from_config
-from models.planned import unplanned
 from tests.models.cases import TOY, config
 from tests.oracles import hf_parameters
 from topologies.errors import SpecError
@@ -23,7 +22,10 @@ if TYPE_CHECKING:
 #: Transformers has no class for these; `test_grok_is_counted_by_hand`.
 WITHOUT_CLASS = {"grok-1"}
 WITH_CLASS = sorted(set(model_names()) - WITHOUT_CLASS)
-PLANNED = [name for name in model_names() if not unplanned(load_architecture(name))]
+
+
+def softmax_only(name: str) -> bool:
+    return all(isinstance(x.mixer, Attention) for x in load_architecture(name).kinds)
 
 
 def windows(architecture: Architecture) -> list[int | None]:
@@ -63,7 +65,7 @@ def test_a_config_rewritten_by_transformers_5_gives_the_same_model(name: str) ->
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in PLANNED if n in WITH_CLASS and config(n)["model_type"] != "gpt2"]
+    "name", [n for n in WITH_CLASS if softmax_only(n) and config(n)["model_type"] != "gpt2"]
 )
 def test_windows_are_where_transformers_puts_them(name: str) -> None:
     """gemma-3-27b gives ``sliding_window_pattern``, gemma-3-1b ``layer_types``, Qwen a switch."""

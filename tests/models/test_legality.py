@@ -36,6 +36,7 @@ from models.layout import (
     StageSplit,
 )
 from models.legality import RULES, legal, mesh_legal, options_legal, problems
+from models.model_states import USUAL_STATES
 from models.rule import Job
 from models.workload import Workload
 from tests import strategies
@@ -443,3 +444,37 @@ def test_every_framework_names_its_sources_and_runs_one_gpu(name: str) -> None:
     assert "@" in entry.source or "github" in entry.source or "huggingface/" in entry.source
     kernels = [Layout(kernels=kernel, zero=zero) for kernel in Kernels for zero in (0, 1, 3)]
     assert runnable(LayoutBatch.of(kernels), LLAMA, name).any()
+
+
+def test_megatron_cuts_heads_of_state_spaces_and_nobody_hands_states_on_along_a_ring() -> None:
+    """Megatron replicates groups of state-space heads, not key/value heads."""
+    mamba = load_architecture("mamba2-2.7b")
+    for framework in frameworks().values():
+        refused = framework.refusals(LayoutBatch.of([RING]), mamba, USUAL_STATES)
+        assert refused["state_ring"].all()
+        assert not framework.refusals(LayoutBatch.of([RING]), LLAMA, USUAL_STATES)[
+            "state_ring"
+        ].any()
+    assert runnable(LayoutBatch.of([ULYSSES_16]), mamba, "megatron").all()
+    assert not runnable(LayoutBatch.of([RING, HYBRID]), mamba, ANY).any()
+
+
+@pytest.mark.parametrize(
+    ("layout", "field", "words"),
+    [
+        (Layout(tp=3), "--tp", "the 8 groups of state-space heads"),
+        (Layout(ulysses=256), "--ulysses", "the 32 attention heads"),
+        (Layout(tp=16, ulysses=16), "--ulysses", "the 2 attention heads that tp 16 leaves"),
+    ],
+    ids=str,
+)
+def test_heads_of_all_mixers_of_a_hybrid_limit_what_cuts_them(
+    layout: Layout, field: str, words: str
+) -> None:
+    found = problems(layout, job("nemotron-h-8b", gpus=layout.gpus, global_batch=48))
+    assert any(each.field == field and words in str(each) for each in found), found
+
+
+def test_zigzag_and_contiguous_rings_are_legal_for_state_spaces() -> None:
+    layouts = LayoutBatch.of([Layout(ring=8, sequence_order=order) for order in SequenceOrder])
+    assert legal(layouts, job("nemotron-h-8b")).all()

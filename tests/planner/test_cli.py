@@ -195,14 +195,6 @@ def test_models_are_shown_layer_kind_by_layer_kind():
     assert types == {(24, "Mamba2", None), (24, None, "Mlp"), (4, "Attention", None)}
 
 
-@pytest.mark.parametrize("command", ["plan", "estimate", "simulate", "sweep"])
-def test_a_model_that_is_not_planned_is_refused_with_all_else(command):
-    request = [command, "deepseek-v3", "--cluster", "h100dgx", "--seq-len", "8k"]
-    model, cluster = refused(*request, "--global-batch", "8")
-    assert model.endswith("deepseek-v3: has latent attention layers: read, but not planned yet")
-    assert cluster.startswith("--cluster = h100dgx")
-
-
 def test_all_problems_of_a_request_come_at_once():
     request = ["plan", "lama-3.1-8b", "--cluster", "h100dgx", "--seq-len", "0"]
     lines = refused(*request, "--global-batch", "-3", "--gpus", "x")
