@@ -5,7 +5,8 @@ one rank, as arrays over :class:`~models.shape.Shapes`; the busiest rank where r
 
 Conventions: a product of ``M x K`` by ``K x N`` is ``2 M N K`` FLOP; causal attention counts half
 the square of the sequence; attention's backward pass is 2.5 times its forward one (the flash
-kernels compute the scores again, arXiv:2205.14135), every other product's twice.
+kernels compute the scores again, arXiv:2205.14135), chunked scans' what their kernels compute
+(:mod:`models.mixers.mamba2`, :mod:`models.mixers.delta_net`), every other product's twice.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def jobs(draw: st.DrawFn, *, largest_power: int = 6) -> Job:
 def layouts(draw: st.DrawFn, job: Job, **fixed: Any) -> Layout:
     """Draw a layout that is legal for a job; `fixed` holds axes that are not to be drawn."""
     degrees = draw(_degrees(job.gpus, fixed))
-    windowed = any(kind.mixer.window for kind in job.architecture.kinds)
+    windowed = any(getattr(kind.mixer, "window", None) for kind in job.architecture.kinds)
     gathers = degrees["ulysses"] == 1 and (windowed or draw(st.booleans()))
     full = draw(st.sampled_from(list(Recompute)))
     schedules = [schedule for schedule in Schedule if degrees["pp"] > 1 or schedule <= 1]

@@ -49,6 +49,15 @@ def test_scans_cost_what_torch_counts_but_for_what_kernels_spare(seq_len: int) -
     assert flop(recurrent_work(MAMBA2, seq_len), *SCAN) == counted - scores - masked - passed
 
 
+def test_a_layer_costs_what_megatron_says() -> None:
+    """``mamba_layer_flops`` of its training loop estimates 7 FLOP per number of the state."""
+    mixer, hidden = recurrent(load_architecture(GROUPED)).mixer, 4096
+    columns = 2 * mixer.inner + 2 * mixer.groups * mixer.state + mixer.heads
+    projections = 2 * hidden * (columns + mixer.inner)
+    theirs = 4096 * (projections + 7 * mixer.inner * mixer.state)
+    assert float(recurrent_work(GROUPED, 4096).forward_flop()[0]) == pytest.approx(theirs, rel=0.01)
+
+
 def test_the_scan_is_made_again_backward_where_kernels_keep_nothing_of_it() -> None:
     """Two gradients of every product; scores, states and masked scores' gradients once more."""
     work = recurrent_work(MAMBA2, 4096)
