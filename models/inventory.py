@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models import saved_tensors
-from models.architecture import Attention, LatentAttention
+from models.architecture import Attention, LatentAttention, SideBySide
 from models.dtype import BF16
 from models.layer_peak import layer_peak
 from models.mixers.halves import halves
@@ -141,7 +141,7 @@ def _step_flop(architecture: Architecture, workload: Workload, *, masked: bool) 
 
 
 def _full_over_causal(layer: Layer, seq_len: int) -> float:
-    mixer = layer.mixer
+    mixer = layer.mixer.attention if isinstance(layer.mixer, SideBySide) else layer.mixer
     if not isinstance(mixer, Attention | LatentAttention):
         return 1.0
     seen = min(sight(mixer) or seq_len, seq_len)

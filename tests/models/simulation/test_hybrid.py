@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from models.architecture import GatedDeltaNet, Mamba1, Mamba2
 from models.hf_config import architecture_from_config
 from models.layout import Kernels, Layout, LayoutBatch, Recompute, Schedule, SequenceOrder
-from models.legality import Job, legal
+from models.legality import legal
 from models.memory import memory_bill
+from models.rule import Job
 from models.simulation.step import StepSimulation
 from models.training import step_time
 from models.workload import Workload
