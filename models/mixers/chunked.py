@@ -37,8 +37,8 @@ class ChunkProduct:
 
     name: str
     rows: Array
-    columns: Array
-    depth: Array
+    columns: Array | float
+    depth: Array | float
     nbytes: Array
     share: Array | float = 1.0
     backward: float = 2.0
@@ -47,14 +47,18 @@ class ChunkProduct:
     def compute(self, shapes: Shapes, *, backward: bool) -> Compute:
         """Return it as the inventory counts it, in one of the passes."""
         times = self.backward if backward else 1.0
+        columns, depth, launches = (
+            np.broadcast_to(np.asarray(each, float), (len(shapes),))
+            for each in (self.columns, self.depth, self.launches)
+        )
         return Compute(
             name=self.name,
             kind=Kind.GEMM,
-            flop=2.0 * self.rows * self.columns * self.depth * self.share * times,
+            flop=2.0 * self.rows * columns * depth * self.share * times,
             nbytes=self.nbytes * times,
-            launches=self.launches * np.floor(times) + 0.0 * self.rows,
+            launches=launches * np.floor(times),
             rows=self.rows,
-            columns=self.columns,
-            depth=self.depth,
+            columns=columns,
+            depth=depth,
             selective=shapes.pick(0.0, 1.0),
         )

@@ -112,12 +112,12 @@ class DeltaNetWork(RecurrentWork):
         corrected = BF16 * tokens * self.own_heads * mixer.key_dim  # w: keys of every value head
         inside = BF16 * tokens * self.own_heads * self.chunk
         states = BF16 * self._state_elements()
-        key, value = _all(self.shapes, mixer.key_dim), _all(self.shapes, mixer.value_dim)
+        key, value = mixer.key_dim, mixer.value_dim
 
         def found(
             name: str,
-            columns: Array,
-            depth: Array,
+            columns: Array | float,
+            depth: Array | float,
             nbytes: Array,
             backward: float = 3.0,
             launches: float = 0.0,
@@ -154,12 +154,12 @@ class DeltaNetWork(RecurrentWork):
         mixer, tokens = self.mixer, self.shapes.ring_tokens
         passed = np.where(self.shapes.ring > 1, 1.0, 0.0)
         rows, read = tokens * self.own_heads, BF16 * tokens * self.own_heads * passed
-        key = _all(self.shapes, mixer.key_dim)
+        key = mixer.key_dim
         parts = (
             ChunkProduct(
                 name="delta net last state",
                 rows=rows,
-                columns=_all(self.shapes, 2.0 * mixer.value_dim),
+                columns=2.0 * mixer.value_dim,
                 depth=key,
                 nbytes=read * (2.0 * mixer.key_dim + mixer.value_dim),
                 share=passed,
@@ -237,7 +237,3 @@ class DeltaNetWork(RecurrentWork):
     def _state_elements(self) -> Array:
         """Return numbers of the states of all chunks."""
         return self.shapes.ring_tokens / self.chunk * self.own_values * self.mixer.key_dim
-
-
-def _all(shapes: Shapes, value: float) -> Array:
-    return np.full(len(shapes), float(value))

@@ -117,14 +117,14 @@ class Mamba2Work(RecurrentWork):
                 name="mamba scores",
                 rows=tokens * self.own_groups,
                 columns=chunk,
-                depth=_all(self.shapes, mixer.state),
+                depth=mixer.state,
                 nbytes=2.0 * ways + scores,
                 backward=3.0,
             ),
             ChunkProduct(
                 name="mamba chunk states",
                 rows=state / mixer.state,
-                columns=_all(self.shapes, mixer.state),
+                columns=mixer.state,
                 depth=chunk,
                 nbytes=values + ways + FP32 * state,
                 backward=3.0,
@@ -132,7 +132,7 @@ class Mamba2Work(RecurrentWork):
             ChunkProduct(
                 name="mamba scan",
                 rows=rows,
-                columns=_all(self.shapes, mixer.head_dim),
+                columns=mixer.head_dim,
                 depth=chunk,
                 # x and the gate are read, y is written with the gate and without.
                 nbytes=scores + 4.0 * values,
@@ -142,8 +142,8 @@ class Mamba2Work(RecurrentWork):
             ChunkProduct(
                 name="mamba scan of states",
                 rows=rows,
-                columns=_all(self.shapes, mixer.head_dim),
-                depth=_all(self.shapes, mixer.state),
+                columns=mixer.head_dim,
+                depth=mixer.state,
                 nbytes=ways + BF16 * state,
                 launches=0.0,
             ),
@@ -159,8 +159,8 @@ class Mamba2Work(RecurrentWork):
         product = ChunkProduct(
             name="mamba correction",
             rows=self.shapes.ring_tokens * self.own_heads,
-            columns=_all(self.shapes, self.mixer.head_dim),
-            depth=_all(self.shapes, self.mixer.state),
+            columns=self.mixer.head_dim,
+            depth=self.mixer.state,
             nbytes=BF16 * self.shapes.ring_tokens * columns * passed,
             share=passed,
             launches=runs(self.shapes) * passed,
@@ -240,7 +240,3 @@ class Mamba2Work(RecurrentWork):
     def _state_elements(self) -> Array:
         """Return numbers of the states of all chunks."""
         return self.shapes.ring_tokens / self.chunk * self.own_inner * self.mixer.state
-
-
-def _all(shapes: Shapes, value: float) -> Array:
-    return np.full(len(shapes), float(value))

@@ -11,7 +11,7 @@ from models.inventory import full_attention_flop, layer_work, model_flop
 from models.layout import Kernels
 from models.workload import Workload
 from tests.models.cases import TOY, shapes
-from tests.models.mixers.cases import flop, recurrent
+from tests.models.mixers.cases import flop, kept, recurrent
 from tests.oracles.recurrent_reference import mixer_flop
 
 FALCON = {
@@ -57,3 +57,14 @@ def test_a_whole_step_counts_unmasked_attention_only() -> None:
     width = MODEL.layers[0].attention.q_width
     by_hand = 3 * 2 * len(MODEL.layers) * 2 * width * 8192**2
     assert extra == pytest.approx(by_hand, rel=1e-9)
+
+
+def test_without_a_norm_the_gated_output_is_what_the_projection_keeps() -> None:
+    mixer = recurrent(MODEL).mixer
+    assert not mixer.norm
+    alone, fused = (
+        kept(layer_work(recurrent(MODEL), MODEL.hidden, shapes(1024, kernels=kernels)))
+        for kernels in (Kernels.EAGER, Kernels.FUSED)
+    )
+    assert alone["mamba gated norm"] == 0
+    assert fused["mamba gated norm"] == 2 * 1024 * mixer.inner
