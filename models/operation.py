@@ -42,6 +42,10 @@ class Axis(StrEnum):
     ETP = "etp"
 
 
+#: Axes of the expert mesh.
+EXPERT_AXES = (Axis.EP, Axis.EP_INSIDE, Axis.EP_ACROSS, Axis.ETP)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compute:
     """One operation on one rank, for one micro-batch.

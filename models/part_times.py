@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,6 +49,14 @@ class Spent:
         """All of it."""
         return self.compute + self.tp + self.cp + self.ep
 
+    def paired(self, steal: Array) -> Spent:
+        """Return it in a pass that runs beside another one, with as much to compute at least.
+
+        What goes to experts and comes back then hides behind what the other computes (DeepSeek-V3,
+        arXiv:2412.19437 section 3.2.1).
+        """
+        return replace(self, ep=beside(self.ep, self.compute, steal))
+
     def stacked(self) -> Array:
         """Return the four as one array with a last axis of 4."""
         return np.stack([self.compute, self.tp, self.cp, self.ep], axis=-1)
@@ -87,6 +95,11 @@ class PartTimes:
     weights: Spent
     repeated: Spent
     repeated_selective: Spent
+
+    def paired(self, steal: Array) -> PartTimes:
+        """Return it in passes that run beside one another."""
+        names = (each.name for each in fields(self))
+        return PartTimes(**{name: getattr(self, name).paired(steal) for name in names})
 
 
 class PartClock:

@@ -43,6 +43,9 @@ APART = _those(
 )
 #: Weight gradients apart in every micro-batch.
 ALWAYS_APART = APART & ~_those(Schedule.DUALPIPE, Schedule.DUALPIPE_V)
+#: A forward pass runs beside a backward one of another micro-batch. The few passes that fill and
+#: drain the pipeline have no such partner, and are taken as if they had.
+PAIRED = _those(Schedule.DUALPIPE, Schedule.DUALPIPE_V)
 #: Ranks wait for each send, instead of sending beside the next pass.
 WAITING = _those(Schedule.GPIPE, Schedule.ONE_F_ONE_B)
 #: The :class:`Path` of each schedule.

@@ -15,10 +15,11 @@ from models.bubble import turning
 from models.data_parallel import DataParallelClock, Pass
 from models.inventory import full_attention_flop, model_flop
 from models.layout import Recompute
+from models.operation import Axis
 from models.part_times import PartClock, PartTimes, Spent
 from models.pipeline import Passes, PipelineClock
 from models.rank_parts import RankParts
-from models.schedule import ALWAYS_APART, APART
+from models.schedule import ALWAYS_APART, APART, PAIRED
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -98,12 +99,17 @@ class StepClock:
 
     def __init__(self, prepared: Prepared, device: Device, fabric: Fabric) -> None:
         self.prepared, self.device, self.fabric = prepared, device, fabric
-        clock = PartClock(device, fabric, prepared.shapes)
-        self.layers = [_Tables.of(clock.times(work)) for work in prepared.layers]
-        self.embedding = _Tables.of(clock.times(prepared.embedding))
-        self.head = _Tables.of(clock.times(prepared.head))
+        clock, batch = PartClock(device, fabric, prepared.shapes), prepared.batch
+        paired = PAIRED.take(batch.schedule) & (batch.ep > 1)
+        steal = clock.steal(Axis.EP) if paired.any() else None
+        self.layers = [_Tables.of(clock.times(work), steal) for work in prepared.layers]
+        self.embedding = _Tables.of(clock.times(prepared.embedding), steal)
+        self.head = _Tables.of(clock.times(prepared.head), steal)
         self.pipeline = PipelineClock(prepared, device, fabric)
-        shape, batch = prepared.shape_index, prepared.batch
+        #: Where each layout finds its times: after those of all shapes are those of paired passes.
+        self.shape = shape = prepared.shape_index
+        if steal is not None:
+            self.shape = shape = shape + paired * len(prepared.shapes)
         self.partial = bool(np.any(batch.recompute_layers))
         self.again = [table.repeated_total[shape, batch.recompute] for table in self.layers]
         self.whole_or_apart = 2 * shape + ALWAYS_APART.take(batch.schedule)
@@ -168,7 +174,7 @@ class StepClock:
         rows = np.flatnonzero(APART.take(self.prepared.batch.schedule))
         if len(rows):
             those = self.prepared.take(rows)
-            shape, share = those.shape_index, self.pipeline.share[rows]
+            shape, share = self.shape[rows], self.pipeline.share[rows]
             whole = ~ALWAYS_APART.take(those.batch.schedule)
             for rank in range(those.stages.width):
                 parts = RankParts.of(those, rank)
@@ -202,7 +208,7 @@ class StepClock:
         between = stages_ahead * backward
         apart = APART.take(batch.schedule)
         if apart.any():
-            layers, *ends = self._per_part("weights", self.prepared.shape_index)
+            layers, *ends = self._per_part("weights", self.shape)
             weights = parts.sum(layers, *ends) * self.pipeline.share
             inputs = (backward - weights) / batch.vp + self.pipeline.hop
             turned = turning(batch.schedule, batch.pp, inputs, weights / batch.vp)
@@ -234,7 +240,7 @@ class StepClock:
 
     def _busy(self, rank: NDArray[np.intp], parts: RankParts) -> tuple[Array, ...]:
         """Return compute, recompute, tp, cp and ep seconds of one micro-batch on named ranks."""
-        shape, mode = self.prepared.shape_index, self.prepared.batch.recompute
+        shape, mode = self.shape, self.prepared.batch.recompute
         repeats = self._repeats(rank)
         spent, again = [], []
         for kind in range(len(fields(Spent))):
@@ -260,7 +266,8 @@ class StepClock:
 class _Tables:
     """One part's seconds as tables over shapes (and recomputation modes).
 
-    Backward passes have two rows per shape: whole, and with gradients of weights apart.
+    Backward passes have two rows per shape: whole, and with gradients of weights apart. Where
+    passes are paired, all shapes come once more with times of such passes.
     """
 
     forward: Array
@@ -272,7 +279,15 @@ class _Tables:
     repeated_total: Array
 
     @classmethod
-    def of(cls, times: PartTimes) -> _Tables:
+    def of(cls, times: PartTimes, steal: Array | None = None) -> _Tables:
+        if steal is None:
+            return cls._of(times)
+        both = cls._of(times), cls._of(times.paired(steal))
+        columns = {each.name: [getattr(table, each.name) for table in both] for each in fields(cls)}
+        return cls(**{name: np.concatenate(pair) for name, pair in columns.items()})
+
+    @classmethod
+    def _of(cls, times: PartTimes) -> _Tables:
         nothing = np.zeros_like(times.forward.stacked())
         modes = [nothing, times.repeated_selective.stacked(), times.repeated.stacked()]
         repeated = np.stack(modes, axis=1)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from models.operation import Axis, Communication, Compute
+from models.operation import EXPERT_AXES, Axis, Communication, Compute
 from models.part_times import PartClock
 from models.sequence_parallel.sent import CORE_ATTENTION, EXCHANGE
 from models.simulation.program import Program, Task
@@ -65,12 +65,21 @@ class Operations:
         The layout's shape of work, alone.
     async_ulysses
         Whether Ulysses exchanges a tensor beside the projection of the next one.
+    paired
+        Whether passes run beside others, which compute while tokens travel to experts and back.
     """
 
     def __init__(
-        self, device: Device, fabric: Fabric, shapes: Shapes, *, async_ulysses: bool = False
+        self,
+        device: Device,
+        fabric: Fabric,
+        shapes: Shapes,
+        *,
+        async_ulysses: bool = False,
+        paired: bool = False,
     ) -> None:
         self.device, self.shapes, self.async_ulysses = device, shapes, async_ulysses
+        self.paired = paired
         self.clock = PartClock(device, fabric, shapes)
         self._loads: dict[tuple[Collective, Axis, float], tuple[float, ...]] = {}
 
@@ -161,16 +170,28 @@ class _Part:
         self.written = Program()
 
     def program(self) -> Program:
+        travelling: list[int] = []
         for at, op in enumerate(self.operations):
             if isinstance(op, Communication):
-                if op not in self.hidden and not op.with_last:
-                    self._together([self._sent(op), *self._with(at)])
+                if op in self.hidden or op.with_last:
+                    continue
+                tasks = [self._sent(op), *self._with(at)]
+                if self.parent.paired and op.axis in EXPERT_AXES:
+                    travelling += self._aside(tasks)
+                else:
+                    self._together(tasks)
             elif op.name == CORE_ATTENTION and self._hops():
                 self._ring(op)
             else:
                 beside = [self._sent(each) for each in self.hidden if each.hidden_by == op.name]
                 self._together([self._compute(op), *beside])
+        self.written.wait_for(tuple(travelling))
         return self.written
+
+    def _aside(self, tasks: list[Task]) -> list[int]:
+        """Start what another pass computes beside, as early as the part begins."""
+        longest = max(tasks, key=lambda task: task.seconds)
+        return [self.written.issue(longest, ())] if longest.seconds > 0 else []
 
     def _with(self, at: int) -> list[Task]:
         """Return what travels together with a communication: the one that follows, or nothing."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models.layout import Schedule
-from models.schedule import WAITING
+from models.schedule import PAIRED, WAITING
 from models.simulation.gradients import Gradients
 from models.simulation.operations import Operations
 from models.simulation.passes import Passes
@@ -126,7 +126,13 @@ class StepSimulation:
         player = Player(contention=contention)
         passes = {
             which: Passes(
-                Operations(device, which, prepared.shapes, async_ulysses=async_ulysses),
+                Operations(
+                    device,
+                    which,
+                    prepared.shapes,
+                    async_ulysses=async_ulysses,
+                    paired=bool(PAIRED[self.schedule] and batch.ep[0] > 1),
+                ),
                 prepared,
                 player,
                 attention,

@@ -203,6 +203,8 @@ MEETING = [
     Layout(dp=8, pp=4, tp=2, tp_sp=True, ep=8, etp=2),
     Layout(dp=32, pp=2, ep=4, zero=0, dispatch=Dispatch.HIERARCHICAL),
     Layout(dp=8, pp=4, ep=8, vp=2, schedule=Schedule.INTERLEAVED),
+    Layout(dp=16, pp=4, ep=8, schedule=Schedule.DUALPIPE),
+    Layout(dp=16, pp=4, vp=2, ep=8, schedule=Schedule.DUALPIPE_V, dispatch=Dispatch.DEEPEP),
 ]
 
 
@@ -244,3 +246,16 @@ def test_grouped_products_pay_for_half_a_tile_of_each() -> None:
 
     rates = [rate(ep) for ep in (1, 8, 64)]
     assert rates == sorted(rates)
+
+
+def test_pairs_of_passes_hide_the_exchange() -> None:
+    """DualPipe's own bubble aside, what is exposed is not more than without pairs, and far less."""
+    device, fabric = machine("h100-dgx:16")
+    layouts = [
+        Layout(dp=32, pp=4, ep=32, schedule=schedule, vp=vp)
+        for schedule, vp in ((Schedule.ONE_F_ONE_B, 1), (Schedule.DUALPIPE_V, 2))
+    ]
+    workload = Workload(seq_len=4096, global_batch=32 * 64)
+    work = Prepared.of(load_architecture("qwen3-235b-a22b"), workload, _batch(*layouts), 8)
+    alone, paired = step_time(work, device, fabric).ep
+    assert paired < 0.35 * alone
