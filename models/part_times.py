@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models import collectives
-from models.operation import Axis
+from models.layout import Dispatch
+from models.operation import EXPERT_AXES, Axis
 from models.overlap import beside
 from models.ring_times import RingTimes
 from models.sequence_parallel.sent import CORE_ATTENTION
@@ -61,6 +62,9 @@ class Spent:
         """Return the four as one array with a last axis of 4."""
         return np.stack([self.compute, self.tp, self.cp, self.ep], axis=-1)
 
+
+#: Multiprocessors that DeepEP's kernels take (DeepSeek-V3, arXiv:2412.19437 section 3.2.2).
+DEEPEP_UNITS = 20.0
 
 #: Which part of :class:`Spent` waiting for an axis goes into.
 WAITED = {
@@ -224,4 +228,8 @@ class PartClock:
 
     def steal(self, axis: Axis) -> Array:
         """Return the share of the compute rate that an axis takes while it hides."""
-        return collectives.steal(self.links[axis], self.device.profile)
+        usual = collectives.steal(self.links[axis], self.device.profile)
+        if axis not in EXPERT_AXES:
+            return usual
+        share = DEEPEP_UNITS / self.device.accelerator.compute_units.value
+        return np.where(self.shapes.batch.dispatch == Dispatch.DEEPEP, share, usual)
