@@ -10,7 +10,8 @@ kernels compute the scores again, arXiv:2205.14135), every other product's twice
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, reduce
+from operator import or_
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,7 @@ import numpy as np
 from models import saved_tensors
 from models.dtype import BF16
 from models.layer_peak import layer_peak
+from models.layout import Layout, LayoutBatch
 from models.mixers.halves import halves
 from models.operation import Kind, Work
 from models.operators import elementwise, memory, norm_pair, product
@@ -33,6 +35,7 @@ from models.tensor_parallel import (
 
 if TYPE_CHECKING:
     from models.architecture import Architecture, Layer
+    from models.recompute_modules import RecomputeModules
     from models.workload import Workload
 
 
@@ -62,6 +65,7 @@ def layer_work(layer: Layer, hidden: int, shapes: Shapes) -> Work:
         input_bytes=shapes.tokens * hidden * BF16 / shapes.norm_shard,
         working_bytes=peak.working,
         buffer_bytes=peak.buffers,
+        fused=shapes.fused,
     )
 
 
@@ -79,6 +83,7 @@ def embedding_work(architecture: Architecture, shapes: Shapes) -> Work:
         input_bytes=zero,
         working_bytes=width * BF16,
         buffer_bytes=zero,
+        fused=shapes.fused,
     )
 
 
@@ -99,7 +104,16 @@ def head_work(architecture: Architecture, shapes: Shapes) -> Work:
         input_bytes=shapes.tokens * hidden * BF16 / shapes.norm_shard,
         working_bytes=saved_tensors.loss_working_bytes(architecture, shapes),
         buffer_bytes=gather_buffer(hidden, shapes),
+        fused=shapes.fused,
     )
+
+
+@cache
+def repeatable_modules(architecture: Architecture) -> RecomputeModules:
+    """Return the modules of a model that selective recomputation can repeat."""
+    shapes = Shapes(batch=LayoutBatch.of([Layout()]), seq_len=1)  # the same at any length
+    works = (layer_work(kind, architecture.hidden, shapes) for kind in architecture.kinds)
+    return reduce(or_, (work.repeatable() for work in works))
 
 
 @cache

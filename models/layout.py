@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from models.recompute_modules import USUAL_MODULES, RecomputeModules
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -158,6 +160,8 @@ class Layout:
         Megatron's sequence parallelism: activations outside attention and MLP sharded over tp.
     recompute, recompute_layers
         What is computed again; with ``full``, in how many layers of each stage (0 for all).
+    recompute_modules
+        With ``selective`` and fused kernels, the parts of every layer that are computed again.
     cp_method, sequence_order, cp_placement, schedule, kernels, rank_order, stage_split
         See the enumerations of these names.
     """
@@ -175,6 +179,7 @@ class Layout:
     tp_sp: bool = False
     recompute: Recompute = Recompute.NONE
     recompute_layers: int = 0
+    recompute_modules: RecomputeModules = USUAL_MODULES
     schedule: Schedule = Schedule.ONE_F_ONE_B
     cp_method: CpMethod = CpMethod.P2P
     sequence_order: SequenceOrder = SequenceOrder.ZIGZAG
@@ -196,7 +201,8 @@ class Layout:
     def to_dict(self) -> dict[str, int | bool | str]:
         """Return the layout with names instead of numbers, for JSON and messages."""
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {k: v.label if isinstance(v, Named) else v for k, v in values.items()}
+        named = (Named, RecomputeModules)
+        return {k: v.label if isinstance(v, named) else v for k, v in values.items()}
 
     def __str__(self) -> str:
         """Return the layout as people write it: ``dp8 tp4 pp2 ulysses4 mb1``."""
@@ -223,6 +229,7 @@ class LayoutBatch:
     tp_sp: Ints
     recompute: Ints
     recompute_layers: Ints
+    recompute_modules: Ints
     schedule: Ints
     cp_method: Ints
     sequence_order: Ints
@@ -271,7 +278,9 @@ class LayoutBatch:
         """Return one layout."""
         values: dict[str, Any] = {name: int(getattr(self, name)[index]) for name in AXES}
         named = {name: kind(values[name]) for name, kind in NAMED_AXES.items()}
-        return Layout(**{**values, **named, "tp_sp": bool(values["tp_sp"])})
+        modules = RecomputeModules(values["recompute_modules"])
+        plain = {"tp_sp": bool(values["tp_sp"]), "recompute_modules": modules}
+        return Layout(**{**values, **named, **plain})
 
     @classmethod
     def concatenate(cls, batches: Sequence[LayoutBatch]) -> LayoutBatch:

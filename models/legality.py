@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.architecture import Attention
+from models.inventory import repeatable_modules
 from models.layout import (
     CpMethod,
+    Kernels,
     Layout,
     LayoutBatch,
     Recompute,
@@ -22,6 +24,7 @@ from models.layout import (
     SequenceOrder,
     StageSplit,
 )
+from models.recompute_modules import USUAL_MODULES
 from models.schedule import BOTH_WAYS, CHUNKED, VEE, VEE_CHUNKS, fewest_micro_batches
 from topologies.errors import Problem
 
@@ -174,6 +177,18 @@ def _chunks_of(layout: Layout) -> int:
 
 def _micro_batches(batch: LayoutBatch, job: Job) -> Ints:
     return batch.micro_batches(job.workload.global_batch)
+
+
+def _repeats_modules(batch: LayoutBatch) -> Mask:
+    """Return where selective recomputation goes by modules."""
+    mask: Mask = (batch.recompute == Recompute.SELECTIVE) & (batch.kernels == Kernels.FUSED)
+    return mask
+
+
+def _has_modules(modules: Ints, job: Job) -> Mask:
+    """Return which sets are modules of a model, at least one."""
+    mask: Mask = (modules > 0) & (modules & ~int(repeatable_modules(job.architecture)) == 0)
+    return mask
 
 
 #: Conditions on the degrees alone.
@@ -376,6 +391,22 @@ OPTION_RULES: tuple[Rule, ...] = (
             )
         ),
         lambda *_: "a number of layers goes with --recompute full, and is at most all of them",
+    ),
+    Rule(
+        "recompute_modules",
+        lambda b, _: (b.recompute_modules == int(USUAL_MODULES)) | _repeats_modules(b),
+        lambda *_: (
+            "modules go with --recompute selective and --kernels fused (eager kernels repeat "
+            "operator by operator); leave them out"
+        ),
+    ),
+    Rule(
+        "recompute_modules",
+        lambda b, job: ~_repeats_modules(b) | _has_modules(b.recompute_modules, job),
+        lambda _, job: (
+            f"{job.architecture.title} has {repeatable_modules(job.architecture).label}: "
+            "name one or more of these"
+        ),
     ),
 )
 RULES = MESH_RULES + OPTION_RULES

@@ -6,9 +6,10 @@ tensors of its width). *Fused* follows Megatron-Core with TransformerEngine: a n
 product keeps its input and its output; the activation keeps only the first product's output.
 Neither keeps anything for a residual addition.
 
-Under *selective* recomputation fused kernels repeat the core attention (Megatron's ``core_attn``):
-q, k, v and the output projection's input stay. Eager kernels keep what torchtitan's per-operator
-policy keeps: every other product's output and the attention's.
+Under *selective* recomputation fused kernels repeat modules (Megatron's ``--recompute-modules``):
+of core attention q, k, v and the output projection's input stay, of a norm its input, of a dense
+MLP the input of its norm. Eager kernels keep what torchtitan's per-operator policy keeps: every
+other product's output and the attention's.
 
 Every line equals torch's own saved tensors; ``tests/models/test_saved_tensors.py`` compares them.
 """
@@ -21,6 +22,7 @@ import numpy as np
 
 from models.dtype import BF16, FP32
 from models.operation import Saved
+from models.recompute_modules import RecomputeModules
 from models.sequence_parallel.heads import (
     kv_heads_of_tp_rank,
     local_kv_elements,
@@ -81,18 +83,26 @@ def _norm_bytes(kind: NormKind, hidden: int, shapes: Shapes) -> Array:
 
 
 def norm_input(
-    name: str, kind: NormKind, hidden: int, shapes: Shapes, *, selective_input: bool
+    name: str,
+    kind: NormKind,
+    hidden: int,
+    shapes: Shapes,
+    *,
+    selective_input: bool,
+    modules: RecomputeModules,
 ) -> Saved:
     """Return what a norm before a mixer keeps, and the mixer's input.
 
-    `selective_input` is whether eager selective recomputation keeps the norm's input.
+    `selective_input` is whether eager selective recomputation keeps the norm's input; `modules`
+    are those with which fused kernels keep nothing else.
     """
     nbytes = _norm_bytes(kind, hidden, shapes)
     layer_input = shapes.tokens * hidden * BF16 / shapes.norm_shard
     return Saved(
         name=name,
         nbytes=nbytes,
-        selective_nbytes=shapes.pick(nbytes, layer_input if selective_input else 0.0),
+        selective_nbytes=shapes.pick(layer_input, layer_input if selective_input else 0.0),
+        modules=modules,
     )
 
 
@@ -128,17 +138,20 @@ def attention(mixer: Attention, norm: NormKind, shapes: Shapes) -> tuple[Saved, 
             name="q, k, v",
             nbytes=BF16 * (queries + local_kv_elements(mixer, shapes)),
             selective_nbytes=BF16 * projections,
+            modules=RecomputeModules.CORE_ATTN,
         ),
         Saved(name="o", nbytes=BF16 * queries, selective_nbytes=BF16 * queries),
         Saved(
             name="o before ulysses returns it",
             nbytes=BF16 * queries * exchanged,
             selective_nbytes=BF16 * queries * exchanged * shapes.pick(0.0, 1.0),
+            modules=RecomputeModules.CORE_ATTN,
         ),
         Saved(
             name="log-sum-exp",
             nbytes=statistics,
             selective_nbytes=shapes.pick(0.0, statistics),
+            modules=RecomputeModules.CORE_ATTN,
         ),
     )
 
@@ -158,9 +171,10 @@ def mlp(part: Mlp, hidden: int, shapes: Shapes) -> tuple[Saved, ...]:
     stream = BF16 * shapes.tokens * hidden
     if part.gated:
         kept = shapes.pick(3.0 * width, 4.0 * width)
-        selective = shapes.pick(kept, width + stream)
+        selective = shapes.pick(0.0, width + stream)
     else:
         eager = ELEMENTARY_GELU_TENSORS if part.activation == "gelu_new" else 2.0
         kept = shapes.pick(2.0 * width, eager * width)
-        selective = shapes.pick(kept, width)
-    return (Saved(name="mlp", nbytes=kept, selective_nbytes=selective),)
+        selective = shapes.pick(0.0, width)
+    modules = RecomputeModules.MLP
+    return (Saved(name="mlp", nbytes=kept, selective_nbytes=selective, modules=modules),)

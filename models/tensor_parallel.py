@@ -40,7 +40,7 @@ def column_input(
         axis=Axis.TP,
         nbytes=nbytes,
         calls=many * shapes.sharded,
-        selective=shapes.pick(0.0, 1.0),
+        selective=1.0,
     )
     hidden_by = f"{_COLUMN_PRODUCT[name]}{WEIGHT_GRADIENT}"
     scatter = Communication(
@@ -95,7 +95,6 @@ def row_output(
         axis=Axis.TP,
         nbytes=nbytes,
         calls=many * shapes.sharded,
-        selective=0.0,
     )
     if not forward:
         return (scattered,)
@@ -105,7 +104,7 @@ def row_output(
         axis=Axis.TP,
         nbytes=nbytes,
         calls=many * (1.0 - shapes.sharded),
-        selective=shapes.pick(0.0, 1.0),
+        selective=1.0,
     )
     return scattered, reduced
 

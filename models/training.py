@@ -98,13 +98,14 @@ class StepClock:
     def __init__(self, prepared: Prepared, device: Device, fabric: Fabric) -> None:
         self.prepared, self.device, self.fabric = prepared, device, fabric
         clock = PartClock(device, fabric, prepared.shapes)
-        self.layers = [_Tables.of(clock.times(work)) for work in prepared.layers]
+        modes = prepared.modes
+        self.layers = [_Tables.of(clock.times(work, modes.sets)) for work in prepared.layers]
         self.embedding = _Tables.of(clock.times(prepared.embedding))
         self.head = _Tables.of(clock.times(prepared.head))
         self.pipeline = PipelineClock(prepared, device, fabric)
         shape, batch = prepared.shape_index, prepared.batch
         self.partial = bool(np.any(batch.recompute_layers))
-        self.again = [table.repeated_total[shape, batch.recompute] for table in self.layers]
+        self.again = [table.repeated_total[shape, prepared.mode_index] for table in self.layers]
         self.whole_or_apart = 2 * shape + ALWAYS_APART.take(batch.schedule)
         self.forward = self._per_part("forward", shape)
         layers, embedding, head = self._per_part("backward", self.whole_or_apart)
@@ -232,7 +233,7 @@ class StepClock:
 
     def _busy(self, rank: NDArray[np.intp], parts: RankParts) -> tuple[Array, Array, Array, Array]:
         """Return compute, recompute, tp and cp seconds of one micro-batch on the named ranks."""
-        shape, mode = self.prepared.shape_index, self.prepared.batch.recompute
+        shape, mode = self.prepared.shape_index, self.prepared.mode_index
         repeats = self._repeats(rank)
         spent, again = [], []
         for kind in range(3):
@@ -271,8 +272,8 @@ class _Tables:
     @classmethod
     def of(cls, times: PartTimes) -> _Tables:
         nothing = np.zeros_like(times.forward.stacked())
-        modes = [nothing, times.repeated_selective.stacked(), times.repeated.stacked()]
-        repeated = np.stack(modes, axis=1)
+        sets = (spent.stacked() for spent in times.repeated_selective)
+        repeated = np.stack([nothing, times.repeated.stacked(), *sets], axis=1)
         whole = times.backward.stacked()
         apart = times.inputs.stacked() + times.weights.stacked()
         backward = np.stack([whole, apart], axis=1)

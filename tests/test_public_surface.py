@@ -11,7 +11,14 @@ PACKAGES = ("topologies", "models", "planner")
 LAYOUT_OPTIONS = {
     *("--tp", "--ulysses", "--ring", "--cp", "--pp", "--dp", "--vp", "--micro-batch", "--zero"),
     *("--dp-replicate", "--tp-sp", "--cp-method", "--sequence-order", "--cp-placement"),
-    *("--schedule", "--recompute", "--recompute-layers", "--rank-order", "--stage-split"),
+    *(
+        "--schedule",
+        "--recompute",
+        "--recompute-layers",
+        "--recompute-modules",
+        "--rank-order",
+        "--stage-split",
+    ),
     *("--kernels", "--inner-ring"),
 }
 JOB_OPTIONS = {

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property, reduce
+from operator import and_
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from models import saved_tensors
 from models.dtype import BF16, FP32
+from models.operation import repeated_by
 from models.operators import norm_pair, residual
+from models.recompute_modules import RecomputeModules
 
 if TYPE_CHECKING:
     from models.architecture import Layer
@@ -103,7 +107,7 @@ class Half:
         """Return the forward operations in order."""
         norm, _ = norm_pair(f"{self.name} norm", self.layer.norm, self.hidden, self.shapes)
         after = residual(self.layer, self.name, self.hidden, self.shapes, 0)
-        return (norm, *self.mixer.forward(), *after)
+        return (*repeated_by(self._norm_modules, (norm,)), *self._mixed, *after)
 
     def backward(self) -> tuple[Operation, ...]:
         """Return the backward operations in order."""
@@ -120,12 +124,23 @@ class Half:
                 self.hidden,
                 self.shapes,
                 selective_input=self.first,
+                modules=self._norm_modules,
             ),
             *self.mixer.saved(),
             *saved_tensors.post_norm(
                 f"{self.name} post-norm", self.layer, self.hidden, self.shapes
             ),
         )
+
+    @cached_property
+    def _mixed(self) -> tuple[Operation, ...]:
+        return self.mixer.forward()
+
+    @cached_property
+    def _norm_modules(self) -> RecomputeModules:
+        """The modules that repeat the norm: a dense MLP's first product has it within."""
+        whole = reduce(and_, (op.modules for op in self._mixed))
+        return RecomputeModules.LAYERNORM | (whole & RecomputeModules.MLP)
 
     def moments(self) -> tuple[Moment, ...]:
         """Return the moments that may be the fullest, without what earlier halves keep."""

@@ -10,8 +10,9 @@ from models import saved_tensors
 from models.dtype import BF16
 from models.kernel_set import EAGER, FUSED
 from models.mixers.half import Moment
-from models.operation import Communication, Compute
+from models.operation import Communication, Compute, repeated_by
 from models.operators import elementwise, product
+from models.recompute_modules import RecomputeModules
 from models.tensor_parallel import column_input, gather_again, gather_buffer, row_output
 
 if TYPE_CHECKING:
@@ -43,13 +44,9 @@ class MlpWork:
         gather, _ = column_input("mlp", self.hidden, self.shapes, reductions=1.0)
         up, _ = self._up()
         down, _ = self._down()
-        return (
-            *gather,
-            *up,
-            self._activation(0),
-            *down,
-            *row_output("mlp", self.hidden, self.shapes, forward=True),
-        )
+        output = row_output("mlp", self.hidden, self.shapes, forward=True)
+        operations: tuple[Operation, ...] = (*gather, *up, self._activation(0), *down, *output)
+        return repeated_by(RecomputeModules.MLP, operations)
 
     def backward(self) -> tuple[Operation, ...]:
         """Return the backward operations in order."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models.layout import Schedule
+from models.recompute_modules import RecomputeModules
 from models.schedule import WAITING
 from models.simulation.gradients import Gradients
 from models.simulation.operations import Operations
@@ -126,7 +127,13 @@ class StepSimulation:
         player = Player(contention=contention)
         passes = {
             which: Passes(
-                Operations(device, which, prepared.shapes, async_ulysses=async_ulysses),
+                Operations(
+                    device,
+                    which,
+                    prepared.shapes,
+                    async_ulysses=async_ulysses,
+                    modules=RecomputeModules(int(batch.recompute_modules[0])),
+                ),
                 prepared,
                 player,
                 attention,

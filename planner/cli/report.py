@@ -20,6 +20,7 @@ from models.layout import (
 )
 from models.model_states import USUAL_STATES
 from models.rank_order import first_alike
+from models.recompute_modules import USUAL_MODULES
 from models.workload import format_count
 from planner.cli import placement_report
 from planner.compare import LINE_NAMES, PART_NAMES
@@ -148,6 +149,8 @@ def details(layout: Layout) -> str:
         parts.append("context-first")
     if layout.recompute != Recompute.NONE:
         some = f":{layout.recompute_layers}" if layout.recompute_layers else ""
+        if layout.recompute_modules != USUAL_MODULES:
+            some = f":{layout.recompute_modules.label}"
         parts.append(f"recompute {layout.recompute.label}{some}")
     if layout.kernels == Kernels.EAGER:
         parts.append("eager")
