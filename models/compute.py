@@ -39,7 +39,7 @@ class Device:
         if op.kind is Kind.MEMORY:
             return streaming + floor
         if op.kind is Kind.GEMM:
-            computing = op.flop / self._product_rate(op)
+            computing = self._padded(op) / self._product_rate(op)
         else:
             executed = self._executed(op)
             computing = executed / self._attention_rate(op, executed / op.flop)
@@ -62,9 +62,20 @@ class Device:
         executed: Array = op.flop + op.edge_flop * beyond
         return executed
 
+    def _padded(self, op: Compute) -> Array:
+        """Return the FLOP of a product; of several at once with half a tile of rows more for each.
+
+        How many rows each has is left to chance, and its last tile is half full on average. In the
+        gradients of weights these rows are the inner dimension, which has no such tiles.
+        """
+        ragged = (np.asarray(op.groups) > 1) & (not op.of_weights)
+        beyond = np.where(ragged, TILE / 2.0, 0.0)
+        padded: Array = op.flop + 2.0 * op.groups * beyond * op.columns * op.depth
+        return padded
+
     def _product_rate(self, op: Compute) -> Array:
         profile = self.profile
-        tiles = np.ceil(op.rows / TILE) * np.ceil(op.columns / TILE)
+        tiles = op.groups * np.ceil(op.rows / TILE) * np.ceil(op.columns / TILE)
         waves = tiles / self.accelerator.compute_units.value
         burst = self.accelerator.bf16_flops.value * profile.gemm_fraction.value
         if self.accelerator.matmul_flops is not None:  # nothing is faster than was ever measured

@@ -1,6 +1,7 @@
 """Gradient reduction, parameter gathering and the optimizer's step.
 
-Data- and context-parallel ranks hold the same weights and different tokens, so gradients are
+Data- and context-parallel ranks hold the same weights and different tokens (of experts, fewer of
+them: :mod:`models.expert_mesh`), so gradients are
 reduced over both together, in the dtype of the workload's states. Per optimizer step and rank with
 ``P`` parameters:
 
@@ -24,21 +25,23 @@ between ranks that hold the same stages where the pipeline runs both ways (DualP
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from models.collectives import cost, steal
 from models.layout import strides
-from models.memory import shard_ranks
 from models.overlap import beside
 from models.schedule import BOTH_WAYS
+from models.sharing import Sharing
 from topologies.collective import Collective
 
 if TYPE_CHECKING:
-    from models.collectives import Cost
+    from collections.abc import Sequence
+
     from models.compute import Device
-    from models.layout import Array, Bools
+    from models.layout import Array
     from models.prepared import Prepared
     from models.rank_parts import RankParts
     from topologies.fabric import Fabric
@@ -79,21 +82,22 @@ class DataParallelClock:
         self, prepared: Prepared, device: Device, fabric: Fabric, parts: RankParts
     ) -> None:
         self.prepared, self.device, self.states = prepared, device, prepared.workload.states
-        self.layers = parts.layers
-        self.params, self.first_share, self.layer_share, self.last_share = self._buckets(parts)
-        meshes, profile = prepared.meshes, device.profile
-        stride = strides(meshes)
-        inner = meshes.dp / meshes.dp_replicate
-        self.shards = fabric.links((meshes.cp * 1.0, stride.cp), (inner, stride.dp))
-        self.replicas = fabric.links((meshes.dp_replicate * 1.0, stride.dp * inner))
+        self.layers, self.parts = parts.layers, parts
+        table, profile = prepared.parameters, device.profile
+        common = self._of_layers(table.layers) + sum(self._ends())
+        self.shared = Sharing.by_all(prepared, common, fabric, profile)
+        self.sharings = [self.shared]
+        if table.has_experts:
+            experts = self._of_layers(table.experts)
+            self.sharings.append(Sharing.of_experts(prepared, experts, fabric, profile))
+        self.params: Array = reduce(np.add, (each.params for each in self.sharings))
+        self.first_share, self.layer_share, self.last_share = self._buckets()
         self.steal, self.steal_across = (
-            steal(links, profile)[prepared.mesh_index] for links in (self.shards, self.replicas)
+            steal(links, profile)[prepared.mesh_index]
+            for links in (self.shared.shards, self.shared.replicas)
         )
-        self.costs = {
-            kind: cost(kind, self.shards, profile)
-            for kind in (Collective.ALL_REDUCE, Collective.REDUCE_SCATTER, Collective.ALL_GATHER)
-        }
-        self.across = cost(Collective.ALL_REDUCE, self.replicas, profile)
+        meshes = prepared.meshes
+        stride = strides(meshes)
         # Two ranks as far apart as a pipeline is long: in one block where it is.
         ends = fabric.links(
             (np.minimum(meshes.pp, 2) * 1.0, stride.pp * np.maximum(meshes.pp / 2, 1))
@@ -102,10 +106,8 @@ class DataParallelClock:
 
     def optimizer(self) -> Array:
         """Return the seconds of the optimizer's step."""
-        batch = self.prepared.batch
-        share = np.where(batch.zero >= 1, 1.0 / shard_ranks(self.prepared), 1.0)
-        moved = self.params * share * self.states.traffic_bytes
-        return moved / self.device.streaming_Bps
+        updated: Array = reduce(np.add, (each.shard() for each in self.sharings))
+        return updated * self.states.traffic_bytes / self.device.streaming_Bps
 
     def exposed(self, forward: Pass, backward: Pass, computing: Array) -> Array:
         """Return communication that nothing hides.
@@ -213,46 +215,42 @@ class DataParallelClock:
         nbytes = prepared.copied_head() * self.states.reduced_bytes
         mirrored = BOTH_WAYS.take(prepared.batch.schedule)
         if mirrored.any():
-            shards = np.where(prepared.batch.zero >= 1, shard_ranks(prepared), 1.0)
-            nbytes = np.where(mirrored, self.params * self.states.reduced_bytes / shards, nbytes)
-        return self._where(nbytes > 0, self.between, nbytes)
+            left: Array = reduce(np.add, (each.shard() for each in self.sharings))
+            nbytes = np.where(mirrored, left * self.states.reduced_bytes, nbytes)
+        return self.shared.where(nbytes > 0, self.between, nbytes)
 
     def scatter_s(self) -> Array:
         """Return the reduction of the rank's gradients within a replica of the shards."""
-        nbytes = self.params * self.states.reduced_bytes
-        whole = self.prepared.batch.zero == 0
-        scattered = self._where(~whole, self.costs[Collective.REDUCE_SCATTER], nbytes)
-        return scattered + self._where(whole, self.costs[Collective.ALL_REDUCE], nbytes)
+        seconds: Array = reduce(np.add, (each.scatter_s() for each in self.sharings))
+        return seconds
 
     def across_s(self) -> Array:
         """Return the all-reduce of a shard's gradients over the replicas."""
-        shard = self.params * self.states.reduced_bytes / shard_ranks(self.prepared)
-        return self._where(self.prepared.batch.dp_replicate > 1, self.across, shard)
+        seconds: Array = reduce(np.add, (each.across_s() for each in self.sharings))
+        return seconds
 
     def gather_s(self) -> Array:
         """Return the gathering of the rank's parameters."""
-        sharded = self.prepared.batch.zero >= 1
-        return self._where(
-            sharded, self.costs[Collective.ALL_GATHER], self.params * self.states.parameter_bytes
-        )
+        seconds: Array = reduce(np.add, (each.gather_s() for each in self.sharings))
+        return seconds
 
-    def _where(self, used: Bools, what: Cost, nbytes: Array) -> Array:
-        """Return the seconds of a collective for the layouts that use it, 0 for the others."""
-        rows = np.flatnonzero(used)
-        found = np.zeros_like(nbytes)
-        found[rows] = what.seconds(nbytes[rows], self.prepared.mesh_index[rows])
-        return found
+    def _of_layers(self, kinds: Sequence[Array]) -> Array:
+        """Return the rank's share of a column of the parameter table, one entry a kind of layer."""
+        shape = self.prepared.shape_index
+        return self.parts.sum_layers([each[shape] for each in kinds])
 
-    def _buckets(self, parts: RankParts) -> tuple[Array, Array, Array, Array]:
-        """Return parameters of the rank, and the shares of its first, any and its last bucket.
+    def _ends(self) -> tuple[Array, Array]:
+        """Return the parameters of the embedding and of the head, where the rank has them."""
+        table, shape = self.prepared.parameters, self.prepared.shape_index
+        head = table.head[shape] + self.prepared.copied_head()
+        return self.parts.first * table.embedding[shape], self.parts.last * head
+
+    def _buckets(self) -> tuple[Array, Array, Array]:
+        """Return the shares that the rank's first, any and its last bucket have of its parameters.
 
         A bucket is a layer's; the embedding's parameters are in the first, the head's in the last.
         """
-        prepared, shape = self.prepared, self.prepared.shape_index
-        table = prepared.parameters
-        layers = parts.sum_layers([each[shape] for each in table.layers])
-        embedding = parts.first * table.embedding[shape]
-        head = parts.last * (table.head[shape] + prepared.copied_head())
-        total = layers + embedding + head
-        each = layers / self.layers
-        return total, (each + embedding) / total, each / total, (each + head) / total
+        embedding, head = self._ends()
+        total = self.params
+        each = (total - embedding - head) / self.layers
+        return (each + embedding) / total, each / total, (each + head) / total

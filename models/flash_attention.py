@@ -11,9 +11,6 @@ from models.recompute_modules import RecomputeModules
 if TYPE_CHECKING:
     from models.layout import Array
 
-#: Flash attention's backward FLOP over its forward FLOP: five products for two.
-ATTENTION_BACKWARD = 2.5
-
 
 def flash_attention(
     name: str,
@@ -23,6 +20,7 @@ def flash_attention(
     rows: Array,
     inner: Array,
     width: Array,
+    value_width: Array,
     elements: Array,
     calls: Array,
     masked_rows: Array | float,
@@ -39,10 +37,12 @@ def flash_attention(
         Whether it is the backward pass, which reads twice as much in two kernels.
     pairs
         Of queries and keys that are not masked, of all heads and sequences.
-    rows, inner, width
+    rows, inner
         Query rows of all heads and sequences; tokens of a kernel's inner loop, masked ones aside,
-        which runs over keys forward and over queries backward (Dao, arXiv:2307.08691 section 3.1);
-        head width.
+        which runs over keys forward and over queries backward (Dao, arXiv:2307.08691 section 3.1).
+    width, value_width
+        Columns of a query or key head, and of a value head. Forward each pair of tokens meets in
+        one product of either width; backward in three and two, the scores once more among them.
     elements
         Of queries, output, keys and values that all calls read or write.
     calls
@@ -52,8 +52,8 @@ def flash_attention(
     first_block
         As of :class:`models.operation.Compute`.
     """
-    factor, passes = (ATTENTION_BACKWARD, 2.0) if backward else (1.0, 1.0)
-    a_pair = 4.0 * width * factor
+    products, value_products, passes = (3.0, 2.0, 2.0) if backward else (1.0, 1.0, 1.0)
+    a_pair = 2.0 * (products * width + value_products * value_width)
     return Compute(
         name=name,
         kind=Kind.ATTENTION_BACKWARD if backward else Kind.ATTENTION,
@@ -62,7 +62,7 @@ def flash_attention(
         launches=calls * passes,
         rows=rows,
         columns=inner,
-        depth=width,
+        depth=(width + value_width) / 2.0,
         selective=0.0,  # eager recomputation keeps its output
         modules=RecomputeModules.CORE_ATTN,
         first_block=first_block,

@@ -22,8 +22,8 @@ from topologies.yaml_file import read_yaml
 if TYPE_CHECKING:
     from models.architecture import Architecture
     from models.layout import Ints
-    from models.legality import Mask
     from models.model_states import ModelStates
+    from models.rule import Mask
 
 FILE = Path(__file__).parent / "data" / "frameworks.yaml"
 #: Any framework of the table; and no framework asked, only what is possible.
@@ -61,6 +61,9 @@ class Framework(BaseModel):
         What selective recomputation can repeat of fused kernels.
     dense_norm_recompute
         Whether this includes norms before softmax attention and dense MLPs.
+    expert, expert_anywhere, expert_tensor, shared_overlap
+        Whether experts can be spread over ranks, over other numbers than multiples of cp x tp, each
+        cut over ranks, and shared ones run while tokens travel.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -82,6 +85,10 @@ class Framework(BaseModel):
     hsdp: bool
     recompute_modules: list[str]
     dense_norm_recompute: bool
+    expert: bool
+    expert_anywhere: bool
+    expert_tensor: bool
+    shared_overlap: bool
 
     def runs(self, batch: LayoutBatch, architecture: Architecture, states: ModelStates) -> Mask:
         """Return which layouts of a batch this framework can run."""
@@ -115,6 +122,10 @@ class Framework(BaseModel):
             "kv_replication": replicates_kv(architecture, batch.tp, batch.ulysses),
             "partial_recompute": batch.recompute_layers != 0,
             "hsdp": batch.dp_replicate > 1,
+            "expert": batch.ep > 1,
+            "expert_anywhere": (batch.ep > 1) & (batch.ep % (batch.cp * batch.tp) != 0),
+            "expert_tensor": batch.etp > 1,
+            "shared_overlap": batch.shared_overlap == 1,
         }
         refused["recompute_modules"] = self._without_modules(batch, architecture)
         refused |= self._without_states(batch, states)
@@ -172,6 +183,10 @@ LACKS = {
     "partial_recompute": "no recomputation of some layers only",
     "hsdp": "no replicated shards",
     "recompute_modules": "no recomputation of these modules",
+    "expert": "no expert parallelism",
+    "expert_anywhere": "experts over a multiple of cp x tp ranks only",
+    "expert_tensor": "no experts cut over ranks",
+    "shared_overlap": "no shared experts beside the exchange of tokens",
 }
 
 
@@ -329,6 +344,8 @@ def _used(axis: str, batch: LayoutBatch) -> Mask:
         return (batch.ulysses > 1) & (batch.ring > 1)
     if axis in ("schedule", "stage_split"):
         return batch.pp > 1
+    if axis == "dispatch":
+        return batch.ep > 1
     if axis == "zero":
         return batch.dp * batch.cp > 1
     return np.ones(len(batch), dtype=np.bool_)

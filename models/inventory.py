@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models import saved_tensors
+from models.architecture import Attention, LatentAttention
 from models.dtype import BF16
 from models.layer_peak import layer_peak
 from models.layout import Layout, LayoutBatch
 from models.mixers.halves import halves
 from models.operation import Kind, Work
 from models.operators import elementwise, memory, norm_pair, product
-from models.sequence_parallel.blocks import causal_pairs
+from models.sequence_parallel.blocks import causal_pairs, sight
 from models.shape import Shapes
 from models.tensor_parallel import (
     column_input,
@@ -76,10 +77,15 @@ def embedding_work(architecture: Architecture, shapes: Shapes) -> Work:
     zero = np.zeros(len(shapes))
     into = row_output("embedding", architecture.hidden, shapes, forward=True)
     back = row_output("embedding", architecture.hidden, shapes, forward=False)
+    look_up = memory("embedding", shapes, width * tables * 2.0 * BF16, tables)
+    add = memory("embedding", shapes, width * tables * 3.0 * BF16, 2.0 * tables)
+    kind = architecture.layers[0].norm
+    norm = norm_pair("embedding norm", kind, architecture.hidden, shapes)
+    normed = architecture.embedding_norm
     return Work(
-        forward=(memory("embedding", shapes, width * tables * 2.0 * BF16, tables), *into),
-        backward=(*back, memory("embedding", shapes, width * tables * 3.0 * BF16, 2.0 * tables)),
-        saved=saved_tensors.embedding(shapes),
+        forward=(look_up, *into, *norm[:normed]),
+        backward=(*norm[1 : 1 + normed], *back, add),
+        saved=saved_tensors.embedding(architecture, shapes),
         input_bytes=zero,
         working_bytes=width * BF16,
         buffer_bytes=zero,
@@ -147,5 +153,8 @@ def _step_flop(architecture: Architecture, workload: Workload, *, masked: bool) 
 
 
 def _full_over_causal(layer: Layer, seq_len: int) -> float:
-    seen = min(layer.attention.window or seq_len, seq_len)
-    return seq_len * seen / causal_pairs(seq_len, layer.attention.window)
+    mixer = layer.mixer
+    if not isinstance(mixer, Attention | LatentAttention):
+        return 1.0
+    seen = min(sight(mixer) or seq_len, seq_len)
+    return seq_len * seen / causal_pairs(seq_len, mixer.window, mixer.chunk)

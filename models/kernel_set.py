@@ -32,14 +32,25 @@ class KernelSet:
 
     Parameters
     ----------
-    rms_norm, rms_offset_norm, layer_norm
+    rms_norm, rms_wide_norm, rms_offset_norm, layer_norm, layer_offset_norm, layer_no_bias_norm
         Per element of the normalised tensor.
-    rotary
-        Per element of queries and keys.
+    unweighted_norm
+        RMSNorm of heads without weights, per element.
+    rotary, rotary_join
+        Per element of queries and keys that rotates; where some do not, to put both together, per
+        element of either.
+    latent_join
+        Latent attention's keys put together of their own and the shared columns, per element.
+    joint_split
+        Columns of one product that makes several tensors (GPT-2, Phi-3), per element: their
+        gradients put together again.
+    output_gate
+        Attention's output times the sigmoid of a gate, per element.
     gated
         ``act(gate) * up``, per element of the product.
-    activation, elementary_activation
-        Activation without a gate, per element: one kernel, or GPT-2's GELU from elementary ones.
+    activation, elementary_activation, squared_activation
+        Activation without a gate, per element: one kernel, GPT-2's GELU from elementary ones, or
+        the square of ReLU.
     residual
         Per element of the residual stream; backward is the accumulation of two gradients.
     loss
@@ -68,12 +79,21 @@ class KernelSet:
     """
 
     rms_norm: tuple[Traffic, Traffic]
+    rms_wide_norm: tuple[Traffic, Traffic]
     rms_offset_norm: tuple[Traffic, Traffic]
     layer_norm: tuple[Traffic, Traffic]
+    layer_offset_norm: tuple[Traffic, Traffic]
+    layer_no_bias_norm: tuple[Traffic, Traffic]
+    unweighted_norm: tuple[Traffic, Traffic]
     rotary: tuple[Traffic, Traffic]
+    rotary_join: tuple[Traffic, Traffic]
+    latent_join: tuple[Traffic, Traffic]
+    joint_split: tuple[Traffic, Traffic]
+    output_gate: tuple[Traffic, Traffic]
     gated: tuple[Traffic, Traffic]
     activation: tuple[Traffic, Traffic]
     elementary_activation: tuple[Traffic, Traffic]
+    squared_activation: tuple[Traffic, Traffic]
     residual: tuple[Traffic, Traffic]
     loss: tuple[Traffic, Traffic]
     merge: tuple[Traffic, Traffic]
@@ -89,12 +109,21 @@ class KernelSet:
 
 EAGER = KernelSet(
     rms_norm=(Traffic(36, 8), Traffic(96, 16)),
+    rms_wide_norm=(Traffic(40, 8), Traffic(104, 16)),
     rms_offset_norm=(Traffic(40, 10), Traffic(108, 17)),
     layer_norm=(Traffic(4, 1), Traffic(6, 1)),
+    layer_offset_norm=(Traffic(4, 2), Traffic(6, 1)),
+    layer_no_bias_norm=(Traffic(60, 12), Traffic(144, 24)),
+    unweighted_norm=(Traffic(32, 7), Traffic(80, 13)),
     rotary=(Traffic(20, 10), Traffic(28, 14)),
+    rotary_join=(Traffic(4, 2), Traffic(12, 6)),
+    latent_join=(Traffic(4, 2), Traffic(12, 5)),
+    joint_split=(Traffic(0, 0), Traffic(4, 1)),
+    output_gate=(Traffic(10, 2), Traffic(18, 3)),
     gated=(Traffic(10, 2), Traffic(18, 3)),
     activation=(Traffic(4, 1), Traffic(6, 1)),
     elementary_activation=(Traffic(36, 8), Traffic(56, 11)),
+    squared_activation=(Traffic(8, 2), Traffic(20, 4)),
     residual=(Traffic(6, 1), Traffic(6, 1)),
     loss=(Traffic(14, 3), Traffic(26, 3)),
     merge=(Traffic(10, 2), Traffic(10, 1)),
@@ -110,12 +139,21 @@ EAGER = KernelSet(
 
 FUSED = KernelSet(
     rms_norm=(Traffic(4, 1), Traffic(6, 2)),
+    rms_wide_norm=(Traffic(4, 1), Traffic(6, 2)),
     rms_offset_norm=(Traffic(4, 1), Traffic(6, 2)),
     layer_norm=(Traffic(4, 1), Traffic(6, 2)),
+    layer_offset_norm=(Traffic(4, 1), Traffic(6, 2)),
+    layer_no_bias_norm=(Traffic(4, 1), Traffic(6, 2)),
+    unweighted_norm=(Traffic(4, 1), Traffic(6, 2)),
     rotary=(Traffic(4, 2), Traffic(4, 2)),
+    rotary_join=(Traffic(0, 0), Traffic(0, 0)),
+    latent_join=(Traffic(4, 1), Traffic(4, 1)),
+    joint_split=(Traffic(0, 0), Traffic(0, 0)),
+    output_gate=(Traffic(6, 1), Traffic(10, 1)),
     gated=(Traffic(6, 1), Traffic(10, 1)),
     activation=(Traffic(4, 1), Traffic(6, 1)),
     elementary_activation=(Traffic(4, 1), Traffic(6, 1)),
+    squared_activation=(Traffic(4, 1), Traffic(6, 1)),
     residual=(Traffic(6, 1), Traffic(6, 1)),
     loss=(Traffic(10, 3), Traffic(6, 2)),
     merge=(Traffic(10, 2), Traffic(10, 2)),

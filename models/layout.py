@@ -92,6 +92,14 @@ class CpPlacement(Named):
     CONTEXT_FIRST = 1
 
 
+class Dispatch(Named):
+    """How tokens reach the ranks of their experts, and what those made of them comes back."""
+
+    ALL_TO_ALL = 0  # every copy straight to its expert's rank
+    HIERARCHICAL = 1  # inside fast domains first, then between them (arXiv:2206.03382 section 4.2)
+    DEEPEP = 2  # once to every fast domain, forwarded inside while others arrive (DeepEP)
+
+
 class Kernels(Named):
     """Which kernels the framework runs: plain Hugging Face modules, or fused ones."""
 
@@ -131,6 +139,7 @@ NAMED_AXES: dict[str, type[Named]] = {
     "kernels": Kernels,
     "rank_order": RankOrder,
     "stage_split": StageSplit,
+    "dispatch": Dispatch,
 }
 
 
@@ -162,7 +171,13 @@ class Layout:
         What is computed again; with ``full``, in how many layers of each stage (0 for all).
     recompute_modules
         With ``selective`` and fused kernels, the parts of every layer that are computed again.
-    cp_method, sequence_order, cp_placement, schedule, kernels, rank_order, stage_split
+    ep, etp
+        Ranks that experts are spread over, and ranks that cut each of them. Both are made of
+        data-, context- and tensor-parallel ranks and need none of their own (Megatron-Core's
+        parallel folding, arXiv:2504.14960).
+    shared_overlap
+        Whether shared experts run while tokens travel to the others.
+    cp_method, sequence_order, cp_placement, schedule, kernels, rank_order, stage_split, dispatch
         See the enumerations of these names.
     """
 
@@ -187,6 +202,10 @@ class Layout:
     kernels: Kernels = Kernels.FUSED
     rank_order: RankOrder = RankOrder.TP_CP_EP_DP_PP
     stage_split: StageSplit = StageSplit.EVEN
+    ep: int = 1
+    etp: int = 1
+    dispatch: Dispatch = Dispatch.ALL_TO_ALL
+    shared_overlap: bool = False
 
     @property
     def cp(self) -> int:
@@ -208,6 +227,7 @@ class Layout:
         """Return the layout as people write it: ``dp8 tp4 pp2 ulysses4 mb1``."""
         degrees = [("dp", self.dp), ("tp", self.tp), ("pp", self.pp)]
         degrees += [("ulysses", self.ulysses), ("ring", self.ring), ("vp", self.vp)]
+        degrees += [("ep", self.ep), ("etp", self.etp)]
         shown = [f"{name}{value}" for name, value in degrees if value > 1] or ["1 GPU"]
         return " ".join([*shown, f"mb{self.micro_batch}"])
 
@@ -237,6 +257,10 @@ class LayoutBatch:
     kernels: Ints
     rank_order: Ints
     stage_split: Ints
+    ep: Ints
+    etp: Ints
+    dispatch: Ints
+    shared_overlap: Ints
 
     @classmethod
     def of(cls, layouts: Sequence[Layout]) -> LayoutBatch:
@@ -278,9 +302,9 @@ class LayoutBatch:
         """Return one layout."""
         values: dict[str, Any] = {name: int(getattr(self, name)[index]) for name in AXES}
         named = {name: kind(values[name]) for name, kind in NAMED_AXES.items()}
-        modules = RecomputeModules(values["recompute_modules"])
-        plain = {"tp_sp": bool(values["tp_sp"]), "recompute_modules": modules}
-        return Layout(**{**values, **named, **plain})
+        switches = {name: bool(values[name]) for name in SWITCHES}
+        modules = {"recompute_modules": RecomputeModules(values["recompute_modules"])}
+        return Layout(**{**values, **named, **switches, **modules})
 
     @classmethod
     def concatenate(cls, batches: Sequence[LayoutBatch]) -> LayoutBatch:
@@ -288,6 +312,8 @@ class LayoutBatch:
         return cls(**{name: np.concatenate([getattr(b, name) for b in batches]) for name in AXES})
 
 
+#: Axes that are on or off.
+SWITCHES = ("tp_sp", "shared_overlap")
 #: Names of all axes, in the order of the fields.
 AXES: tuple[str, ...] = tuple(f.name for f in fields(LayoutBatch))
 

@@ -6,13 +6,12 @@ data (:mod:`models.framework`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.architecture import Attention
+from models.expert_rules import EXPERT_RULES
 from models.inventory import repeatable_modules
 from models.layout import (
     CpMethod,
@@ -25,46 +24,17 @@ from models.layout import (
     StageSplit,
 )
 from models.recompute_modules import USUAL_MODULES
+from models.rule import Rule
 from models.schedule import BOTH_WAYS, CHUNKED, VEE, VEE_CHUNKS, fewest_micro_batches
+from models.sequence_parallel.blocks import sight
 from topologies.errors import Problem
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable
 
     from models.architecture import Architecture
     from models.layout import Ints
-    from models.workload import Workload
-
-Mask = NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """What layouts must suit: a model, a workload and a number of accelerators."""
-
-    architecture: Architecture
-    workload: Workload
-    gpus: int
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One condition on a layout.
-
-    Parameters
-    ----------
-    axis
-        The axis to name when it does not hold.
-    holds
-        Which layouts of a batch satisfy it.
-    mend
-        What to do about one that does not.
-    """
-
-    axis: str
-    holds: Callable[[LayoutBatch, Job], Mask]
-    mend: Callable[[Layout, Job], str]
+    from models.rule import Job, Mask
 
 
 def legal(batch: LayoutBatch, job: Job, refused: Counter[str] | None = None) -> Mask:
@@ -89,7 +59,7 @@ def mesh_legal(batch: LayoutBatch, job: Job, refused: Counter[str] | None = None
 
 def options_legal(batch: LayoutBatch, job: Job, refused: Counter[str] | None = None) -> Mask:
     """Return which layouts satisfy the rules that :func:`mesh_legal` does not ask."""
-    return _hold(OPTION_RULES, batch, job, refused)
+    return _hold(ALL_OPTION_RULES, batch, job, refused)
 
 
 def _hold(
@@ -127,12 +97,27 @@ def _shown(layout: Layout, axis: str, job: Job) -> object:
 
 
 def _windowed(job: Job) -> bool:
-    return any(
-        isinstance(kind.mixer, Attention)
-        and kind.mixer.window is not None
-        and kind.mixer.window < job.workload.seq_len
-        for kind in job.architecture.kinds
-    )
+    return bool(_hiding(job))
+
+
+def _hiding(job: Job) -> str:
+    """Return what hides tokens before a query in some layer; empty if nothing does.
+
+    A window or chunk of the whole sequence or more is the causal mask.
+    """
+    for mixer in _softmax(job):
+        if (sight(mixer) or job.workload.seq_len) < job.workload.seq_len:
+            return "sliding windows" if mixer.chunk is None else "chunks"
+    return ""
+
+
+def _limits_ring(job: Job) -> str:
+    return next((mixer.limits_ring for mixer in _softmax(job) if mixer.limits_ring), "")
+
+
+def _softmax(job: Job) -> list[Attention]:
+    mixers = (kind.mixer for kind in job.architecture.kinds)
+    return [mixer for mixer in mixers if isinstance(mixer, Attention)]
 
 
 def _every(conditions: list[Mask], like: Ints) -> Mask:
@@ -356,7 +341,7 @@ OPTION_RULES: tuple[Rule, ...] = (
         lambda b, _: (b.cp_method != CpMethod.ALL_GATHER) | (b.ulysses == 1),
         lambda _, job: (
             "gathered keys and values do not combine with Ulysses; "
-            + ("use either: layers have sliding windows" if _windowed(job) else "use p2p")
+            + (f"use either: layers have {_hiding(job)}" if _windowed(job) else "use p2p")
         ),
     ),
     Rule(
@@ -376,10 +361,15 @@ OPTION_RULES: tuple[Rule, ...] = (
             | (b.ring == 1)
             | (b.cp_method == CpMethod.ALL_GATHER)
         ),
-        lambda *_: (
-            "sliding-window layers do not run on a p2p ring; "
+        lambda _, job: (
+            f"layers with {_hiding(job)} do not run on a p2p ring; "
             "use --ulysses, or --cp-method all-gather without it"
         ),
+    ),
+    Rule(
+        "ring",
+        lambda b, job: np.full(len(b), not _limits_ring(job)) | (b.ring == 1),
+        lambda _, job: f"layers with {_limits_ring(job)} run on whole sequences: use --ulysses",
     ),
     Rule(
         "recompute_layers",
@@ -409,4 +399,6 @@ OPTION_RULES: tuple[Rule, ...] = (
         ),
     ),
 )
-RULES = MESH_RULES + OPTION_RULES
+#: All conditions that :func:`mesh_legal` does not ask.
+ALL_OPTION_RULES = OPTION_RULES + EXPERT_RULES
+RULES = MESH_RULES + ALL_OPTION_RULES

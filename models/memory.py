@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from models.expert_mesh import expert_data_ranks
 from models.layout import Recompute
 from models.rank_parts import RankParts
 
@@ -103,6 +104,11 @@ def shard_ranks(prepared: Prepared) -> Array:
     return batch.dp * batch.cp / batch.dp_replicate
 
 
+def expert_shard_ranks(prepared: Prepared) -> Array:
+    """Return the ranks over which ZeRO shards experts: those that hold the same, in a replica."""
+    return expert_data_ranks(prepared.batch) / prepared.batch.dp_replicate
+
+
 class _Ranks:
     """Memory per kind of pipeline rank; lines that are equal on all ranks are taken once."""
 
@@ -116,6 +122,7 @@ class _Ranks:
         table = prepared.parameters
         head = table.head[shape] + prepared.copied_head()
         self.params = [kind[shape] for kind in table.layers], table.embedding[shape], head
+        self.experts = [kind[shape] for kind in table.experts] if table.has_experts else None
         sharded = (batch.zero == 3) & (shard_ranks(prepared) > 1)
         # FSDP keeps the gathered head between forward and backward; with pipeline stages all
         # parameters stay gathered and are billed as parameters.
@@ -129,8 +136,8 @@ class _Ranks:
         # The embedding keeps a number per token of all micro-batches.
         self.embedding_saved = prepared.embedding.saved_bytes()[shape] * prepared.micro_batches
         self.logits = prepared.head.working_bytes[shape]
-        self.state_bytes = _state_bytes(prepared)
-        self.all_state_bytes = sum(self.state_bytes)
+        self.state_bytes = _state_bytes(prepared, shard_ranks(prepared))
+        self.expert_bytes = _state_bytes(prepared, expert_shard_ranks(prepared))
         self.layer_peak = self._layer_peak()
         self.communication = self._communication()
         self.context = self._context()
@@ -140,15 +147,24 @@ class _Ranks:
         parts = RankParts.of(self.prepared, rank)
         activations, logits, working, buffers = self._dynamic(rank, parts)
         asked = activations + logits + working + buffers
-        states = parts.sum(*self.params) * self.all_state_bytes
+        states = sum(self.states(parts))
         return states + self.context + asked * (1.0 + self.profile.fragmentation.value)
+
+    def states(self, parts: RankParts) -> tuple[Array, Array, Array]:
+        """Return parameters, gradients and what the optimizer keeps of a rank, in bytes."""
+        params = parts.sum(*self.params)
+        weights, gradients, optimizer = (params * nbytes for nbytes in self.state_bytes)
+        if self.experts is None:
+            return weights, gradients, optimizer
+        experts = parts.sum_layers(self.experts)
+        own = (experts * nbytes for nbytes in self.expert_bytes)
+        return weights + next(own), gradients + next(own), optimizer + next(own)
 
     def bill(self, rank: NDArray[np.intp]) -> MemoryBill:
         """Return all lines for the kind of rank each layout names."""
         stages, cut = self.prepared.stages, self.prepared.stage_index
         parts = RankParts.of(self.prepared, rank)
-        params = parts.sum(*self.params)
-        weights, gradients, optimizer = (params * nbytes for nbytes in self.state_bytes)
+        weights, gradients, optimizer = self.states(parts)
         activations, logits, working, buffers = self._dynamic(rank, parts)
         asked = activations + logits + working + buffers
         return MemoryBill(
@@ -194,7 +210,9 @@ class _Ranks:
     def _communication(self) -> Array:
         shape, states = self.prepared.shape_index, self.prepared.workload.states
         buffers: Array = np.max([work.buffer_bytes for work in self.prepared.layers], axis=0)
-        layer: Array = np.max(self.prepared.parameters.layers, axis=0)
+        table = self.prepared.parameters
+        wholes = [own + experts for own, experts in zip(table.layers, table.experts, strict=True)]
+        layer: Array = np.max(wholes, axis=0)
         gathered = np.where(self.regathers, GATHERED_LAYERS * states.parameter_bytes, 0.0)
         gradients = np.where(self.whole_gradients, states.reduced_bytes, 0.0)
         total: Array = buffers[shape] + layer[shape] * (gathered + gradients)
@@ -206,18 +224,21 @@ class _Ranks:
         groups = np.zeros(len(batch))
         for axis in axes:
             groups += axis > 1
+        if self.experts is not None:
+            for axis in (batch.ep, batch.etp):
+                groups += axis > 1
         fixed = profile.context_bytes.value + profile.workspace_bytes.value
         return fixed + groups * profile.group_bytes.value
 
 
-def _state_bytes(prepared: Prepared) -> tuple[Array, Array, Array]:
-    """Return bytes per parameter of a rank: parameters, gradients, optimizer.
+def _state_bytes(prepared: Prepared, shards: Array) -> tuple[Array, Array, Array]:
+    """Return bytes per parameter of a rank, sharded so many ways: parameters, gradients, optimizer.
 
     With ZeRO-3 and pipeline stages the parameters of a stage stay gathered from the first to the
     last micro-batch (torchtitan's default with pipelining), beside the shard.
     """
     batch, states = prepared.batch, prepared.workload.states
-    share = 1.0 / shard_ranks(prepared)
+    share = 1.0 / shards
     held = np.where((batch.zero == 3) & (batch.pp > 1), 1.0 + share, 1.0)
     parameters = np.where((batch.zero == 3) & (batch.pp == 1), share, held)
     gradients = np.where(batch.zero >= 2, share, 1.0)
@@ -278,7 +299,7 @@ def standing_bytes(prepared: Prepared, profile: Profile, parts: RankParts) -> fl
         What the rank is made of.
     """
     ranks = _Ranks(prepared, profile)
-    states = parts.sum(*ranks.params) * ranks.all_state_bytes
+    states = sum(ranks.states(parts))
     logits = parts.last * ranks.logits
     asked = logits + np.maximum(ranks.layer_peak - logits, 0.0) + ranks.communication
     asked = asked + parts.last * ranks.gathered_head

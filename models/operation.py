@@ -39,6 +39,10 @@ class Axis(StrEnum):
     ULYSSES = "ulysses"
     RING = "ring"  # from window to window of the ring; a flat ring's windows are single ranks
     INNER_RING = "inner_ring"  # inside a window of a double ring
+    EP = "ep"
+    EP_INSIDE = "ep_inside"  # those of a group of experts in one fast domain
+    EP_ACROSS = "ep_across"  # those that have the same place in each of its fast domains
+    ETP = "etp"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +59,7 @@ class Compute:
         Kernels started.
     rows, columns, depth
         GEMM: M, N, K. Attention: query rows of all heads, tokens of a kernel's inner loop that no
-        mask cuts off, head width.
+        mask cuts off, mean width of key and value heads.
     selective
         Share of it that eager kernels run again under selective recomputation (full recomputation
         repeats all of a forward pass).
@@ -66,6 +70,8 @@ class Compute:
     edge_flop, edge_keys
         Attention: FLOP of one key more for every query row whose keys a mask cuts off, and how many
         keys it cuts at most. Kernels compute whole tiles along the mask's edge.
+    groups
+        GEMM: products of these sizes that run as one, each of as many rows as tokens chose it.
     """
 
     name: str
@@ -81,6 +87,7 @@ class Compute:
     edge_flop: Array | float = 0.0
     edge_keys: Array | float = 0.0
     modules: RecomputeModules = NOTHING
+    groups: Array | float = 1.0
 
     @property
     def of_weights(self) -> bool:
@@ -105,6 +112,8 @@ class Communication:
     behind
         Of what travels from block to block: sent beside the next block once one is done, instead of
         beside it for the next one.
+    with_last
+        Whether it travels while the communication before it does, on other links.
     selective, modules
         As of :class:`Compute`.
     """
@@ -116,6 +125,7 @@ class Communication:
     calls: Array
     hidden_by: str = ""
     behind: bool = False
+    with_last: bool = False
     selective: Array | float = 0.0
     modules: RecomputeModules = NOTHING
 

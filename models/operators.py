@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -65,6 +66,40 @@ def matrix_product(
         depth=k,
         selective=selective,
     )
+
+
+def grouped_product(
+    name: str,
+    shapes: Shapes,
+    rows: Array,
+    columns: Array | float,
+    depth: Array | float,
+    groups: Array,
+) -> tuple[tuple[Compute, ...], tuple[Compute, ...]]:
+    """Return products of several weights with a part of the rows each, forward and backward.
+
+    Parameters
+    ----------
+    name, shapes
+        As of :func:`product`.
+    rows
+        Of all products together.
+    columns, depth
+        Of each.
+    groups
+        How many there are. Eager kernels run them as one (``torch._grouped_mm``), fused ones start
+        each (TransformerEngine's GroupedLinear).
+    """
+    each = rows / groups
+
+    def grouped(name: str, m: Array | float, n: Array | float, k: Array | float) -> Compute:
+        one = gemm(name, shapes, m, n, k, shapes.pick(groups, 1.0))
+        return replace(one, flop=one.flop * groups, nbytes=one.nbytes * groups, groups=groups)
+
+    forward = grouped(name, each, columns, depth)
+    data = grouped(f"{name} dgrad", each, depth, columns)
+    weight = grouped(f"{name}{WEIGHT_GRADIENT}", columns, depth, each)
+    return (forward,), (data, weight)
 
 
 def memory(
@@ -141,6 +176,6 @@ def residual(
     """Return the residual addition, after a post-norm where the layer has one."""
     elements = shapes.tokens * hidden / shapes.norm_shard
     add = elementwise(f"{name} residual", "residual", shapes, elements)[phase]
-    if layer.norms == 2:
+    if not layer.normed_after:
         return (add,)
     return norm_pair(f"{name} post-norm", layer.norm, hidden, shapes)[phase], add

@@ -35,23 +35,37 @@ class Spent:
     ----------
     compute
         Kernels.
-    tp, cp
-        Exposed communication of tensor and of context parallelism, and what hidden communication
-        takes from the compute it hides behind.
+    tp, cp, ep
+        Exposed communication of tensor, context and expert parallelism, and what hidden
+        communication takes from the compute it hides behind.
     """
 
     compute: Array
     tp: Array
     cp: Array
+    ep: Array
 
     @property
     def total(self) -> Array:
         """All of it."""
-        return self.compute + self.tp + self.cp
+        return self.compute + self.tp + self.cp + self.ep
 
     def stacked(self) -> Array:
-        """Return the three as one array with a last axis of 3."""
-        return np.stack([self.compute, self.tp, self.cp], axis=-1)
+        """Return the four as one array with a last axis of 4."""
+        return np.stack([self.compute, self.tp, self.cp, self.ep], axis=-1)
+
+
+#: Which part of :class:`Spent` waiting for an axis goes into.
+WAITED = {
+    Axis.TP: "tp",
+    Axis.ULYSSES: "cp",
+    Axis.RING: "cp",
+    Axis.INNER_RING: "cp",
+    Axis.EP: "ep",
+    Axis.EP_INSIDE: "ep",
+    Axis.EP_ACROSS: "ep",
+    Axis.ETP: "ep",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +102,14 @@ class PartClock:
             Axis.RING: fabric.links((shapes.windows, strides["ring"])),
             Axis.INNER_RING: fabric.links((shapes.inner_ring, strides["inner_ring"])),
         }
+        if shapes.batch.ep.max() > 1 or shapes.batch.etp.max() > 1:
+            near = shapes.ep_inside
+            self.links |= {
+                Axis.EP: fabric.links((shapes.ep, strides["ep"])),
+                Axis.EP_INSIDE: fabric.links((near, strides["ep"])),
+                Axis.EP_ACROSS: fabric.links((shapes.ep / near, strides["ep"] * near)),
+                Axis.ETP: fabric.links((shapes.etp, strides["etp"])),
+            }
         self._costs: dict[tuple[Collective, Axis], Cost] = {}
         between, inside = self.links[Axis.RING], self.links[Axis.INNER_RING]
         self.rings = RingTimes(
@@ -140,8 +162,8 @@ class PartClock:
         return [(op, self.device.seconds(op)) for op in operations]
 
     def _sent(self, operations: Iterable[Communication]) -> list[tuple[Communication, Array]]:
-        """Return communication with the seconds of one call."""
-        return [(op, self.hop_seconds(op)) for op in operations]
+        """Return communication with the seconds of one call, if any shape has such groups."""
+        return [(op, self.hop_seconds(op)) for op in operations if op.axis in self.links]
 
     def hop_seconds(self, op: Communication) -> Array:
         """Return the time of one call of a communication."""
@@ -170,27 +192,34 @@ class PartClock:
             first = op.first_block if op.name == CORE_ATTENTION else first
         paced = self.device.host_bound(kernels, launches)
         pace = paced / np.where(kernels > 0, kernels, 1.0)
-        tp, cp = self._waits(sent, {name: time * pace for name, time in seconds.items()})
+        waits = self._waits(sent, {name: time * pace for name, time in seconds.items()})
         hops = [pair for pair in sent if pair[0].hidden_by == CORE_ATTENTION]
         if hops:
-            cp = cp + self.rings.waits(hops, seconds[CORE_ATTENTION] * pace, first)
-        return Spent(paced, tp, cp)
+            waits["cp"] = waits["cp"] + self.rings.waits(
+                hops, seconds[CORE_ATTENTION] * pace, first
+            )
+        return Spent(paced, **waits)
 
     def _waits(
         self, sent: list[tuple[Communication, Array]], seconds: dict[str, Array]
-    ) -> tuple[Array, Array]:
-        """Return what a phase waits for on tp and cp, hops of rings apart."""
+    ) -> dict[str, Array]:
+        """Return what a phase waits for on each part of :class:`Spent`, hops of rings apart."""
         nothing = np.zeros_like(self.shapes.ring)
         waiting: dict[tuple[str, Axis], Array] = {}
+        last = nothing
         for op, call_s in sent:
             if op.hidden_by != CORE_ATTENTION:
                 key = (op.hidden_by, op.axis)
-                waiting[key] = waiting.get(key, nothing) + call_s * op.calls
-        exposed = {True: nothing, False: nothing}
+                time: Array = call_s * op.calls
+                if op.with_last:
+                    time = np.maximum(time - last, 0.0)
+                waiting[key] = waiting.get(key, nothing) + time
+                last = time
+        exposed = dict.fromkeys(WAITED.values(), nothing)
         for (hidden_by, axis), time in waiting.items():
             added = beside(time, seconds[hidden_by], self.steal(axis)) if hidden_by else time
-            exposed[axis is Axis.TP] = exposed[axis is Axis.TP] + added
-        return exposed[True], exposed[False]
+            exposed[WAITED[axis]] = exposed[WAITED[axis]] + added
+        return exposed
 
     def steal(self, axis: Axis) -> Array:
         """Return the share of the compute rate that an axis takes while it hides."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from models.architecture import Attention, Mlp
+from models.architecture import Attention, LatentAttention, Mlp, Moe
 from topologies.errors import Problem, raise_if_any
 
 if TYPE_CHECKING:
     from models.architecture import Architecture, Layer
 
-NORMS = frozenset({"rms", "rms_offset", "layer"})
+#: Types of mixers whose work is modelled.
+PLANNED = (Attention, LatentAttention, Mlp, Moe)
 
 
 def require_planned(architecture: Architecture) -> None:
@@ -35,31 +36,7 @@ def unplanned(architecture: Architecture) -> tuple[str, ...]:
 
 def _unknown(layer: Layer) -> list[str]:
     """Return the labels of what the inventory does not know in one layer."""
-    labels = []
-    if layer.mixer is not None and not _plain(layer.mixer):
-        labels.append(layer.mixer.label)
-    if layer.mlp is not None and (not isinstance(layer.mlp, Mlp) or layer.mlp.label != "MLP"):
-        labels.append(layer.mlp.label)
-    if labels:
-        return labels
-    return [label for label, has in _shape(layer).items() if has]
-
-
-def _plain(mixer: object) -> bool:
-    return isinstance(mixer, Attention) and mixer.label == "attention"
-
-
-def _shape(layer: Layer) -> dict[str, bool]:
-    return {
-        "attention-only": layer.mlp is None,
-        "MLP-only": layer.mixer is None,
-        "parallel attention-and-MLP": layer.parallel,
-        "post-normalised": layer.norms_after,
-        "gated-MLP-behind-LayerNorm": layer.norm == "layer" and layer.dense.gated
-        if isinstance(layer.mlp, Mlp)
-        else False,
-        f"{layer.norm.replace('_', '-')}-normalised": layer.norm not in NORMS,
-    }
+    return [part.label for part in layer.parts if not isinstance(part, PLANNED)]
 
 
 def _joined(labels: tuple[str, ...]) -> str:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from models.workload import Workload
 
 #: Axes, beside cp, that decide which groups reduce gradients and send between stages.
-MESH_AXES = ("tp", "dp", "dp_replicate", "pp", "rank_order")
+MESH_AXES = ("tp", "dp", "dp_replicate", "pp", "rank_order", "ep", "etp")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,9 +75,15 @@ class Prepared:
     micro_batches: Array
 
     @classmethod
-    def of(cls, architecture: Architecture, workload: Workload, batch: LayoutBatch) -> Prepared:
-        """Take the inventory of a batch."""
-        shapes, shape_index = Shapes.of(batch, workload)
+    def of(
+        cls, architecture: Architecture, workload: Workload, batch: LayoutBatch, domain: int = 1
+    ) -> Prepared:
+        """Take the inventory of a batch.
+
+        `domain` is how many accelerators reach each other without a network card: what is sent to
+        experts once for all of them depends on it.
+        """
+        shapes, shape_index = Shapes.of(batch, workload, domain)
         stages, stage_index = StageTable.of(architecture, batch, workload)
         mesh, mesh_index = distinct([*(getattr(batch, axis) for axis in MESH_AXES), batch.cp])
         modes, mode_index = RecomputeModes.of(batch)

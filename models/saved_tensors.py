@@ -16,6 +16,7 @@ Every line equals torch's own saved tensors; ``tests/models/test_saved_tensors.p
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,22 +36,41 @@ if TYPE_CHECKING:
     from models.shape import Shapes
 
 #: Eager norms before a mixer, bytes per element: what stays sharded, and the mixer's input.
-EAGER_NORM = {"rms": (6.0, 2.0), "rms_offset": (8.0, 2.0), "layer": (2.0, 2.0)}
-#: Eager norms over each head, bytes per element.
-EAGER_HEAD_NORM = {"rms": 6.0, "rms_offset": 8.0, "layer": 2.0}
+EAGER_NORM: dict[NormKind, tuple[float, float]] = {
+    "rms": (6.0, 2.0),
+    "rms_wide": (8.0, 2.0),
+    "rms_offset": (8.0, 2.0),
+    "layer": (2.0, 2.0),
+    "layer_offset": (2.0, 2.0),
+    "layer_no_bias": (12.0, 2.0),
+}
+#: An eager norm of queries or keys without weights (Llama 4), bytes per element.
+EAGER_UNWEIGHTED_NORM = 4.0
 #: fp32 statistics per token: the reciprocal deviation, and LayerNorm's mean.
-STATISTICS = {"rms": FP32, "rms_offset": FP32, "layer": 2.0 * FP32}
+STATISTICS: dict[NormKind, float] = {
+    "rms": FP32,
+    "rms_wide": FP32,
+    "rms_offset": FP32,
+    "layer": 2.0 * FP32,
+    "layer_offset": 2.0 * FP32,
+    "layer_no_bias": FP32,
+}
 #: Loss, bytes per logit: kept until backward, and alive beside that at the peak.
 LOSS_KEPT = FP32
 EAGER_LOSS_WORKING, FUSED_LOSS_WORKING = 8.0, 2.0
-#: Tensors of the MLP's width that GELU built from elementary operators keeps.
-ELEMENTARY_GELU_TENSORS = 5.0
+#: Tensors of its width that an eager MLP without a gate keeps: most activations their input, GELU
+#: from elementary operators (GPT-2) five, ReLU its output alone, which the next product reads.
+UNGATED_TENSORS = {"gelu_new": 5.0, "relu": 1.0}
 
 
-def embedding(shapes: Shapes) -> tuple[Saved, ...]:
-    """Return what the embedding keeps: the token numbers, eight bytes each."""
+def embedding(architecture: Architecture, shapes: Shapes) -> tuple[Saved, ...]:
+    """Return what the embedding keeps: the token numbers, eight bytes each, and its norm's part."""
     numbers = 8.0 * shapes.tokens
-    return (Saved(name="token numbers", nbytes=numbers, selective_nbytes=numbers),)
+    kept = (Saved(name="token numbers", nbytes=numbers, selective_nbytes=numbers),)
+    if not architecture.embedding_norm:
+        return kept
+    norm = _after_bytes(architecture.layers[0].norm, architecture.hidden, shapes)
+    return (*kept, Saved(name="embedding norm", nbytes=norm, selective_nbytes=norm))
 
 
 def head(architecture: Architecture, shapes: Shapes) -> tuple[Saved, ...]:
@@ -70,15 +90,18 @@ def loss_working_bytes(architecture: Architecture, shapes: Shapes) -> Array:
     return logits * shapes.pick(FUSED_LOSS_WORKING, EAGER_LOSS_WORKING)
 
 
-def _norm_bytes(kind: NormKind, hidden: int, shapes: Shapes) -> Array:
+def _norm_bytes(kind: NormKind, hidden: int, shapes: Shapes, *, shared: bool = False) -> Array:
     """Return what a norm and the input of the product behind it keep.
 
     With tp_sp the norm's part is sharded; eager kernels keep the gathered input beside it, fused
-    ones their shard of it.
+    ones their shard of it. A `shared` input is kept by another norm already.
     """
     kept, output = EAGER_NORM[kind]
-    eager = (kept * hidden + STATISTICS[kind]) / shapes.norm_shard + output * hidden
-    fused = (2.0 * BF16 * hidden + STATISTICS[kind]) / shapes.norm_shard
+    again = BF16 * hidden if shared else 0.0
+    copied = kind not in ("layer", "layer_offset")  # to fp32, in plain modules
+    own = kept * hidden + STATISTICS[kind] - (0.0 if copied else again)
+    eager = own / shapes.norm_shard + output * hidden
+    fused = (2.0 * BF16 * hidden + STATISTICS[kind] - again) / shapes.norm_shard
     return shapes.tokens * shapes.pick(fused, eager)
 
 
@@ -90,38 +113,60 @@ def norm_input(
     *,
     selective_input: bool,
     modules: RecomputeModules,
+    shared: bool = False,
 ) -> Saved:
     """Return what a norm before a mixer keeps, and the mixer's input.
 
-    `selective_input` is whether eager selective recomputation keeps the norm's input; `modules`
-    are those with which fused kernels keep nothing else.
+    `selective_input` is whether eager selective recomputation keeps the norm's input, `modules` are
+    those with which fused kernels keep nothing else, `shared` is whether an earlier norm of the
+    layer reads the same and keeps it.
     """
-    nbytes = _norm_bytes(kind, hidden, shapes)
+    nbytes = _norm_bytes(kind, hidden, shapes, shared=shared)
     layer_input = shapes.tokens * hidden * BF16 / shapes.norm_shard
     return Saved(
         name=name,
         nbytes=nbytes,
-        selective_nbytes=shapes.pick(layer_input, layer_input if selective_input else 0.0),
+        selective_nbytes=shapes.pick(
+            0.0 if shared else layer_input, layer_input if selective_input else 0.0
+        ),
         modules=modules,
     )
 
 
+def stream_input(name: str, hidden: int, shapes: Shapes, *, selective_input: bool) -> Saved:
+    """Return what a mixer without a norm before it keeps: the residual stream it reads.
+
+    Parameters as of :func:`norm_input`; with tp_sp eager kernels keep the gathered stream.
+    """
+    stream = shapes.tokens * hidden * BF16
+    sharded = stream / shapes.norm_shard
+    selective = shapes.pick(sharded, sharded if selective_input else 0.0)
+    return Saved(name=name, nbytes=shapes.pick(sharded, stream), selective_nbytes=selective)
+
+
 def post_norm(name: str, part: Layer, hidden: int, shapes: Shapes) -> tuple[Saved, ...]:
     """Return what a norm after a mixer keeps, where the layer has one."""
-    if part.norms == 2:
+    if not part.normed_after:
         return ()
-    kept, _ = EAGER_NORM[part.norm]
-    per_token = shapes.pick(BF16 * hidden, kept * hidden) + STATISTICS[part.norm]
-    nbytes = shapes.tokens * per_token / shapes.norm_shard
+    nbytes = _after_bytes(part.norm, hidden, shapes)
     return (Saved(name=name, nbytes=nbytes, selective_nbytes=shapes.pick(nbytes, 0.0)),)
+
+
+def _after_bytes(kind: NormKind, hidden: int, shapes: Shapes) -> Array:
+    """Return what a norm keeps whose output no product reads."""
+    kept, _ = EAGER_NORM[kind]
+    per_token = shapes.pick(BF16 * hidden, kept * hidden) + STATISTICS[kind]
+    return shapes.tokens * per_token / shapes.norm_shard
 
 
 def _head_norms(mixer: Attention, norm: NormKind, shapes: Shapes) -> tuple[Saved, ...]:
     if not mixer.qk_norm:
         return ()
     heads = mixer.heads / shapes.tp + kv_heads_of_tp_rank(mixer, shapes)
-    element = shapes.pick(BF16, EAGER_HEAD_NORM[norm])
-    nbytes = shapes.tokens * heads * (mixer.head_dim * element + FP32)
+    eager = EAGER_UNWEIGHTED_NORM if mixer.qk_weights == "none" else EAGER_NORM[norm][0]
+    rows = 2.0 if mixer.whole_row_norms(norm) else heads
+    elements = heads * mixer.head_dim
+    nbytes = shapes.tokens * (elements * shapes.pick(BF16, eager) + rows * STATISTICS[norm])
     return (Saved(name="head norms", nbytes=nbytes, selective_nbytes=shapes.pick(nbytes, 0.0)),)
 
 
@@ -131,14 +176,25 @@ def attention(mixer: Attention, norm: NormKind, shapes: Shapes) -> tuple[Saved, 
     keys = shapes.tokens * kv_heads_of_tp_rank(mixer, shapes) * mixer.head_dim
     exchanged = np.where(shapes.ulysses > 1, 1.0, 0.0)
     statistics = FP32 * shapes.ring_tokens * query_heads(mixer, shapes)
+    # Values are part of what one joint product made, which lives on beside rotated q and k.
+    uncut = np.where(shapes.batch.cp > 1, 0.0, 1.0)
+    beside = uncut * shapes.pick(0.0, (queries + keys) * (mixer.joint and mixer.rotary))
+    # Queries put together of rotated and other columns lie by heads, and so does the output.
+    assembled = mixer.rotary and (mixer.joint or mixer.rotary_share < 1)
     projections = shapes.pick(queries + 2.0 * keys, queries + keys * _products_kept(mixer))
     return (
         *_head_norms(mixer, norm, shapes),
+        *_output_gate(mixer, shapes),
         Saved(
             name="q, k, v",
-            nbytes=BF16 * (queries + local_kv_elements(mixer, shapes)),
+            nbytes=BF16 * (queries + local_kv_elements(mixer, shapes) + beside),
             selective_nbytes=BF16 * projections,
             modules=RecomputeModules.CORE_ATTN,
+        ),
+        Saved(
+            name="o before it is transposed",
+            nbytes=uncut * shapes.pick(0.0, BF16 * queries * assembled),
+            selective_nbytes=np.zeros(len(shapes)),
         ),
         Saved(name="o", nbytes=BF16 * queries, selective_nbytes=BF16 * queries),
         Saved(
@@ -156,6 +212,20 @@ def attention(mixer: Attention, norm: NormKind, shapes: Shapes) -> tuple[Saved, 
     )
 
 
+def _output_gate(mixer: Attention, shapes: Shapes) -> tuple[Saved, ...]:
+    """Return the sigmoid (fused: the gate) and the product that an output's gate keeps."""
+    if not mixer.gated:
+        return ()
+    output = BF16 * shapes.tokens * mixer.q_width / shapes.tp
+    return (
+        Saved(
+            name="output gate",
+            nbytes=2.0 * output,
+            selective_nbytes=shapes.pick(2.0 * output, output),
+        ),
+    )
+
+
 def _products_kept(mixer: Attention) -> float:
     """Return how many of k and v torchtitan's every-other-product policy keeps.
 
@@ -165,16 +235,16 @@ def _products_kept(mixer: Attention) -> float:
     return 2.0 if mixer.joint else 1.0
 
 
-def mlp(part: Mlp, hidden: int, shapes: Shapes) -> tuple[Saved, ...]:
-    """Return what a dense channel mixer keeps."""
+def mlp(part: Mlp, hidden: int, shapes: Shapes, products_before: int = 0) -> tuple[Saved, ...]:
+    """Return what a dense channel mixer keeps, behind so many other products of its layer."""
     width = BF16 * shapes.tokens * part.intermediate / shapes.tp
     stream = BF16 * shapes.tokens * hidden
     if part.gated:
+        products = [2.0 * width, stream] if part.joint else [width, width, stream]
         kept = shapes.pick(3.0 * width, 4.0 * width)
-        selective = shapes.pick(0.0, width + stream)
     else:
-        eager = ELEMENTARY_GELU_TENSORS if part.activation == "gelu_new" else 2.0
-        kept = shapes.pick(2.0 * width, eager * width)
-        selective = shapes.pick(0.0, width)
+        products = [width, stream]
+        kept = shapes.pick(2.0 * width, UNGATED_TENSORS.get(part.activation, 2.0) * width)
+    every_other = shapes.pick(0.0, reduce(np.add, products[products_before % 2 :: 2]))
     modules = RecomputeModules.MLP
-    return (Saved(name="mlp", nbytes=kept, selective_nbytes=selective, modules=modules),)
+    return (Saved(name="mlp", nbytes=kept, selective_nbytes=every_other, modules=modules),)

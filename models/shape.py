@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from models.expert_mesh import expert_stride
 from models.layout import CpMethod, Kernels, Layout, LayoutBatch, SequenceOrder, stride, strides
+from models.routing import BALANCED
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from models.layout import Array, Bools, Ints
+    from models.routing import Routing
     from models.workload import Workload
 
 #: Columns of a layout that a shape is made of, beside the stride of context parallelism.
@@ -32,6 +35,10 @@ SHAPE_AXES = (
     "sequence_order",
     "cp_placement",
     "kernels",
+    "ep",
+    "etp",
+    "dispatch",
+    "shared_overlap",
 )
 
 
@@ -45,18 +52,34 @@ class Shapes:
         One layout of each shape, to read the axes of :data:`SHAPE_AXES` and strides from.
     seq_len
         Tokens of a whole sequence.
+    routing
+        How tokens spread over experts.
+    domain
+        Accelerators that reach each other without a network card.
     """
 
     batch: LayoutBatch
     seq_len: int
+    routing: Routing = BALANCED
+    domain: int = 1
 
     @classmethod
-    def of(cls, batch: LayoutBatch, workload: Workload) -> tuple[Shapes, NDArray[np.intp]]:
+    def of(
+        cls, batch: LayoutBatch, workload: Workload, domain: int = 1
+    ) -> tuple[Shapes, NDArray[np.intp]]:
         """Return the distinct shapes of a batch, and for each layout the index of its shape."""
         columns = [getattr(batch, name) for name in SHAPE_AXES]
-        apart = np.where(batch.cp > 1, stride(batch, "cp"), 1)
-        first, index = distinct([*columns, apart])
-        return cls(batch=batch.take(first), seq_len=workload.seq_len), index
+        columns.append(np.where(batch.cp > 1, stride(batch, "cp"), 1))
+        if batch.ep.max(initial=1) > 1:
+            columns.append(np.where(batch.ep > 1, expert_stride(batch, "ep"), 1))
+        first, index = distinct(columns)
+        shapes = cls(
+            batch=batch.take(first),
+            seq_len=workload.seq_len,
+            routing=workload.routing,
+            domain=domain,
+        )
+        return shapes, index
 
     @classmethod
     def single(cls, workload: Workload) -> Shapes:
@@ -108,6 +131,27 @@ class Shapes:
         return self.micro_batch * self.seq_len / self.ring
 
     @property
+    def own_tokens(self) -> Array:
+        """Tokens that only this rank has: of :attr:`tokens` its share where tp_sp shards them."""
+        return self.tokens / self.norm_shard
+
+    @property
+    def ep(self) -> Array:
+        """Ranks that experts are spread over."""
+        return self.batch.ep * 1.0
+
+    @property
+    def etp(self) -> Array:
+        """Ranks that cut each expert."""
+        return self.batch.etp * 1.0
+
+    @property
+    def ep_inside(self) -> Array:
+        """Of the ranks that experts are spread over, those in one fast domain."""
+        reached = np.maximum(self.domain // expert_stride(self.batch, "ep"), 1)
+        return np.gcd(self.batch.ep, reached) * 1.0
+
+    @property
     def sharded(self) -> Array:
         """1 where tp_sp shards the activations outside attention and MLP, else 0."""
         return self.batch.tp_sp * 1.0
@@ -142,7 +186,8 @@ class Shapes:
     def strides(self) -> dict[str, Array]:
         """Return the strides of the axes whose groups a shape's work uses."""
         all_strides = strides(self.batch)
-        return {
+        expert = {axis: expert_stride(self.batch, axis) * 1.0 for axis in ("ep", "etp")}
+        return expert | {
             axis: getattr(all_strides, axis) for axis in ("tp", "ulysses", "ring", "inner_ring")
         }
 

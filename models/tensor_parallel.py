@@ -21,11 +21,17 @@ if TYPE_CHECKING:
     from models.shape import Shapes
 
 #: The column-parallel product whose gradients a part's communication may hide behind.
-_COLUMN_PRODUCT = {"attention": "qkv", "mlp": "mlp up", "head": "head"}
+_COLUMN_PRODUCT = {
+    "attention": "qkv",
+    "latent": "latent up",
+    "mlp": "mlp up",
+    "shared": "shared up",
+    "head": "head",
+}
 
 
 def column_input(
-    name: str, hidden: int, shapes: Shapes, reductions: Array | float
+    name: str, hidden: Array | float, shapes: Shapes, reductions: Array | float
 ) -> tuple[tuple[Communication, ...], tuple[Communication, ...]]:
     """Return what a column-parallel product needs: its input gathered, its gradient reduced.
 
@@ -112,6 +118,22 @@ def row_output(
 def gather_buffer(hidden: int, shapes: Shapes) -> Array:
     """Return the gathered input of one tensor-parallel product."""
     return np.where(shapes.norm_shard > 1, shapes.tokens * hidden * BF16, 0.0)
+
+
+def head_norm_sums(name: str, shapes: Shapes) -> Communication:
+    """Return what norms of queries and keys over all heads sum up: an fp32 number each, a token.
+
+    Ranks have some of the heads; the sum of squares, or backward of gradients, is over all. (Plain
+    modules under transformers' own plan gather whole queries and keys instead, which is more.)
+    """
+    return Communication(
+        name=name,
+        collective=Collective.ALL_REDUCE,
+        axis=Axis.TP,
+        nbytes=shapes.tokens * 2.0 * FP32,
+        calls=np.where(shapes.tp > 1, 1.0, 0.0),
+        selective=1.0,
+    )
 
 
 def loss_reductions(shapes: Shapes) -> Communication:

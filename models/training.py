@@ -15,7 +15,7 @@ from models.bubble import turning
 from models.data_parallel import DataParallelClock, Pass
 from models.inventory import full_attention_flop, model_flop
 from models.layout import Recompute
-from models.part_times import PartClock, PartTimes
+from models.part_times import PartClock, PartTimes, Spent
 from models.pipeline import Passes, PipelineClock
 from models.rank_parts import RankParts
 from models.schedule import ALWAYS_APART, APART
@@ -40,7 +40,7 @@ class StepTime:
     ----------
     compute, recompute
         Kernels of forward and backward, and of what is computed again.
-    tp, cp, pp, dp
+    tp, cp, ep, pp, dp
         Exposed communication of each axis.
     bubble
         Waiting for other pipeline ranks.
@@ -54,6 +54,7 @@ class StepTime:
     recompute: Array
     tp: Array
     cp: Array
+    ep: Array
     pp: Array
     bubble: Array
     dp: Array
@@ -70,7 +71,7 @@ class StepTime:
     @property
     def exposed(self) -> Array:
         """Communication that nothing hides."""
-        return self.tp + self.cp + self.pp + self.dp
+        return self.tp + self.cp + self.ep + self.pp + self.dp
 
 
 #: What a step goes into, in the order people read it.
@@ -130,9 +131,9 @@ class StepClock:
         parts = RankParts.of(prepared, slowest)
         busy = self._busy(slowest, parts)
         turns = prepared.micro_batches * self.pipeline.share
-        compute, recompute, tp, cp = (turns * kind for kind in busy)
+        compute, recompute, tp, cp, ep = (turns * kind for kind in busy)
         steady = prepared.micro_batches * pace
-        pp = np.maximum(steady - compute - recompute - tp - cp, 0.0)
+        pp = np.maximum(steady - compute - recompute - tp - cp - ep, 0.0)
         bubble = np.maximum(pipeline - steady, 0.0)
         ends = RankParts.of(prepared, 0)
         data = DataParallelClock(prepared, self.device, self.fabric, ends)
@@ -141,6 +142,7 @@ class StepClock:
             "recompute": recompute,
             "tp": tp,
             "cp": cp,
+            "ep": ep,
             "pp": pp,
             "bubble": bubble,
             "dp": data.exposed(*self._beside_gradients(ends), (busy[0] + busy[1]) / sum(busy)),
@@ -231,23 +233,24 @@ class StepClock:
         share = self.prepared.repeated_share(layers)
         return np.where(batch.recompute == Recompute.FULL, share, 1.0)
 
-    def _busy(self, rank: NDArray[np.intp], parts: RankParts) -> tuple[Array, Array, Array, Array]:
-        """Return compute, recompute, tp and cp seconds of one micro-batch on the named ranks."""
+    def _busy(self, rank: NDArray[np.intp], parts: RankParts) -> tuple[Array, ...]:
+        """Return compute, recompute, tp, cp and ep seconds of one micro-batch on named ranks."""
         shape, mode = self.prepared.shape_index, self.prepared.mode_index
         repeats = self._repeats(rank)
         spent, again = [], []
-        for kind in range(3):
+        for kind in range(len(fields(Spent))):
             layers = [table.both[self.whole_or_apart, kind] for table in self.layers]
             ends = (end.both[self.whole_or_apart, kind] for end in (self.embedding, self.head))
             spent.append(parts.sum(layers, *ends))
             repeated = [table.repeated[shape, mode, kind] for table in self.layers]
             again.append(parts.sum_layers(repeated) * repeats)
-        return spent[0], again[0], spent[1] + again[1], spent[2] + again[2]
+        waits = (own + repeated for own, repeated in zip(spent[1:], again[1:], strict=True))
+        return (spent[0], again[0], *waits)
 
     def _interval(self, parts: dict[str, Array]) -> tuple[Array, Array]:
         """Return the 10th and 90th percentile: compute and communication err apart."""
         profile = self.device.profile
-        sent = parts["tp"] + parts["cp"] + parts["pp"] + parts["dp"]
+        sent = parts["tp"] + parts["cp"] + parts["ep"] + parts["pp"] + parts["dp"]
         total = sum(parts.values(), start=np.zeros_like(sent))
         computed = (total - sent) * profile.compute_spread.value
         spread = np.hypot(computed, sent * profile.communication_spread.value) / total

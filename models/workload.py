@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from models.model_states import USUAL_STATES, ModelStates
+from models.routing import BALANCED, Routing
 from topologies.errors import Problem, SpecError, raise_if_any
 
 #: Binary multiples, as everyone uses them for token counts: 256k = 262,144.
@@ -29,12 +30,15 @@ class Workload:
         Of the matrix products.
     states
         How parameters are kept, reduced and updated.
+    routing
+        How tokens spread over experts, where there are any.
     """
 
     seq_len: int
     global_batch: int
     precision: str = "bf16"
     states: ModelStates = USUAL_STATES
+    routing: Routing = BALANCED
 
     @property
     def tokens_per_step(self) -> int:
@@ -53,7 +57,7 @@ class Workload:
         if self.precision not in PRECISIONS:
             mend = f"this version models {', '.join(PRECISIONS)} only"
             found.append(Problem("--precision", self.precision, mend))
-        return found + self.states.problems()
+        return found + self.states.problems() + self.routing.problems()
 
     def check(self) -> None:
         """Raise if the numbers cannot be meant.

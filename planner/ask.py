@@ -40,6 +40,8 @@ def plan(
     optimizer: str = "adamw",
     gradients: str = "fp32",
     reduce: str = "fp32",
+    expert_skew: float = 0.0,
+    expert_capacity: float | None = None,
     simulate: bool = True,
     **axes: object,
 ) -> PlanSet:
@@ -67,6 +69,8 @@ def plan(
     optimizer, gradients, reduce
         What the optimizer keeps (``adamw-8bit``; see ``models/data/optimizers.yaml``), and the
         dtypes (``fp32``, ``bf16``) in which gradients are kept and are sent.
+    expert_skew, expert_capacity
+        How unevenly tokens spread over experts (:class:`models.routing.Routing`).
     simulate
         Whether to time the plans returned on the event clock too.
     **axes
@@ -98,6 +102,8 @@ def plan(
             optimizer=optimizer,
             gradients=gradients,
             reduce=reduce,
+            expert_skew=expert_skew,
+            expert_capacity=expert_capacity,
         )
     )
     bounds = found.attempt(lambda: Bounds.parse(axes))
@@ -122,6 +128,8 @@ def estimate(
     optimizer: str = "adamw",
     gradients: str = "fp32",
     reduce: str = "fp32",
+    expert_skew: float = 0.0,
+    expert_capacity: float | None = None,
     **axes: object,
 ) -> Plan:
     """Return one layout in full.
@@ -148,6 +156,8 @@ def estimate(
         optimizer=optimizer,
         gradients=gradients,
         reduce=reduce,
+        expert_skew=expert_skew,
+        expert_capacity=expert_capacity,
     )
     return estimate_scenario(scenario, axes)
 
@@ -168,6 +178,8 @@ def sweep(
     optimizer: str = "adamw",
     gradients: str = "fp32",
     reduce: str = "fp32",
+    expert_skew: float = 0.0,
+    expert_capacity: float | None = None,
     **axes: object,
 ) -> list[SweepPoint]:
     """Plan at every point of a grid; see :func:`plan` for the arguments.
@@ -196,6 +208,8 @@ def sweep(
         optimizer=optimizer,
         gradients=gradients,
         reduce=reduce,
+        expert_skew=expert_skew,
+        expert_capacity=expert_capacity,
     )
     grid = Grid(
         seq_lens=lengths,
@@ -225,6 +239,8 @@ def simulate(
     optimizer: str = "adamw",
     gradients: str = "fp32",
     reduce: str = "fp32",
+    expert_skew: float = 0.0,
+    expert_capacity: float | None = None,
     disturbances: Disturbances | None = None,
     **axes: object,
 ) -> Simulated:
@@ -255,6 +271,8 @@ def simulate(
         optimizer=optimizer,
         gradients=gradients,
         reduce=reduce,
+        expert_skew=expert_skew,
+        expert_capacity=expert_capacity,
     )
     return simulate_scenario(scenario, axes, disturbances or Disturbances())
 

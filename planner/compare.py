@@ -16,6 +16,7 @@ PART_NAMES = {
     "recompute": "recomputation",
     "tp": "exposed tensor-parallel communication",
     "cp": "exposed context-parallel communication",
+    "ep": "exposed expert-parallel communication",
     "pp": "pipeline sends",
     "bubble": "pipeline bubble",
     "dp": "exposed gradient and parameter communication",

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from models.expert_rules import has_shared, mixtures
 from models.framework import has_ability, rank_orders, runnable
 from models.layout import (
     AXES,
     CpMethod,
     CpPlacement,
+    Dispatch,
     Kernels,
     LayoutBatch,
     RankOrder,
@@ -33,8 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from models.layout import Ints
-    from models.legality import Job
     from models.recompute_modules import RecomputeModules
+    from models.rule import Job
     from planner.bounds import Bounds
 
 INTERLEAVINGS = range(2, 9)
@@ -65,10 +67,11 @@ class MeshOptions:
     def __init__(self, job: Job, bounds: Bounds, framework: str) -> None:
         self.job, self.bounds, self.framework = job, bounds, framework
         self._found: dict[tuple[object, ...], Options] = {}
-        self._chosen: dict[tuple[int, ...], tuple[LayoutBatch, Ints]] = {}
+        self._chosen: dict[tuple[object, ...], tuple[LayoutBatch, Ints]] = {}
         self._chunked: dict[tuple[int, tuple[Schedule, ...]], list[list[int]]] = {}
         self._replicating: dict[tuple[int, int], bool] = {}
         self._same_split: dict[int, bool] = {}
+        self._expert: dict[tuple[int, int], tuple[tuple[int, int], ...]] = {}
 
     def of(self, mesh: tuple[int, ...], micro_batch: int) -> Options:
         """Return all options of a mesh: tp, ulysses, ring, pp, dp; its degrees decide."""
@@ -83,22 +86,28 @@ class MeshOptions:
             pp,
             schedules,
             tuple(self._replicas(dp, dp * ulysses * ring)),
+            *self._expert_meshes(mesh),
         )
         if key not in self._found:
             self._found[key] = self._expand(mesh, schedules)
         return self._found[key]
 
     def _expand(self, mesh: tuple[int, ...], schedules: tuple[Schedule, ...]) -> Options:
-        """Return the choices of a mesh with every number of chunks and of replicas."""
+        """Return the choices of a mesh with all numbers of chunks, replicas and experts' ranks."""
         _, ulysses, ring, pp, dp = mesh
         choices, group = self._grouped_choices(mesh)
         replicas = self._replicas(dp, dp * ulysses * ring)
+        experts = self._expert_meshes(mesh)
         several = [
-            [*product(chunked, shards)]
+            [(*pair, *expert) for pair, expert in product([*product(chunked, shards)], meant)]
             for chunked in self._chunks(pp, schedules)
             for shards in (
                 [many for many in replicas if many == 1],
                 [many for many in replicas if many > 1],
+            )
+            for meant in (
+                [pair for pair in experts if (pair[0] > 1, pair[1] > 1) == spread]
+                for spread in product((False, True), repeat=2)
             )
         ]
         sizes = np.array([len(pairs) for pairs in several])
@@ -107,23 +116,25 @@ class MeshOptions:
         within = np.arange(len(index)) - np.repeat(np.cumsum(rows) - rows, rows)
         pair = np.repeat((np.cumsum(sizes) - sizes)[group], rows) + within
         options = {axis: getattr(choices, axis).take(index) for axis in OPTION_AXES}
-        table = np.array([*chain.from_iterable(several)], dtype=np.int32).reshape(-1, 2)
-        options["vp"], options["dp_replicate"] = table.take(pair, axis=0).T
-        return options
+        table = np.array([*chain.from_iterable(several)], dtype=np.int32).reshape(-1, 4)
+        found = table.take(pair, axis=0).T
+        return options | dict(zip(("vp", "dp_replicate", "ep", "etp"), found, strict=True))
 
     def _grouped_choices(self, mesh: tuple[int, ...]) -> tuple[LayoutBatch, Ints]:
-        """Return the choices of a mesh by schedule, split and whether shards are replicated.
+        """Return the choices of a mesh by schedule, split, whether shards are replicated and so on.
 
         And which of these groups each is in.
         """
         tp, ulysses, ring, pp, dp = mesh
         replicates, halves = self._replicates(tp, ulysses), self._halves(ulysses * ring)
         flags = (tp > 1, ulysses > 1, ring > 1, pp > 1, dp > 1, replicates, halves)
-        key = (*flags, *self._inner_rings(ring))
+        spread = {(ep > 1, etp > 1) for ep, etp in self._expert_meshes(mesh)}
+        key = (*flags, *self._inner_rings(ring), *sorted(spread))
         if key not in self._chosen:
             choices = self._choices(mesh)
             group = choices.schedule * len(StageSplit) + choices.stage_split
             group = group * 2 + (choices.dp_replicate > 1)
+            group = group * 4 + (choices.ep > 1) * 2 + (choices.etp > 1)
             order = np.argsort(group, kind="stable")
             self._chosen[key] = choices.take(order), group[order]
         return self._chosen[key]
@@ -143,7 +154,7 @@ class MeshOptions:
             "inner_ring": self._inner_rings(ring),
             "sequence_order": self._pick("sequence_order", [order]),
             "cp_placement": self._pick("cp_placement", list(CpPlacement), 0, used=both),
-            "tp_sp": self._pick("tp_sp", [0, 1], 0, used=tp > 1),
+            "tp_sp": self._pick("tp_sp", [1] if self._mixed else [0, 1], 0, used=tp > 1),
             "recompute": self._recomputes(),
             "recompute_layers": self._pick("recompute_layers", [0, FEWEST]),
             "recompute_modules": self._pick("recompute_modules", self._module_sets),
@@ -152,6 +163,7 @@ class MeshOptions:
             "zero": self._pick("zero", [0, 1, 2, 3], 0, used=dp * ulysses * ring > 1),
             "dp_replicate": self._pick("dp_replicate", [1, 2], 1, used=replicable),
             "rank_order": self._rank_orders(ulysses * ring, dp, pp),
+            **self._expert_choices(mesh),
         }
         grid = np.meshgrid(*axes.values(), indexing="ij", copy=False)
         columns = {
@@ -168,6 +180,8 @@ class MeshOptions:
         meant &= (batch.cp_method == CpMethod.P2P) | (
             (batch.ulysses == 1) & (batch.inner_ring == 1)
         )
+        spread, flat = batch.ep > 1, batch.dispatch == Dispatch.ALL_TO_ALL
+        meant &= (spread | flat) & ((spread & flat) | (batch.shared_overlap == 0))
         batch = batch.take(meant)
         return batch.take(
             runnable(batch, self.job.architecture, self.framework, self.job.workload.states)
@@ -181,6 +195,40 @@ class MeshOptions:
     @cached_property
     def _module_sets(self) -> list[RecomputeModules]:
         return module_sets(self.job.architecture, self.framework)
+
+    @cached_property
+    def _mixed(self) -> bool:
+        return bool(mixtures(self.job.architecture))
+
+    def _expert_meshes(self, mesh: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+        """Return the pairs of ep and etp to try: experts whole, or cut as attention is."""
+        tp, ulysses, ring, _, dp = mesh
+        if not self._mixed:
+            choose = self.bounds.choose
+            return tuple((ep, etp) for ep in choose("ep", [1]) for etp in choose("etp", [1]))
+        ranks = dp * ulysses * ring * tp
+        if (tp, ranks) not in self._expert:
+            experts = min(moe.experts for moe in mixtures(self.job.architecture))
+            sizes = [size for size in range(1, experts + 1) if experts % size == 0]
+            self._expert[tp, ranks] = tuple(
+                (ep, etp)
+                for etp in self.bounds.choose("etp", {1, tp})
+                for ep in self.bounds.choose("ep", sizes)
+                if ranks % (ep * etp) == 0
+            )
+        return self._expert[tp, ranks]
+
+    def _expert_choices(self, mesh: tuple[int, ...]) -> dict[str, list[int]]:
+        """Return what can be chosen of experts; ep and etp are 2 where they are several."""
+        pairs = self._expert_meshes(mesh)
+        spread = any(ep > 1 for ep, _ in pairs)
+        shared = has_shared(self.job.architecture)
+        return {
+            "ep": sorted({min(ep, 2) for ep, _ in pairs}),
+            "etp": sorted({min(etp, 2) for _, etp in pairs}),
+            "dispatch": self._pick("dispatch", list(Dispatch), 0, used=spread),
+            "shared_overlap": self._pick("shared_overlap", [0, 1], 0, used=spread and shared),
+        }
 
     def _rank_orders(self, cp: int, dp: int, pp: int) -> list[int]:
         """Return the rank orders to try: those that differ on a mesh and that a framework runs."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from models.expert_mesh import expert_data_ranks, expert_stride
 from models.layout import LayoutBatch, strides
 from topologies.errors import Problem, raise_if_any
 from topologies.reach import outermost_tier
@@ -43,6 +44,10 @@ class PlacedAxis:
     reach: str
     scale_out: bool
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the axis as documented JSON values."""
+        return {"axis": self.name, "size": self.size, "stride": self.stride, "reach": self.reach}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
@@ -56,12 +61,16 @@ class Placement:
         Axes of more than one rank, innermost first.
     accelerators, accelerators_per_node
         Of the cluster.
+    experts
+        Axes of the expert mesh, which lie over the others: ``etp``, ``ep`` and ``edp``, the ranks
+        that hold the same experts. Empty where experts are whole on every rank.
     """
 
     rank_order: RankOrder
     axes: tuple[PlacedAxis, ...]
     accelerators: int
     accelerators_per_node: int
+    experts: tuple[PlacedAxis, ...] = ()
 
     @classmethod
     def of(cls, layout: Layout, cluster: Cluster) -> Placement:
@@ -79,6 +88,7 @@ class Placement:
             axes=tuple(sorted(axes, key=lambda axis: axis.stride)),
             accelerators=cluster.accelerators,
             accelerators_per_node=cluster.accelerators_per_node,
+            experts=_experts(layout, cluster),
         )
 
     def accelerator(self, **coordinates: int) -> int:
@@ -167,10 +177,8 @@ class Placement:
         """Return the placement as documented JSON values."""
         return {
             "rank_order": self.rank_order.label,
-            "axes": [
-                {"axis": a.name, "size": a.size, "stride": a.stride, "reach": a.reach}
-                for a in self.axes
-            ],
+            "axes": [axis.to_dict() for axis in self.axes],
+            "expert_axes": [axis.to_dict() for axis in self.experts],
             "accelerators_per_node": self.accelerators_per_node,
             "map": MAP,
         }
@@ -178,6 +186,20 @@ class Placement:
     def _check(self, rank: int) -> None:
         if not 0 <= rank < self.accelerators:
             raise_if_any([Problem("rank", rank, f"from 0 to {self.accelerators - 1}")])
+
+
+def _experts(layout: Layout, cluster: Cluster) -> tuple[PlacedAxis, ...]:
+    """Return the axes of the expert mesh, innermost first, where experts are spread or cut."""
+    batch = LayoutBatch.of([layout])
+    sizes = {"etp": layout.etp, "ep": layout.ep, "edp": int(expert_data_ranks(batch)[0])}
+    if layout.ep * layout.etp == 1:
+        return ()
+    axes = [
+        _placed(name, size, int(expert_stride(batch, name)[0]), cluster)
+        for name, size in sizes.items()
+        if size > 1
+    ]
+    return tuple(sorted(axes, key=lambda axis: axis.stride))
 
 
 def _placed(name: str, size: int, stride: int, cluster: Cluster) -> PlacedAxis:

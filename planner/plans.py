@@ -106,7 +106,7 @@ class Plan:
     @property
     def exposed_s(self) -> float:
         """Communication that nothing hides."""
-        return sum(self.time_s[axis] for axis in ("tp", "cp", "pp", "dp"))
+        return sum(self.time_s[axis] for axis in ("tp", "cp", "ep", "pp", "dp"))
 
     @property
     def bubble_fraction(self) -> float:

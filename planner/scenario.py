@@ -11,13 +11,15 @@ import numpy as np
 from models.catalogue import load_architecture
 from models.compute import Device
 from models.framework import runs_in
-from models.legality import Job, problems
+from models.legality import problems
 from models.memory import LINES, capacity_bytes, memory_bill
 from models.model_states import ModelStates
 from models.planned import require_planned
 from models.prepared import Prepared
 from models.profile import load_profile
 from models.profile_file import read_profile
+from models.routing import Routing
+from models.rule import Job
 from models.training import P90, PARTS, rates, step_time
 from models.workload import Workload
 from planner.placement import Placement
@@ -74,6 +76,8 @@ class Scenario:
         optimizer: str = "adamw",
         gradients: str = "fp32",
         reduce: str = "fp32",
+        expert_skew: float = 0.0,
+        expert_capacity: float | None = None,
     ) -> Scenario:
         """Return the scenario of names or files and numbers.
 
@@ -88,6 +92,7 @@ class Scenario:
             global_batch=global_batch,
             precision=precision,
             states=ModelStates(optimizer, gradients, reduce),
+            routing=Routing(expert_skew, expert_capacity),
         )
         found.attempt(workload.check)
         architecture = found.attempt(lambda: load_architecture(model))
@@ -141,7 +146,7 @@ class Scenario:
         """Return the full estimate of every layout of a (small) batch."""
         if not len(batch):
             return []
-        prepared = Prepared.of(self.architecture, self.workload, batch)
+        prepared = Prepared.of(self.architecture, self.workload, batch, self.cluster.fast_domain)
         bill = memory_bill(prepared, self.device.profile)
         time = step_time(prepared, self.device, self.fabric)
         rate = rates(prepared, time.total, self.device)

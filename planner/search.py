@@ -138,7 +138,9 @@ def _prepare(scenario: Scenario, space: Space, batch: LayoutBatch) -> Prepared:
     Layouts where that is none or all are dropped. None is a layout of its own, unless pins leave it
     out: then one layer is the fewest.
     """
-    prepared = Prepared.of(scenario.architecture, scenario.workload, batch)
+    prepared = Prepared.of(
+        scenario.architecture, scenario.workload, batch, scenario.cluster.fast_domain
+    )
     open_rows = np.flatnonzero(prepared.batch.recompute_layers == FEWEST)
     if not len(open_rows):
         return prepared

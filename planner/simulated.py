@@ -113,7 +113,9 @@ def simulate_layout(scenario: Scenario, layout: Layout, disturbances: Disturbanc
     """
     disturbances.check(scenario)
     batch = LayoutBatch.of([layout])
-    prepared = Prepared.of(scenario.architecture, scenario.workload, batch)
+    prepared = Prepared.of(
+        scenario.architecture, scenario.workload, batch, scenario.cluster.fast_domain
+    )
     simulation = StepSimulation(
         prepared,
         scenario.device,
@@ -133,7 +135,12 @@ def simulate_layout(scenario: Scenario, layout: Layout, disturbances: Disturbanc
 
 def event_step_s(scenario: Scenario, layout: Layout) -> float:
     """Return a layout's step on the event clock, as planned."""
-    prepared = Prepared.of(scenario.architecture, scenario.workload, LayoutBatch.of([layout]))
+    prepared = Prepared.of(
+        scenario.architecture,
+        scenario.workload,
+        LayoutBatch.of([layout]),
+        scenario.cluster.fast_domain,
+    )
     return StepSimulation(prepared, scenario.device, scenario.fabric).step().step_s
 
 

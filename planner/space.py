@@ -5,6 +5,8 @@ powers of two; every ZeRO stage and every power-of-two HSDP replica count; both 
 methods, both placements of a hybrid, the rank orders that differ; flat rings and, where the
 framework has them, double rings whose windows are powers of two; even stages, and balanced ones
 where they differ; interleaving by 2 to 8 chunks, and every other schedule that the framework runs;
+experts over every divisor of their number that the ranks of a stage allow, each whole or cut as
+attention is, by every way of dispatch, shared experts beside it or not;
 no, selective and full recomputation, and full recomputation of the fewest layers that fit (found in
 closed form: more are never faster).
 
@@ -33,7 +35,7 @@ from planner.options import MESH_AXES, OPTION_AXES, MeshOptions
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from models.legality import Job
+    from models.rule import Job
     from planner.bounds import Bounds
     from planner.options import Options
 

@@ -21,9 +21,10 @@ from models.layout import (
     SequenceOrder,
     StageSplit,
 )
-from models.legality import Job, legal
+from models.legality import legal
 from models.prepared import Prepared
 from models.recompute_modules import RecomputeModules
+from models.rule import Job
 from models.workload import Workload
 from planner.schedules import chunks
 

@@ -11,19 +11,14 @@ PACKAGES = ("topologies", "models", "planner")
 LAYOUT_OPTIONS = {
     *("--tp", "--ulysses", "--ring", "--cp", "--pp", "--dp", "--vp", "--micro-batch", "--zero"),
     *("--dp-replicate", "--tp-sp", "--cp-method", "--sequence-order", "--cp-placement"),
-    *(
-        "--schedule",
-        "--recompute",
-        "--recompute-layers",
-        "--recompute-modules",
-        "--rank-order",
-        "--stage-split",
-    ),
-    *("--kernels", "--inner-ring"),
+    *("--schedule", "--recompute", "--recompute-layers", "--recompute-modules", "--rank-order"),
+    *("--stage-split", "--kernels", "--inner-ring", "--ep", "--etp", "--dispatch"),
+    "--shared-overlap",
 }
 JOB_OPTIONS = {
     *("--cluster", "--seq-len", "--global-batch", "--gpus", "--precision", "--json"),
     *("--ecmp", "--ecmp-seed", "--profile", "--optimizer", "--gradients", "--reduce"),
+    *("--expert-skew", "--expert-capacity"),
 }
 OWN_OPTIONS = {
     "plan": {"--framework", "--top", "--beside", "--task", "--simulate"},

@@ -137,6 +137,12 @@ class Cluster:
         return Slice.of(tier.dims or (size,), size, tier.wrap_multiple)
 
     @property
+    def fast_domain(self) -> int:
+        """Accelerators that reach each other without a network card."""
+        spans = [tier.spans or self.accelerators for tier in self.tiers if not tier.scale_out]
+        return min(max(spans, default=1), self.accelerators)
+
+    @property
     def nodes(self) -> int:
         """Hosts that the job touches."""
         if self.parts:

@@ -56,6 +56,11 @@ class Attention:
     gated: bool = False
 
     @property
+    def value_dim(self) -> int:
+        """Columns of a value head: as many as of a query or key head."""
+        return self.head_dim
+
+    @property
     def q_width(self) -> int:
         """Columns of the queries."""
         return self.heads * self.head_dim
@@ -99,20 +104,30 @@ class Attention:
             + (self.heads if self.sinks else 0)
         )
 
+    def whole_row_norms(self, norm: str) -> bool:
+        """Return whether one deviation is taken over all heads of a token (OLMo 2).
+
+        An RMSNorm with a weight for every column is; LayerNorms with as many (Cohere, StableLM)
+        are of each head.
+        """
+        return self.qk_norm and self.qk_weights == "each" and norm.startswith("rms")
+
     @property
     def label(self) -> str:
-        """What sentences call it, by what is most special about it."""
-        special = {
-            "gated attention": self.gated,
-            "attention with sinks": self.sinks,
-            "chunked attention": self.chunk is not None,
-            "attention with ALiBi": self.alibi,
-            "jointly projected rotary attention": self.joint and self.rotary,
-            "partly rotated attention": self.rotary and self.rotary_share < 1,
-            "attention with other norms of queries and keys": self.qk_norm
-            and self.qk_weights != "shared",
-        }
-        return next((label for label, applies in special.items() if applies), "attention")
+        """What sentences call it."""
+        return "attention"
+
+    @property
+    def limits_ring(self) -> str:
+        """What keeps keys and values of other ranks from being met block by block, if anything.
+
+        Sinks enter the sum of all scores once: TransformerEngine has them with Ulysses alone.
+        Slopes are of a key's place in the sequence, which kernels of a ring's blocks do not know
+        (``ring_flash_attn`` asserts that there are none).
+        """
+        if self.sinks:
+            return "attention sinks"
+        return "ALiBi" if self.alibi else ""
 
     @property
     def words(self) -> str:

@@ -34,9 +34,34 @@ class LatentAttention:
     bias: bool = False
 
     @property
+    def kv_heads(self) -> int:
+        """Key and value heads once unfolded: every query head has its own."""
+        return self.heads
+
+    @property
+    def head_dim(self) -> int:
+        """Columns of a query or key head, rotated ones included."""
+        return self.nope_dim + self.rope_dim
+
+    @property
+    def window(self) -> None:
+        """A query sees all tokens before it."""
+        return
+
+    @property
+    def chunk(self) -> None:
+        """No chunks hide each other."""
+        return
+
+    @property
     def q_width(self) -> int:
         """Columns of the queries."""
-        return self.heads * (self.nope_dim + self.rope_dim)
+        return self.heads * self.head_dim
+
+    @property
+    def latent_width(self) -> int:
+        """Columns of a token's narrow vectors: of queries, of keys and values, the rotated key."""
+        return (self.q_rank or 0) + self.kv_rank + self.rope_dim
 
     @property
     def cut_heads(self) -> tuple[tuple[int, str], ...]:
@@ -56,9 +81,11 @@ class LatentAttention:
 
     def small_params(self, hidden: int) -> int:
         """Return what has no heads: projections into latent vectors, their norms, biases."""
-        q_rank = self.q_rank or 0
-        latent = q_rank + self.kv_rank + self.rope_dim
-        return hidden * latent + q_rank + self.kv_rank + (latent + hidden if self.bias else 0)
+        biases = self._bias_params(hidden)
+        return hidden * self.latent_width + (self.q_rank or 0) + self.kv_rank + biases
+
+    def _bias_params(self, hidden: int) -> int:
+        return self.latent_width + hidden if self.bias else 0
 
     @property
     def label(self) -> str:

@@ -15,12 +15,13 @@ from models.architecture.state_space import Mamba1, Mamba2
 
 Mixer = Attention | LatentAttention | GatedDeltaNet | Mamba1 | Mamba2 | SideBySide
 ChannelMixer = Mlp | Moe
-#: ``rms_offset`` scales by one plus its weight, in fp32 (Gemma), ``layer_offset`` likewise
-#: (Nemotron's LayerNorm1p); ``layer_no_bias`` only scales (Cohere).
-NormKind = Literal["rms", "rms_offset", "layer", "layer_offset", "layer_no_bias"]
+#: ``rms_wide`` scales in fp32 (OLMo 2), ``rms_offset`` by one plus its weight as well (Gemma),
+#: ``layer_offset`` likewise (Nemotron's LayerNorm1p); ``layer_no_bias`` only scales (Cohere).
+NormKind = Literal["rms", "rms_wide", "rms_offset", "layer", "layer_offset", "layer_no_bias"]
 #: Vectors of a hidden size that a norm holds.
 NORM_VECTORS: dict[NormKind, int] = {
     "rms": 1,
+    "rms_wide": 1,
     "rms_offset": 1,
     "layer": 2,
     "layer_offset": 2,
@@ -29,6 +30,7 @@ NORM_VECTORS: dict[NormKind, int] = {
 
 NORM_NAMES: dict[NormKind, str] = {
     "rms": "RMSNorm",
+    "rms_wide": "RMSNorm",
     "rms_offset": "RMSNorm of 1 + weight",
     "layer": "LayerNorm",
     "layer_offset": "LayerNorm of 1 + weight",
@@ -87,6 +89,18 @@ class Layer:
         if not isinstance(self.mlp, Mlp):
             raise TypeError(f"not a dense MLP: {self.mlp}")
         return self.mlp
+
+    @property
+    def normed_after(self) -> bool:
+        """Whether a norm comes between each mixer and the residual."""
+        return self.norms_after or self.norms == 4
+
+    def normed_before(self, *, first: bool) -> bool:
+        """Return whether a norm comes before a mixer: the layer's first, or its second.
+
+        A second one in parallel may read what the norm before the first one gives both.
+        """
+        return not self.norms_after and (first or self.norms > 1)
 
     @property
     def parts(self) -> tuple[Mixer | ChannelMixer, ...]:

@@ -52,11 +52,7 @@ class Mlp:
     @property
     def label(self) -> str:
         """What sentences call it."""
-        if self.activation == "relu2":
-            return "squared-ReLU MLP"
-        if self.activation == "relu" and not self.gated:
-            return "ReLU MLP"
-        return "joint-gate MLP" if self.joint else "MLP"
+        return "MLP"
 
     @property
     def words(self) -> str:

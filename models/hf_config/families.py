@@ -106,11 +106,14 @@ _DENSE: dict[str, Family] = {
         norm="layer_offset",
         rotary_share=0.5,
     ),
-    "olmo2": Family(**_ATTENTION_BIAS, qk_norm=True, qk_weights="each", norms_after=True),
+    "olmo2": Family(
+        **_ATTENTION_BIAS, qk_norm=True, qk_weights="each", norm="rms_wide", norms_after=True
+    ),
     "olmo3": Family(
         **_ATTENTION_BIAS,
         qk_norm=True,
         qk_weights="each",
+        norm="rms_wide",
         norms_after=True,
         windows=softmax.by_pattern(4),
     ),
@@ -190,6 +193,7 @@ _EXPERTS: dict[str, Family] = {
         qkv_bias=("attention_bias", True),
         out_bias=("attention_bias", True),
         sinks=True,
+        norm="rms_wide",
         head_dim=64,
         published_as=frozenset({"mxfp4"}),
     ),

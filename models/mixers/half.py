@@ -16,7 +16,7 @@ from models.operators import norm_pair, residual
 from models.recompute_modules import RecomputeModules
 
 if TYPE_CHECKING:
-    from models.architecture import Layer
+    from models.architecture import Layer, NormKind
     from models.layout import Array
     from models.operation import Communication, Compute, Saved
     from models.shape import Shapes
@@ -25,7 +25,15 @@ if TYPE_CHECKING:
 
 #: A norm's backward pass, bytes per element beside the gradient that passes it by: eager, its fp32
 #: input and five fp32 tensors; in one kernel, its input and the gradients of output and input.
-EAGER_NORM_WORKING, FUSED_NORM_WORKING = 6.0 * FP32, 3.0 * BF16
+FUSED_NORM_WORKING = 3.0 * BF16
+EAGER_NORM_WORKING: dict[NormKind, float] = {
+    "rms": 6.0 * FP32,
+    "rms_wide": 6.0 * FP32,
+    "rms_offset": 6.0 * FP32,
+    "layer": FUSED_NORM_WORKING,
+    "layer_offset": FUSED_NORM_WORKING,
+    "layer_no_bias": 6.0 * FP32,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,27 +113,18 @@ class Half:
 
     def forward(self) -> tuple[Operation, ...]:
         """Return the forward operations in order."""
-        norm, _ = norm_pair(f"{self.name} norm", self.layer.norm, self.hidden, self.shapes)
         after = residual(self.layer, self.name, self.hidden, self.shapes, 0)
-        return (*repeated_by(self._norm_modules, (norm,)), *self._mixed, *after)
+        return (*repeated_by(self._norm_modules, self._norm(0)), *self._mixed, *after)
 
     def backward(self) -> tuple[Operation, ...]:
         """Return the backward operations in order."""
-        _, norm = norm_pair(f"{self.name} norm", self.layer.norm, self.hidden, self.shapes)
         after = residual(self.layer, self.name, self.hidden, self.shapes, 1)
-        return (*after, *self.mixer.backward(), norm)
+        return (*after, *self.mixer.backward(), *self._norm(1))
 
     def saved(self) -> tuple[Saved, ...]:
         """Return what autograd keeps, operator by operator."""
         return (
-            saved_tensors.norm_input(
-                f"{self.name} norm",
-                self.layer.norm,
-                self.hidden,
-                self.shapes,
-                selective_input=self.first,
-                modules=self._norm_modules,
-            ),
+            *self._input(),
             *self.mixer.saved(),
             *saved_tensors.post_norm(
                 f"{self.name} post-norm", self.layer, self.hidden, self.shapes
@@ -144,15 +143,50 @@ class Half:
 
     def moments(self) -> tuple[Moment, ...]:
         """Return the moments that may be the fullest, without what earlier halves keep."""
-        norm = self.saved()[0]
+        entered = reduce(
+            np.add, (item.nbytes for item in self._input()), np.zeros(len(self.shapes))
+        )
         stream = self.shapes.tokens * self.hidden / self.shapes.norm_shard
         passing = BF16 * stream
-        eager = FUSED_NORM_WORKING if self.layer.norm == "layer" else EAGER_NORM_WORKING
+        eager = EAGER_NORM_WORKING[self.layer.norm]
         working = passing + stream * self.shapes.pick(FUSED_NORM_WORKING, eager)
-        own = norm.nbytes + sum(item.nbytes for item in self.mixer.saved())
+        own = entered + sum(item.nbytes for item in self.mixer.saved())
+        none = np.zeros(len(self.shapes))
+        before = (Moment(name=f"{self.name} norm", saved=none, working=working),)
         post = (Moment(name=f"{self.name} post-norm", saved=own, working=working),)
         return (
-            *self.mixer.moments(norm.nbytes, passing),
-            Moment(name=f"{self.name} norm", saved=np.zeros(len(self.shapes)), working=working),
-            *(post if self.layer.norms == 4 else ()),
+            *self.mixer.moments(entered, passing),
+            *(before if self._normed else ()),
+            *(post if self.layer.normed_after else ()),
         )
+
+    @property
+    def _normed(self) -> bool:
+        return self.layer.normed_before(first=self.first)
+
+    def _norm(self, phase: int) -> tuple[Compute, ...]:
+        """Return the norm before the mixer, if there is one."""
+        if not self._normed:
+            return ()
+        name = f"{self.name} norm"
+        return (norm_pair(name, self.layer.norm, self.hidden, self.shapes)[phase],)
+
+    def _input(self) -> tuple[Saved, ...]:
+        """Return what the norm before the mixer keeps, with the mixer's input."""
+        layer, hidden, shapes = self.layer, self.hidden, self.shapes
+        if self._normed:
+            return (
+                saved_tensors.norm_input(
+                    f"{self.name} norm",
+                    layer.norm,
+                    hidden,
+                    shapes,
+                    selective_input=self.first,
+                    modules=self._norm_modules,
+                    shared=layer.parallel and not self.first,
+                ),
+            )
+        if layer.norms_after:
+            name = f"{self.name} input"
+            return (saved_tensors.stream_input(name, hidden, shapes, selective_input=self.first),)
+        return ()  # it reads what the first half's norm gave both, which that one keeps

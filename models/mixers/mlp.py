@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 Operation = Compute | Communication
 
+#: Operators of activations without a gate that are more than one kernel.
+_UNGATED = {"gelu_new": "elementary_activation", "relu2": "squared_activation"}
+
 
 class MlpWork:
     """A dense channel mixer: two or three products and an activation.
@@ -31,34 +34,48 @@ class MlpWork:
     ----------
     mlp, hidden, shapes
         The mixer, the width of the residual stream, and shapes of work to take it for.
+    name
+        What the names of its operations begin with.
+    products_before
+        Matrix products of eager kernels that come before it in its layer.
+    modules
+        Of which selective recomputation repeats all of it.
     """
 
-    name = "mlp"
-
-    def __init__(self, mlp: Mlp, hidden: int, shapes: Shapes) -> None:
-        self.mlp, self.hidden, self.shapes = mlp, hidden, shapes
+    def __init__(
+        self,
+        mlp: Mlp,
+        hidden: int,
+        shapes: Shapes,
+        name: str = "mlp",
+        products_before: int = 0,
+        modules: RecomputeModules = RecomputeModules.MLP,
+    ) -> None:
+        self.mlp, self.hidden, self.shapes, self.name = mlp, hidden, shapes, name
+        self.products_before, self.modules = products_before, modules
         self.width = mlp.intermediate / shapes.tp
 
     def forward(self) -> tuple[Operation, ...]:
         """Return the forward operations in order."""
-        gather, _ = column_input("mlp", self.hidden, self.shapes, reductions=1.0)
+        gather, _ = column_input(self.name, self.hidden, self.shapes, reductions=1.0)
         up, _ = self._up()
         down, _ = self._down()
-        output = row_output("mlp", self.hidden, self.shapes, forward=True)
+        output = row_output(self.name, self.hidden, self.shapes, forward=True)
         operations: tuple[Operation, ...] = (*gather, *up, self._activation(0), *down, *output)
-        return repeated_by(RecomputeModules.MLP, operations)
+        return repeated_by(self.modules, operations)
 
     def backward(self) -> tuple[Operation, ...]:
         """Return the backward operations in order."""
-        eager = EAGER.input_reductions[1] if self.mlp.gated else 1
+        eager = EAGER.input_reductions[1] if self._apart else 1
         reductions = self.shapes.pick(FUSED.input_reductions[1], eager)
-        gather, scatter = column_input("mlp", self.hidden, self.shapes, reductions)
+        gather, scatter = column_input(self.name, self.hidden, self.shapes, reductions)
         _, up = self._up()
         _, down = self._down()
         return (
-            *row_output("mlp", self.hidden, self.shapes, forward=False),
+            *row_output(self.name, self.hidden, self.shapes, forward=False),
             *down,
             self._activation(1),
+            *self._split(),
             *gather_again(gather, self.shapes),
             *up,
             *scatter,
@@ -66,7 +83,7 @@ class MlpWork:
 
     def saved(self) -> tuple[Saved, ...]:
         """Return what autograd keeps, the norm and its output aside."""
-        return saved_tensors.mlp(self.mlp, self.hidden, self.shapes)
+        return saved_tensors.mlp(self.mlp, self.hidden, self.shapes, self.products_before)
 
     def moments(self, norm: Array, passing: Array) -> tuple[Moment, ...]:
         """Return the moments that may be the fullest."""
@@ -80,7 +97,7 @@ class MlpWork:
             Moment(
                 name="mlp activation",
                 # What the down product kept is gone; its gradient and its inputs' are there.
-                saved=own - width,
+                saved=own - width * self.shapes.pick(1.0, self._keeps_input_apart),
                 working=passing + width * (3.0 if self._makes_two else 2.0),
             ),
             Moment(
@@ -97,31 +114,52 @@ class MlpWork:
         return matrices + self.mlp.small_params(self.hidden)
 
     @property
+    def _apart(self) -> bool:
+        """Whether plain modules make gate and value by a product each."""
+        return self.mlp.gated and not self.mlp.joint
+
+    @property
     def _makes_two(self) -> bool:
         """Whether the activation's backward pass makes two tensors of the MLP's width.
 
-        A gate's and a value's gradients, or two terms of GELU from elementary operators.
+        A gate's and a value's gradients, or two terms of GELU from elementary operators, or the
+        slope of a square and its product with the gradient.
         """
-        return self.mlp.gated or self.mlp.activation == "gelu_new"
+        return self.mlp.gated or self.mlp.activation in ("gelu_new", "relu2")
+
+    @property
+    def _keeps_input_apart(self) -> bool:
+        """Whether an eager activation keeps another tensor than the second product does."""
+        return self.mlp.gated or self.mlp.activation != "relu"
 
     def _input_gradients(self, stream: Array, width: Array) -> Array:
         """Return gradients around the first product, or products, whose gradients are added."""
         one = stream + width * (2.0 if self.mlp.gated else 1.0)
-        if not self.mlp.gated:
+        if not self._apart:
             return one
         return self.shapes.pick(one, np.maximum(one, 3.0 * stream))
 
     def _up(self) -> tuple[tuple[Compute, ...], tuple[Compute, ...]]:
         gated = self.mlp.gated
-        launches = self.shapes.pick(FUSED.up_products, EAGER.up_products if gated else 1)
+        launches = self.shapes.pick(FUSED.up_products, EAGER.up_products if self._apart else 1)
         columns = self.width * (2.0 if gated else 1.0)
-        return product("mlp up", self.shapes, self.shapes.tokens, columns, self.hidden, launches)
+        return product(
+            f"{self.name} up", self.shapes, self.shapes.tokens, columns, self.hidden, launches
+        )
+
+    def _split(self) -> tuple[Compute, ...]:
+        """Return how gradients of gate and value become that of one joint product."""
+        if not (self.mlp.gated and self.mlp.joint):
+            return ()
+        elements = self.shapes.tokens * self.width * 2.0
+        return (elementwise("mlp split", "joint_split", self.shapes, elements)[1],)
 
     def _down(self) -> tuple[tuple[Compute, ...], tuple[Compute, ...]]:
-        return product("mlp down", self.shapes, self.shapes.tokens, self.hidden, self.width)
+        return product(
+            f"{self.name} down", self.shapes, self.shapes.tokens, self.hidden, self.width
+        )
 
     def _activation(self, phase: int) -> Compute:
-        elementary = "elementary_" if self.mlp.activation == "gelu_new" else ""
-        name = "gated" if self.mlp.gated else f"{elementary}activation"
+        name = "gated" if self.mlp.gated else _UNGATED.get(self.mlp.activation, "activation")
         elements = self.shapes.tokens * self.width
-        return elementwise("mlp activation", name, self.shapes, elements)[phase]
+        return elementwise(f"{self.name} activation", name, self.shapes, elements)[phase]

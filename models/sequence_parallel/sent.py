@@ -13,13 +13,14 @@ from models.recompute_modules import RecomputeModules
 from models.sequence_parallel.heads import (
     exchanged_elements,
     local_kv_elements,
+    local_output_elements,
     local_query_elements,
 )
 from topologies.collective import Collective
 
 if TYPE_CHECKING:
-    from models.architecture import Attention
     from models.layout import Array
+    from models.sequence_parallel.heads import AttentionHeads
     from models.shape import Shapes
 
 #: Name of the compute operation that ring hops may hide behind.
@@ -30,19 +31,19 @@ EXCHANGE = "ulysses q, k, v"
 INSIDE = "inner ring"
 
 
-def forward_communication(attention: Attention, shapes: Shapes) -> tuple[Communication, ...]:
+def forward_communication(attention: AttentionHeads, shapes: Shapes) -> tuple[Communication, ...]:
     """Return what attention sends forward, in order."""
     into, out = exchange(attention, shapes)
     return (into, *_blocks_forward(attention, shapes), out)
 
 
-def backward_communication(attention: Attention, shapes: Shapes) -> tuple[Communication, ...]:
+def backward_communication(attention: AttentionHeads, shapes: Shapes) -> tuple[Communication, ...]:
     """Return what attention sends backward, in order: exchanges mirror the forward ones."""
     into, out = exchange(attention, shapes)
     return (out, *_blocks_backward(attention, shapes), into)
 
 
-def exchange(attention: Attention, shapes: Shapes) -> tuple[Communication, Communication]:
+def exchange(attention: AttentionHeads, shapes: Shapes) -> tuple[Communication, Communication]:
     """Return Ulysses' all-to-all of q, k, v (three calls) and of o (one)."""
     qkv, output = exchanged_elements(attention, shapes)
     active = np.where(shapes.ulysses > 1, 1.0, 0.0)
@@ -65,7 +66,7 @@ def exchange(attention: Attention, shapes: Shapes) -> tuple[Communication, Commu
     return into, out
 
 
-def _blocks_forward(attention: Attention, shapes: Shapes) -> tuple[Communication, ...]:
+def _blocks_forward(attention: AttentionHeads, shapes: Shapes) -> tuple[Communication, ...]:
     elements = local_kv_elements(attention, shapes)
     hops = _hops("k, v", elements * BF16, shapes)
     apart = _gathers(shapes)
@@ -80,7 +81,7 @@ def _blocks_forward(attention: Attention, shapes: Shapes) -> tuple[Communication
     return *hops, gather
 
 
-def _blocks_backward(attention: Attention, shapes: Shapes) -> tuple[Communication, ...]:
+def _blocks_backward(attention: AttentionHeads, shapes: Shapes) -> tuple[Communication, ...]:
     elements = local_kv_elements(attention, shapes)
     gradient_bytes = shapes.pick(FUSED.kv_gradient_bytes, EAGER.kv_gradient_bytes)
     homecoming = shapes.pick(FUSED.homecoming_hops, EAGER.homecoming_hops)
@@ -145,7 +146,7 @@ def _hops(
     )
 
 
-def forward_buffer_bytes(attention: Attention, shapes: Shapes) -> Array:
+def forward_buffer_bytes(attention: AttentionHeads, shapes: Shapes) -> Array:
     """Return the largest buffers of one layer's attention in the forward pass.
 
     Ring, eager (ring-flash-attention): two key/value buffers, the sum of o in fp32, and a block's o
@@ -154,9 +155,9 @@ def forward_buffer_bytes(attention: Attention, shapes: Shapes) -> Array:
     way to the next window (of fused kernels, one of those kept). All-gather: the gathered keys and
     values; eager, o as of the ring. Ulysses: q, k, v as before their exchange, then o as after it.
     """
-    kv, queries = local_kv_elements(attention, shapes), local_query_elements(attention, shapes)
-    summing = (FP32 + BF16 + FP32) * queries
-    keeping = shapes.ring * (kv + queries) * BF16
+    kv, output = local_kv_elements(attention, shapes), local_output_elements(attention, shapes)
+    summing = (FP32 + BF16 + FP32) * output
+    keeping = shapes.ring * (kv + output) * BF16
     ring = shapes.pick(keeping, _blocks(shapes) * kv * BF16 + summing)
     gathered = shapes.ring * kv * BF16 + shapes.pick(0.0, summing)
     into, out = (each * BF16 for each in exchanged_elements(attention, shapes))
@@ -164,7 +165,7 @@ def forward_buffer_bytes(attention: Attention, shapes: Shapes) -> Array:
     return held
 
 
-def backward_buffer_bytes(attention: Attention, shapes: Shapes) -> Array:
+def backward_buffer_bytes(attention: AttentionHeads, shapes: Shapes) -> Array:
     """Return the largest buffers of one layer's attention in the backward pass.
 
     Ring: two key/value buffers and their gradients', in fp32 if eager, where dq is summed in fp32

@@ -126,8 +126,9 @@ class Gradients:
         clock = self.clock
         if seconds <= 0:
             return Exchange(call=Call(name=name, stream=Stream.DP, collective=what), seconds=0.0)
-        links = (clock.replicas if replicas else clock.shards).take(self.prepared.mesh_index)
-        cost = clock.across if replicas else clock.costs[what]
+        shared = clock.shared
+        links = (shared.replicas if replicas else shared.shards).take(self.prepared.mesh_index)
+        cost = shared.across if replicas else shared.costs[what]
         chosen = cost.chosen(np.full(cost.start_s.shape[1], nbytes))[0]
         call = Call(
             name=name, stream=Stream.DP, collective=what, nbytes=nbytes, group=int(links.size[0])
@@ -138,7 +139,8 @@ class Gradients:
     def _shares(self, stage: Stage) -> list[float]:
         """Return every bucket's share of the rank's parameters; one at least."""
         table = self.prepared.parameters
-        shares = [float(table.layers[kind][0]) for kind in stage.kinds] or [0.0]
+        wholes = [own + experts for own, experts in zip(table.layers, table.experts, strict=True)]
+        shares = [float(wholes[kind][0]) for kind in stage.kinds] or [0.0]
         if stage.embedding:
             shares[0] += float(table.embedding[0])
         if stage.head:

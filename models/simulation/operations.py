@@ -38,6 +38,10 @@ _STREAMS = {
     Axis.ULYSSES: Stream.CP,
     Axis.RING: Stream.CP,
     Axis.INNER_RING: Stream.CP,
+    Axis.EP: Stream.EP,
+    Axis.EP_INSIDE: Stream.EP_INSIDE,
+    Axis.EP_ACROSS: Stream.EP,
+    Axis.ETP: Stream.EP,
 }
 
 
@@ -155,26 +159,36 @@ class _Part:
         selective: bool,
         attention: float,
     ) -> None:
-        self.parent, self.operations, self.phase = parent, operations, phase
+        self.parent, self.phase = parent, phase
+        self.operations = [
+            op for op in operations if isinstance(op, Compute) or op.axis in parent.clock.links
+        ]
         self.selective, self.attention = selective, attention
-        self.computed = [op for op in operations if isinstance(op, Compute)]
+        self.computed = [op for op in self.operations if isinstance(op, Compute)]
         names = {op.name for op in self.computed}
-        sent = [op for op in operations if isinstance(op, Communication)]
+        sent = [op for op in self.operations if isinstance(op, Communication)]
         self.hidden = [op for op in sent if op.hidden_by in names]
         self.pace = self._pace()
         self.written = Program()
 
     def program(self) -> Program:
-        for op in self.operations:
+        for at, op in enumerate(self.operations):
             if isinstance(op, Communication):
-                if op not in self.hidden:
-                    self._together([self._sent(op)])
+                if op not in self.hidden and not op.with_last:
+                    self._together([self._sent(op), *self._with(at)])
             elif op.name == CORE_ATTENTION and self._hops():
                 self._ring(op)
             else:
                 beside = [self._sent(each) for each in self.hidden if each.hidden_by == op.name]
                 self._together([self._compute(op), *beside])
         return self.written
+
+    def _with(self, at: int) -> list[Task]:
+        """Return what travels together with a communication: the one that follows, or nothing."""
+        following = self.operations[at + 1 : at + 2]
+        return [
+            self._sent(op) for op in following if isinstance(op, Communication) and op.with_last
+        ]
 
     def _together(self, tasks: list[Task]) -> None:
         self.written.together(task for task in tasks if task.seconds > 0)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from models.expert_mesh import expert_stride
 from models.layout import strides
 from models.sequence_parallel.sent import INSIDE
 from models.simulation.counters import class_names, links, memory
@@ -261,6 +262,8 @@ def _members(call: Call, batch: Any, apart: Any) -> list[int]:  # noqa: ANN401
         return _run(int(batch.inner_ring[0]), int(apart.inner_ring[0]))
     if call.stream in (Stream.CP, Stream.CP_OUTER):
         return _run(int(batch.ring[0] // batch.inner_ring[0]), int(apart.ring[0]))
+    if call.stream in (Stream.EP, Stream.EP_INSIDE):
+        return _expert_members(call, batch)
     if call.stream is Stream.DP:
         inner = int(batch.dp[0] // batch.dp_replicate[0])
         across = call.name.endswith("replicas")
@@ -269,6 +272,16 @@ def _members(call: Call, batch: Any, apart: Any) -> list[int]:  # noqa: ANN401
         outer = _run(inner, int(apart.dp[0]))
         return [a + b for a in outer for b in _run(int(batch.cp[0]), int(apart.cp[0]))]
     return []
+
+
+def _expert_members(call: Call, batch: Any) -> list[int]:  # noqa: ANN401
+    """Return the ranks of a group of experts, which its size and stream tell apart."""
+    spread, cut = int(batch.ep[0]), int(batch.etp[0])
+    apart = int(expert_stride(batch, "ep")[0])
+    if call.collective is not Collective.ALL_TO_ALL:
+        return _run(cut, 1)
+    across = call.stream is Stream.EP and call.group < spread
+    return _run(call.group, apart * (spread // call.group) if across else apart)
 
 
 def _run(size: int, stride: int) -> list[int]:

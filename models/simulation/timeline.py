@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 class Stream(IntEnum):
     """Where a rank runs one thing at a time."""
 
-    COMPUTE, TP, CP, SEND, RECEIVE, DP, COPY, CP_OUTER, RECEIVE_BACK, SEND_BACK = range(10)
+    COMPUTE, TP, CP, SEND, RECEIVE, DP, COPY, CP_OUTER, RECEIVE_BACK, SEND_BACK, EP, EP_INSIDE = (
+        range(12)
+    )
 
     @property
     def label(self) -> str:
@@ -49,12 +51,23 @@ _LABELS = (
     "cp between windows",
     "pp receive gradients",
     "pp send gradients",
+    "ep",
+    "ep inside domains",
 )
 #: Activations and gradients leave and arrive side by side: to and from other neighbours.
 SENDING = (Stream.SEND, Stream.SEND_BACK)
 RECEIVING = (Stream.RECEIVE, Stream.RECEIVE_BACK)
 #: Copies between device and host are neither: they load no link between ranks.
-COMMUNICATION = (Stream.TP, Stream.CP, Stream.CP_OUTER, *SENDING, *RECEIVING, Stream.DP)
+COMMUNICATION = (
+    Stream.TP,
+    Stream.CP,
+    Stream.CP_OUTER,
+    Stream.EP,
+    Stream.EP_INSIDE,
+    *SENDING,
+    *RECEIVING,
+    Stream.DP,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,8 @@ AXIS_HELP: dict[str, str] = {
     "cp": "Context-parallel ranks in all: ulysses x ring.",
     "pp": "Pipeline ranks.",
     "dp": "Data-parallel ranks.",
+    "ep": "Ranks that experts are spread over, out of those of dp, cp and tp.",
+    "etp": "Ranks that cut each expert, out of those of dp, cp and tp.",
     "vp": "Model chunks per pipeline rank (interleaving; 2 in a V).",
     "micro_batch": "Sequences of one forward pass.",
     "zero": "ZeRO stage 0..3; 3 is FSDP.",
@@ -37,6 +39,8 @@ AXIS_HELP: dict[str, str] = {
     ),
     "rank_order": "tp-cp-ep-dp-pp (innermost first), or cp-ep, dp and pp in another order.",
     "stage_split": "even or balanced layers per stage.",
+    "dispatch": "all-to-all, hierarchical or deepep: how tokens reach experts.",
+    "shared_overlap": "Shared experts run while tokens travel: on or off.",
     "kernels": "eager (Hugging Face) or fused (Megatron, TransformerEngine).",
 }
 

@@ -66,7 +66,18 @@ ProfileName = Annotated[
         "profile as FILE.yaml; else the catalogue's.",
     ),
 ]
-
+ExpertSkew = Annotated[
+    float,
+    typer.Option(
+        "--expert-skew", help="Exponent of the power law by which experts are wanted; 0: balanced."
+    ),
+]
+ExpertCapacity = Annotated[
+    float | None,
+    typer.Option(
+        "--expert-capacity", help="Most tokens of an expert over the mean; others are dropped."
+    ),
+]
 
 #: What a job is asked with beside its size: option, how it is written, what it is if not given.
 CHOICES: dict[str, tuple[Any, Any]] = {
@@ -77,6 +88,8 @@ CHOICES: dict[str, tuple[Any, Any]] = {
     "optimizer": (OptimizerName, "adamw"),
     "gradients": (GradientDtype, "fp32"),
     "reduce": (ReduceDtype, "fp32"),
+    "expert_skew": (ExpertSkew, 0.0),
+    "expert_capacity": (ExpertCapacity, None),
 }
 
 

@@ -7,6 +7,7 @@ import io
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
@@ -21,7 +22,8 @@ SHOWN_NODES = 2
 
 def sentence(placement: Placement, whose: str) -> str:
     """Return on which links each axis of a layout lies; nothing for a single accelerator."""
-    groups = groupby(placement.axes, key=lambda axis: (axis.reach, axis.scale_out))
+    shown = (*placement.axes, *placement.experts)
+    groups = groupby(shown, key=lambda axis: (axis.reach, axis.scale_out))
     parts = [_together(list(axes)) for _, axes in groups]
     return f"Placement of {whose} (innermost first): {'; '.join(parts)}." if parts else ""
 
@@ -41,7 +43,7 @@ def show(screen: Console, placement: Placement) -> None:
     for name in ("size", "stride"):
         table.add_column(name, justify="right")
     table.add_column("reach")
-    for axis in placement.axes:
+    for axis in (*placement.axes, *placement.experts):
         table.add_row(axis.name, f"{axis.size}", f"{axis.stride:,}", escape(axis.reach))
     screen.print(table)
     for line in first_nodes(placement):
@@ -72,6 +74,10 @@ def csv_text(placement: Placement) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     columns = placement.ranks()
+    columns |= {
+        axis.name: np.arange(placement.accelerators, dtype=np.int32) // axis.stride % axis.size
+        for axis in placement.experts
+    }
     writer.writerow(["rank", "node", "place", *columns])
     numbers = range(placement.accelerators)
     coordinates = (column.tolist() for column in columns.values())

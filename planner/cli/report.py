@@ -12,6 +12,7 @@ from models.framework import why_not
 from models.layout import (
     CpMethod,
     CpPlacement,
+    Dispatch,
     Kernels,
     LayoutBatch,
     Recompute,
@@ -21,6 +22,7 @@ from models.layout import (
 from models.model_states import USUAL_STATES
 from models.rank_order import first_alike
 from models.recompute_modules import USUAL_MODULES
+from models.routing import BALANCED
 from models.workload import format_count
 from planner.cli import placement_report
 from planner.compare import LINE_NAMES, PART_NAMES
@@ -54,6 +56,8 @@ def model_and_cluster(screen: Console, scenario: Scenario, job: str = "") -> Non
     model, cluster = scenario.architecture, scenario.cluster
     states = scenario.workload.states
     job += "" if states == USUAL_STATES else f", {states}"
+    routing = scenario.workload.routing
+    job += "" if routing == BALANCED else f", {routing}"
     screen.print(f"[bold]{escape(model.title)}[/bold]  {model.params / 1e9:.1f} B parameters{job}")
     device = f"{cluster.accelerators} x {escape(cluster.accelerator.title)}"
     profile = scenario.device.profile
@@ -111,7 +115,7 @@ def _ranked(place: int, plan: Plan, *, events: bool) -> list[str]:
     return [
         str(place),
         *map(str, degrees),
-        details(layout),
+        f"{_expert_degrees(layout)}{details(layout)}",
         seconds(plan.step_time_s),
         *([_event_step(plan)] if events else []),
         interval(*plan.interval_s),
@@ -126,6 +130,11 @@ def _ranked(place: int, plan: Plan, *, events: bool) -> list[str]:
 
 def _event_step(plan: Plan) -> str:
     return "" if plan.event_step_s is None else seconds(plan.event_step_s)
+
+
+def _expert_degrees(layout: Layout) -> str:
+    degrees = {"ep": layout.ep, "etp": layout.etp}
+    return "".join(f"{axis}{degree} " for axis, degree in degrees.items() if degree > 1)
 
 
 def details(layout: Layout) -> str:
@@ -152,6 +161,10 @@ def details(layout: Layout) -> str:
         if layout.recompute_modules != USUAL_MODULES:
             some = f":{layout.recompute_modules.label}"
         parts.append(f"recompute {layout.recompute.label}{some}")
+    if layout.dispatch != Dispatch.ALL_TO_ALL:
+        parts.append(layout.dispatch.label)
+    if layout.shared_overlap:
+        parts.append("shared-overlap")
     if layout.kernels == Kernels.EAGER:
         parts.append("eager")
     if first_alike(LayoutBatch.of([layout]))[0]:

@@ -49,6 +49,19 @@ TOY: dict[str, Any] = {
     "tie_word_embeddings": False,
 }
 
+#: The same with experts: Mixtral's, or with shared ones Qwen2-MoE's.
+TOY_MOE: dict[str, Any] = {
+    **TOY,
+    "model_type": "mixtral",
+    "num_local_experts": 8,
+    "num_experts": 8,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 512,
+    "shared_expert_intermediate_size": 256,
+    "sliding_window": None,
+    "norm_topk_prob": False,
+}
+
 
 def config(name: str) -> dict[str, Any]:
     """Return the catalogue's ``config.json`` of a model."""
@@ -152,13 +165,14 @@ def sent_for_weights(work: Prepared) -> SentForWeights:
     ranks = int(work.batch.gpus[0])
     device, fabric = machine(f"h100-dgx:{-(-ranks // 8)}")
     clock = DataParallelClock(work, device, fabric, RankParts.of(work, 0))
-    shards, replicas = ((n - 1) / n for n in (clock.shards.size, clock.replicas.size))
-    clock.costs = {
+    shared = clock.shared
+    shards, replicas = ((n - 1) / n for n in (shared.shards.size, shared.replicas.size))
+    shared.costs = {
         Collective.ALL_REDUCE: _Sent(2 * shards),
         Collective.ALL_GATHER: _Sent(shards),
         Collective.REDUCE_SCATTER: _Sent(shards),
     }
-    clock.across = _Sent(2 * replicas)
+    shared.across = _Sent(2 * replicas)
     none = np.zeros(len(work))
     nothing = Pass(busy_s=none, edge_s=none, between_s=none)
     sums = clock.gather_s(), clock.scatter_s(), clock.across_s()

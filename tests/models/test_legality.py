@@ -26,16 +26,19 @@ from models.framework import (
 )
 from models.layout import (
     CpMethod,
+    Dispatch,
     Kernels,
     Layout,
     LayoutBatch,
+    RankOrder,
     Recompute,
     Schedule,
     SequenceOrder,
     StageSplit,
 )
-from models.legality import RULES, Job, legal, mesh_legal, options_legal, problems
+from models.legality import RULES, legal, mesh_legal, options_legal, problems
 from models.recompute_modules import NOTHING, RecomputeModules
+from models.rule import Job
 from models.workload import Workload
 from tests import strategies
 from topologies.errors import SpecError
@@ -61,6 +64,11 @@ BY_MODULES = Layout(
 )
 
 
+def mixtral(gpus: int = 8) -> Job:
+    """Return a job with 8 experts of 14,336 columns."""
+    return job("mixtral-8x7b", gpus=gpus)
+
+
 #: One layout for every rule, broken once: field, value shown, a word of the mend.
 BROKEN: list[tuple[str, Layout, Job, str, str]] = [
     ("dp", Layout(dp=3), job(), "3", "the cluster has 8"),
@@ -73,7 +81,7 @@ BROKEN: list[tuple[str, Layout, Job, str, str]] = [
         Layout(tp=7),
         job("qwen2.5-7b", gpus=7),
         "7",
-        "must divide the 18944 columns of the MLP",
+        "the 18944 columns of the MLP",
     ),
     ("ulysses", Layout(ulysses=3), job(gpus=3), "3", "move part of it to --ring"),
     ("ulysses", Layout(ulysses=7), job("qwen2.5-7b", gpus=7, seq_len=7168), "7", "4 key/value"),
@@ -168,6 +176,21 @@ BROKEN: list[tuple[str, Layout, Job, str, str]] = [
         "use either: layers have sliding windows",
     ),
     ("inner_ring", Layout(ring=8, inner_ring=3), job(), "3", "must divide ring = 8"),
+    ("ep", Layout(dp=8, ep=2), job(), "2", "the model has no experts"),
+    ("ep", Layout(dp=8, ep=16), mixtral(), "16", "must divide the 8 experts"),
+    ("ep", Layout(dp=2, pp=4, ep=8), mixtral(), "8", "must divide dp x cp x tp = 2"),
+    ("etp", Layout(dp=3, etp=3), mixtral(gpus=3), "3", "must divide the 14336 columns"),
+    ("tp_sp", Layout(tp=2, dp=4, ep=4), mixtral(), "off", "routes tokens of its own"),
+    (
+        "rank_order",
+        Layout(pp=2, dp=4, ep=4, rank_order=RankOrder.TP_CP_EP_PP_DP),
+        mixtral(),
+        "tp-cp-ep-pp-dp",
+        "between the ranks of one group",
+    ),
+    ("dp_replicate", Layout(dp=8, ep=4, dp_replicate=4), mixtral(), "4", "must divide the 2 ranks"),
+    ("dispatch", Layout(dp=8, dispatch=Dispatch.DEEPEP), mixtral(), "deepep", "use --ep 2"),
+    ("shared_overlap", Layout(dp=8, ep=2, shared_overlap=True), mixtral(), "on", "shared experts"),
     ("inner_ring", Layout(ring=8, inner_ring=8), job(), "8", "and be smaller"),
     ("inner_ring", Layout(dp=8, inner_ring=2), job(), "2", "or be 1 for a flat ring"),
     (
@@ -177,7 +200,16 @@ BROKEN: list[tuple[str, Layout, Job, str, str]] = [
         "2",
         "use --cp-method p2p",
     ),
-    ("ring", Layout(ring=8), job("mistral-7b"), "8", "sliding-window layers"),
+    ("ring", Layout(ring=8), job("mistral-7b"), "8", "layers with sliding windows"),
+    ("ring", Layout(ring=8), job("llama-4-scout"), "8", "layers with chunks do not run on a p2p"),
+    (
+        "ring",
+        Layout(ring=8, cp_method=CpMethod.ALL_GATHER),
+        job("gpt-oss-20b"),
+        "8",
+        "layers with attention sinks run on whole sequences: use --ulysses",
+    ),
+    ("ring", Layout(ring=8), job("bloom-176b"), "8", "layers with ALiBi run on whole sequences"),
     (
         "ring",
         Layout(ulysses=2, ring=4),
@@ -242,6 +274,13 @@ def test_a_broken_rule_names_its_flag_its_value_and_the_mend(
     assert found
     assert any(str(p.value) == value and mend in p.mend for p in found)
     assert not legal(LayoutBatch.of([layout]), work).any()
+
+
+@pytest.mark.parametrize(
+    ("name", "seq_len"), [("llama-4-scout", 8192), ("mistral-7b", 4096), ("llama-3.1-8b", 65536)]
+)
+def test_windows_and_chunks_of_whole_sequences_go_round_a_ring(name: str, seq_len: int) -> None:
+    assert not problems(Layout(ring=8), job(name, seq_len=seq_len))
 
 
 def test_every_rule_is_broken_by_one_of_these() -> None:

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from models.catalogue import load_architecture
 from models.layout import CpMethod, Kernels, Layout, LayoutBatch, Recompute, Schedule, StageSplit
-from models.legality import Job, legal
+from models.legality import legal
 from models.memory import LINES, MemoryBill, capacity_bytes, fewest_repeated_layers, memory_bill
 from models.prepared import Prepared
+from models.rule import Job
 from models.schedule import SEVERAL_CHUNKS
 from models.sequence_parallel.sent import backward_buffer_bytes, forward_buffer_bytes
 from models.workload import Workload

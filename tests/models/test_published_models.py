@@ -55,7 +55,7 @@ def test_totals_are_the_published_ones(name: str) -> None:
 def test_every_model_that_is_not_planned_has_a_published_total() -> None:
     from models.catalogue import model_names
 
-    assert {n for n in model_names() if unplanned(load_architecture(n))} == set(PUBLISHED)
+    assert {n for n in model_names() if unplanned(load_architecture(n))} <= set(PUBLISHED)
 
 
 def test_bloom_is_exact() -> None:
@@ -114,15 +114,9 @@ def test_llama_4_sees_chunks_where_it_rotates_and_experts_where_published() -> N
 @pytest.mark.parametrize(
     ("name", "labels"),
     [
-        ("mixtral-8x7b", "mixture-of-experts"),
-        ("deepseek-v3", "latent attention and mixture-of-experts"),
-        ("jamba-v0.1", "Mamba and mixture-of-experts"),
+        ("jamba-v0.1", "Mamba"),
         ("mamba2-2.7b", "Mamba-2"),
-        ("nemotron-h-8b", "Mamba-2, squared-ReLU MLP and attention-only"),
-        ("llama-4-scout", "chunked attention and mixture-of-experts"),
-        ("gpt-oss-20b", "attention with sinks and mixture-of-experts"),
-        ("bloom-176b", "attention with ALiBi"),
-        ("nemotron-4-15b", "partly rotated attention and squared-ReLU MLP"),
+        ("nemotron-h-8b", "Mamba-2"),
     ],
 )
 def test_what_is_not_planned_is_named(name: str, labels: str) -> None:
@@ -132,5 +126,5 @@ def test_what_is_not_planned_is_named(name: str, labels: str) -> None:
 
 
 def test_dense_models_are_planned() -> None:
-    for name in ("llama-3.1-8b", "gemma-3-27b", "gpt2-xl", "qwen3-8b"):
+    for name in ("llama-3.1-8b", "gemma-3-27b", "gpt2-xl", "qwen3-8b", "bloom-176b"):
         require_planned(load_architecture(name))

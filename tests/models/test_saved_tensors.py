@@ -6,18 +6,26 @@ that belongs to the machine it runs on, the difference is named and added to the
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 
+from models.architecture import Attention, Mlp
 from models.catalogue import load_architecture, model_names
+from models.hf_config import architecture_from_config
 from models.inventory import head_work, layer_work
 from models.layout import Kernels, Recompute
 from models.operation import repeated_share
 from models.planned import unplanned
 from models.recompute_modules import USUAL_MODULES, RecomputeModules
 from tests.models.cases import FAMILIES, config, shapes, toy, work_of
+from tests.models.variants import VARIANTS, variant
 from tests.oracles import fused_reference, hf_reference, tensor_parallel_reference
 from tests.strategies import DENSE_SETS
+
+if TYPE_CHECKING:
+    from models.architecture import Architecture
 
 ALL_FAMILIES = (*FAMILIES, "gemma-2-27b", "mistral-7b", "qwen2.5-7b", "gpt2-xl")
 MODES = [mode.label for mode in Recompute]
@@ -204,13 +212,17 @@ def test_the_loss_of_a_tensor_parallel_rank_sees_its_words_only() -> None:
 
 
 def test_a_layer_of_every_family_is_compared() -> None:
-    """A new kind of norm, gate or head must be added to `ALL_FAMILIES`."""
+    """A new kind of norm, gate or head must be added to `ALL_FAMILIES` or `VARIANTS`."""
 
-    def traits(name: str) -> tuple[object, ...]:
-        layer = load_architecture(name).layers[0]
-        mixer = layer.mixer
-        return layer.norm, layer.norms, layer.mlp.gated, layer.mlp.activation, mixer.qk_norm
+    def traits(architecture: Architecture) -> tuple[object, ...]:
+        layer = architecture.layers[0]
+        norms = layer.norm, layer.norms, layer.norms_after, layer.parallel
+        return *norms, layer.dense.gated, layer.dense.activation, layer.attention.qk_norm
 
-    compared = {traits(name) for name in ALL_FAMILIES}
-    planned = [name for name in model_names() if not unplanned(load_architecture(name))]
-    assert {traits(name) for name in planned} <= compared
+    catalogue = [load_architecture(name) for name in model_names()]
+    dense = [each for each in catalogue if isinstance(each.layers[0].mlp, Mlp)]
+    dense = [each for each in dense if isinstance(each.layers[0].mixer, Attention)]
+    softmax = [name for name in VARIANTS if "deepseek" not in name]
+    drawn = [architecture_from_config(variant(name), name) for name in softmax]
+    compared = {traits(load_architecture(name)) for name in ALL_FAMILIES} | set(map(traits, drawn))
+    assert {traits(each) for each in dense if not unplanned(each)} <= compared

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from models.architecture import Attention
 from models.catalogue import load_architecture
 from models.inventory import embedding_work, head_work, layer_work
 from models.layout import CpMethod, Kernels, SequenceOrder
 from models.operation import Axis, Communication, Kind
-from models.sequence_parallel.blocks import causal_pairs
+from models.sequence_parallel.blocks import busiest_over_mean, causal_pairs
 from tests.models.cases import config, sent_bytes, shapes, unwindowed, work_of
 from tests.oracles import tensor_parallel_reference
 from topologies.collective import Collective
@@ -229,6 +230,34 @@ def test_causal_pairs_are_those_of_a_mask(seq_len: int, window: int | None) -> N
     mask = (key < query) & (key > query - seen)
     edges = (key == query) | (key == query - seen)
     assert causal_pairs(float(seq_len), window) == mask.sum() + 0.5 * edges.sum()
+
+
+@pytest.mark.parametrize(("seq_len", "chunk"), [(4096, 512), (100, 32), (64, 64), (64, 100)])
+def test_pairs_of_chunks_are_those_of_a_mask(seq_len: int, chunk: int) -> None:
+    query, key = np.ogrid[:seq_len, :seq_len]
+    same = query // chunk == key // chunk
+    pairs = (same & (key < query)).sum() + seq_len / 2
+    assert causal_pairs(float(seq_len), chunk=chunk) == pairs
+
+
+@pytest.mark.parametrize("order", list(SequenceOrder))
+@pytest.mark.parametrize("chunk", [8, 16, 64, 128, 256])
+def test_the_busiest_rank_of_chunked_attention_is_the_one_a_mask_gives(
+    chunk: int, order: SequenceOrder
+) -> None:
+    """Of eight ranks that gather keys and values of 256 tokens; 256 hide nothing."""
+    seq_len, ranks = 256, 8
+    mixer = Attention(heads=1, kv_heads=1, head_dim=64, chunk=chunk)
+    query, key = np.ogrid[:seq_len, :seq_len]
+    seen = (query // chunk == key // chunk) & (key < query)
+    of_rows = seen.sum(1) + 0.5
+    pieces = of_rows.reshape(ranks * 2, -1).sum(1)
+    if order is SequenceOrder.ZIGZAG:
+        work = [pieces[rank] + pieces[-1 - rank] for rank in range(ranks)]
+    else:
+        work = list(pieces.reshape(ranks, 2).sum(1))
+    shape = shapes(seq_len, ring=ranks, sequence_order=order, cp_method=CpMethod.ALL_GATHER)
+    assert busiest_over_mean(mixer, shape)[0] == pytest.approx(max(work) / (sum(work) / ranks))
 
 
 # ---------------------------------------------------------------------------- tensor parallelism

@@ -141,7 +141,7 @@ class NormLinearOp(Function):
         shift: Tensor | None,
         weight: Tensor,
         bias: Tensor | None,
-        again: bool,
+        again: bool = False,
     ) -> Tensor:
         """Keep the normalised input for the gradient of the weight, or normalise `again` then."""
         y, mean, rstd = _normalise(x, gain, shift)
@@ -258,7 +258,7 @@ class NormLinear(nn.Module):
     """A normalisation and the projection behind it, as one operator."""
 
     def __init__(
-        self, inputs: int, outputs: int, *, norm: NormKind, bias: bool, again: bool
+        self, inputs: int, outputs: int, *, norm: NormKind, bias: bool, again: bool = False
     ) -> None:
         super().__init__()
         self.again = again

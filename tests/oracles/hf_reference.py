@@ -30,17 +30,31 @@ from torch.utils.flop_counter import (
 )
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.loss.loss_utils import ForCausalLMLoss
+from transformers.models.cohere.modeling_cohere import CohereDecoderLayer
+from transformers.models.cohere2.modeling_cohere2 import Cohere2DecoderLayer
+from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2DecoderLayer
+from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3DecoderLayer
 from transformers.models.gemma.modeling_gemma import GemmaDecoderLayer
 from transformers.models.gemma2.modeling_gemma2 import Gemma2DecoderLayer
 from transformers.models.gemma3.modeling_gemma3 import Gemma3DecoderLayer
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block
+from transformers.models.gpt_neox.modeling_gpt_neox import GPTNeoXLayer
 from transformers.models.granite.modeling_granite import GraniteDecoderLayer
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
+from transformers.models.llama4.modeling_llama4 import Llama4TextDecoderLayer
 from transformers.models.mistral.modeling_mistral import MistralDecoderLayer
+from transformers.models.nemotron.modeling_nemotron import NemotronDecoderLayer
+from transformers.models.olmo2.modeling_olmo2 import Olmo2DecoderLayer
+from transformers.models.olmo3.modeling_olmo3 import Olmo3DecoderLayer
+from transformers.models.opt.modeling_opt import OPTDecoderLayer
+from transformers.models.phi3.modeling_phi3 import Phi3DecoderLayer
 from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer
+from transformers.models.qwen3_next.modeling_qwen3_next import Qwen3NextDecoderLayer
+from transformers.models.stablelm.modeling_stablelm import StableLmDecoderLayer
 from transformers.models.starcoder2.modeling_starcoder2 import Starcoder2DecoderLayer
 
+from . import unequal_flash
 from .ledger import SavedLedger, SavedTensor, loss_peak_report, total_bytes
 
 if TYPE_CHECKING:
@@ -52,15 +66,28 @@ Recompute = Literal["none", "full", "selective"]
 RECOMPUTE: tuple[Recompute, ...] = ("none", "full", "selective")
 
 _LAYERS: dict[str, Callable[..., nn.Module]] = {
+    "cohere": CohereDecoderLayer,
+    "cohere2": Cohere2DecoderLayer,
+    "deepseek_v2": DeepseekV2DecoderLayer,
+    "deepseek_v3": DeepseekV3DecoderLayer,
     "gemma": GemmaDecoderLayer,
     "gemma2": Gemma2DecoderLayer,
     "gemma3_text": Gemma3DecoderLayer,
     "gpt2": GPT2Block,
+    "gpt_neox": GPTNeoXLayer,
     "granite": GraniteDecoderLayer,
     "llama": LlamaDecoderLayer,
+    "llama4_text": Llama4TextDecoderLayer,
     "mistral": MistralDecoderLayer,
+    "nemotron": NemotronDecoderLayer,
+    "olmo2": Olmo2DecoderLayer,
+    "olmo3": Olmo3DecoderLayer,
+    "opt": OPTDecoderLayer,
+    "phi3": Phi3DecoderLayer,
     "qwen2": Qwen2DecoderLayer,
     "qwen3": Qwen3DecoderLayer,
+    "qwen3_next": Qwen3NextDecoderLayer,
+    "stablelm": StableLmDecoderLayer,
     "starcoder2": Starcoder2DecoderLayer,
 }
 
@@ -88,6 +115,8 @@ def text_config(config: Mapping[str, Any], attention: str = "sdpa") -> PreTraine
         raise ValueError(f"model_type={family!r} is not one of {sorted(_LAYERS)}")
     if family == "gemma2":
         fields["attn_logit_softcapping"] = None
+    if "v_head_dim" in fields and attention == "sdpa":
+        attention = unequal_flash.UNEQUAL
     return AutoConfig.for_model(family, **fields, attn_implementation=attention)
 
 
@@ -116,11 +145,18 @@ def build_layer(config: PreTrainedConfig, layer: int = 0) -> nn.Module:
 
 
 def rotary_tables(config: PreTrainedConfig, seq_len: int) -> tuple[Tensor, ...]:
-    """Return placeholders for the cosine and sine tables; empty for learned positions."""
-    if config.model_type == "gpt2":
+    """Return placeholders for the cosine and sine tables; empty for learned positions.
+
+    Llama 4 and DeepSeek-V2 have one table of complex numbers.
+    """
+    if config.model_type in ("gpt2", "opt"):
         return ()
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return torch.empty(1, seq_len, head_dim), torch.empty(1, seq_len, head_dim)
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    width = getattr(config, "qk_rope_head_dim", width)
+    width = int(width * (config.rope_parameters or {}).get("partial_rotary_factor", 1.0))
+    if config.model_type in ("llama4_text", "deepseek_v2"):
+        return (torch.empty(1, seq_len, width // 2, dtype=torch.complex64),)
+    return torch.empty(1, seq_len, width), torch.empty(1, seq_len, width)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,9 +169,10 @@ class _LayerCall:
 
     def __call__(self, hidden: Tensor) -> Tensor:
         # Given no mask the layer asks SDPA for causal attention; only the full model builds one.
-        arguments = {"position_embeddings": self.tables} if self.tables else {}
-        result: Tensor = self.module(hidden, attention_mask=None, **arguments)
-        return result
+        tables = self.tables if len(self.tables) > 1 else next(iter(self.tables), None)
+        arguments = {} if tables is None else {"position_embeddings": tables}
+        result: Tensor | tuple[Tensor, ...] = self.module(hidden, attention_mask=None, **arguments)
+        return result[0] if isinstance(result, tuple) else result
 
 
 @contextmanager
@@ -187,6 +224,8 @@ def flop_counter(*, masked: bool = False) -> FlopCounterMode:
     mapping = {
         _ATTENTION: counted(_attention_flop),
         _ATTENTION_BACKWARD: counted(_attention_backward_flop),
+        unequal_flash.FORWARD: unequal_flash.forward_flop,
+        unequal_flash.BACKWARD: unequal_flash.backward_flop,
     }
     return FlopCounterMode(display=False, custom_mapping=mapping)
 
@@ -241,7 +280,8 @@ class EveryOtherMatmul:
         """Decide over one operator call, and report what is cached."""
         is_matmul = operator in _MATMULS
         self._matmuls += is_matmul
-        if not (operator is _ATTENTION.default or (is_matmul and self._matmuls % 2)):
+        attends = operator in (_ATTENTION.default, unequal_flash.FORWARD.default)
+        if not (attends or (is_matmul and self._matmuls % 2)):
             return CheckpointPolicy.PREFER_RECOMPUTE
         outputs = context.op_output
         for tensor in outputs if isinstance(outputs, tuple) else (outputs,):

@@ -77,9 +77,10 @@ class _Job:
     attend: Attention
 
     def forward(self) -> Tensor:
-        tables = {"position_embeddings": self.tables} if self.tables else {}
-        given = {"attention_mask": None, "attend": self.attend}
-        loss: Tensor = _Next.apply(self.layer(self.hidden, **given, **tables))
+        given = self.tables if len(self.tables) > 1 else next(iter(self.tables), None)
+        tables = {} if given is None else {"position_embeddings": given}
+        output = self.layer(self.hidden, attention_mask=None, attend=self.attend, **tables)
+        loss: Tensor = _Next.apply(output[0] if isinstance(output, tuple) else output)
         return loss
 
 

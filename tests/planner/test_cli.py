@@ -197,9 +197,9 @@ def test_models_are_shown_layer_kind_by_layer_kind():
 
 @pytest.mark.parametrize("command", ["plan", "estimate", "simulate", "sweep"])
 def test_a_model_that_is_not_planned_is_refused_with_all_else(command):
-    request = [command, "mixtral-8x7b", "--cluster", "h100dgx", "--seq-len", "8k"]
+    request = [command, "deepseek-v3", "--cluster", "h100dgx", "--seq-len", "8k"]
     model, cluster = refused(*request, "--global-batch", "8")
-    assert model.endswith("mixtral-8x7b: has mixture-of-experts layers: read, but not planned yet")
+    assert model.endswith("deepseek-v3: has latent attention layers: read, but not planned yet")
     assert cluster.startswith("--cluster = h100dgx")
 
 

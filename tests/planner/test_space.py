@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import pytest
 import planner.space
 from models.catalogue import load_architecture
 from models.framework import frameworks, runnable
+from models.hf_config import architecture_from_config
 from models.layout import (
     AXES,
     CpMethod,
@@ -24,18 +26,20 @@ from models.layout import (
     SequenceOrder,
     StageSplit,
 )
-from models.legality import Job, legal
+from models.legality import legal
+from models.rule import Job
 from models.stages import layer_weights, split_layers
 from models.workload import Workload
 from planner.bounds import Bounds
 from planner.options import FEWEST
 from planner.space import Space, divisors
+from tests.models.cases import TOY_MOE
 from tests.rank_orders import first_of_its_kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from models.legality import Mask
+    from models.rule import Mask
 
 Row = tuple[int, ...]
 
@@ -83,10 +87,10 @@ AGAIN = [
 ]
 
 
-def every_row(work: Job, framework: str) -> set[Row]:
+def every_row(work: Job, framework: str, fixed: dict[str, list[int]] | None = None) -> set[Row]:
     """Return all lawful layouts of a job that say no more than they mean."""
     found: set[Row] = set()
-    for every in every_combination(work):
+    for every in every_combination(work, fixed):
         batch = every.take(says_no_more_than_it_means(every, work))
         # However many layers are recomputed in the end, it is some of them and not all.
         layers = np.where(batch.recompute_layers == FEWEST, 1, batch.recompute_layers)
@@ -98,7 +102,9 @@ def every_row(work: Job, framework: str) -> set[Row]:
     return found
 
 
-def every_combination(work: Job) -> Iterator[LayoutBatch]:
+def every_combination(
+    work: Job, fixed: dict[str, list[int]] | None = None
+) -> Iterator[LayoutBatch]:
     """Yield every value of every axis with every other, one mesh at a time."""
     gpus = range(1, work.gpus + 1)
     for tp, ulysses, ring, pp, dp in product(gpus, repeat=5):
@@ -122,7 +128,11 @@ def every_combination(work: Job) -> Iterator[LayoutBatch]:
             "kernels": list(Kernels),
             "rank_order": [0],
             "stage_split": list(StageSplit),
-        }
+            "ep": [1, 2],
+            "etp": [1],
+            "dispatch": [0],
+            "shared_overlap": [0],
+        } | (fixed or {})
         paired = ("schedule", "vp", "recompute", "recompute_layers", "recompute_modules")
         single = [axis for axis in AXES if axis not in paired]
         sizes = range(len(ORDERS)), range(len(AGAIN))
@@ -181,6 +191,41 @@ def test_the_space_is_every_lawful_combination(work: Job, framework: str) -> Non
     expected = every_row(work, framework)
     assert len(expected) > 4
     assert set(found) == expected
+
+
+#: Of a job with experts, the axes that others' tests vary.
+PLAIN = {
+    "kernels": [1],
+    "recompute": [0],
+    "recompute_layers": [0],
+    "micro_batch": [1],
+    "inner_ring": [1],
+    "cp_method": [0],
+    "stage_split": [0],
+}
+EXPERTS = {"ep": [1, 2, 3, 4, 8], "etp": [1, 2, 4], "dispatch": [0, 1, 2], "shared_overlap": [0, 1]}
+
+
+@pytest.mark.parametrize("framework", ["unrestricted", "any"])
+@pytest.mark.parametrize("name", ["mixtral-8x7b", "qwen2-moe"])
+def test_experts_lie_on_every_lawful_mesh(name: str, framework: str) -> None:
+    """They are whole, or cut as attention is."""
+    work = job("mixtral-8x7b", 4)
+    if name != "mixtral-8x7b":  # with shared experts
+        config = {**TOY_MOE, "model_type": "qwen2_moe"}
+        work = replace(work, architecture=architecture_from_config(config, name))
+    pins = {axis: values[0] for axis, values in PLAIN.items()}
+    found = enumerated(work, framework, **pins, schedule="1f1b")
+    assert len(found) == len(set(found))
+    etp, tp = (AXES.index(axis) for axis in ("etp", "tp"))
+    schedule = AXES.index("schedule")
+    expected = {
+        row
+        for row in every_row(work, framework, {**PLAIN, **EXPERTS})
+        if row[etp] in (1, row[tp]) and row[schedule] == Schedule.ONE_F_ONE_B
+    }
+    assert set(found) == expected
+    assert len({row[AXES.index("ep")] for row in found}) == 3
 
 
 def test_batches_hold_whole_meshes_whatever_their_size(monkeypatch: pytest.MonkeyPatch) -> None:

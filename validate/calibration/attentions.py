@@ -78,6 +78,7 @@ def work(found: Sequence[Item]) -> Compute:
         rows=rows,
         inner=(queries if found[0].kind == BACKWARD else keys) * seen,
         width=width,
+        value_width=width,
         elements=2.0 * rows * width + 2.0 * keys * kv_heads * width,
         calls=np.ones(len(found)),
         masked_rows=np.where(causal, rows, 0.0),

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from models.kernel_set import EAGER
-from models.mixers.attention import PACK_BYTES
+from models.mixers.core_attention import PACK_BYTES
 from models.model_states import USUAL_STATES
 from models.operators import streaming
 from models.sequence_parallel.schedule import Part

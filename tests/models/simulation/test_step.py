@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from models.catalogue import load_architecture
 from models.layout import Kernels, Layout, LayoutBatch, Recompute, Schedule, StageSplit
-from models.legality import Job, legal
+from models.legality import legal
 from models.memory import memory_bill
 from models.recompute_modules import RecomputeModules
+from models.rule import Job
 from models.simulation.record import record
 from models.simulation.stages import held_by
 from models.simulation.step import StepSimulation

@@ -43,6 +43,7 @@ def test_unions_are_in_order_and_apart(spans):
 def test_streams_have_labels_for_people():
     labels = ["compute", "tp", "cp", "pp send", "pp receive", "dp", "copy"]
     labels += ["cp between windows", "pp receive gradients", "pp send gradients"]
+    labels += ["ep", "ep inside domains"]
     assert [stream.label for stream in Stream] == labels
 
 

@@ -30,6 +30,14 @@ CALLS = (
     Call(name="activations", stream=Stream.SEND, collective=Collective.SHIFT, nbytes=5, group=2),
     Call(name="activations", stream=Stream.RECEIVE, collective=Collective.SHIFT, nbytes=5, group=2),
     Call(name="offload", stream=Stream.COPY),
+    Call(name="tokens", stream=Stream.EP, collective=Collective.ALL_TO_ALL, nbytes=6e6, group=8),
+    Call(
+        name="forwarded",
+        stream=Stream.EP_INSIDE,
+        collective=Collective.ALL_TO_ALL,
+        nbytes=6e6,
+        group=8,
+    ),
     Call(name="windows", stream=Stream.CP_OUTER, collective=Collective.SHIFT, nbytes=3e6, group=2),
     Call(
         name="dy",

@@ -1,0 +1,107 @@
+"""What expert parallelism sends: tokens to the ranks of their experts, and back.
+
+*All-to-all*: every copy of a token goes straight to its expert's rank (GShard, arXiv:2006.16668;
+Megatron-Core's ``alltoall`` dispatcher). *Hierarchical*: the same bytes twice, between the ranks of
+a fast domain and then between those of one place in each domain, in fewer and longer messages
+(Tutel, arXiv:2206.03382 section 4.2). *DeepEP*: a token goes once to every domain that has experts
+of its own, to the rank of the same place, and from there once to every rank that has, while others
+still arrive (deepseek-ai/DeepEP, normal kernels). Experts that are cut (`etp`) have their tokens
+gathered, and what they made of them reduced, over the ranks that cut them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from models.dtype import BF16
+from models.layout import Dispatch
+from models.operation import Axis, Communication
+from models.routing import parts_visited
+from topologies.collective import Collective
+
+if TYPE_CHECKING:
+    from models.architecture import Moe
+    from models.layout import Array
+    from models.shape import Shapes
+
+
+def exchange(
+    name: str, moe: Moe, width: int, shapes: Shapes, hidden_by: str
+) -> tuple[Communication, ...]:
+    """Return one exchange between the ranks that experts are spread over.
+
+    Parameters
+    ----------
+    name
+        What travels.
+    moe, width, shapes
+        The experts, columns of what travels, and shapes of work.
+    hidden_by
+        The product of shared experts that it may run beside, where layouts have it so.
+    """
+    row = shapes.own_tokens * width * BF16
+    spread = np.where(shapes.ep > 1, 1.0, 0.0)
+    way = shapes.batch.dispatch
+    copies = row * moe.top_k
+    beside = shapes.batch.shared_overlap * spread
+    flat = np.where(way == Dispatch.ALL_TO_ALL, spread, 0.0)
+    staged = np.where(way == Dispatch.HIERARCHICAL, spread, 0.0)
+    once = np.where(way == Dispatch.DEEPEP, spread, 0.0)
+    inside = shapes.ep_inside
+    across = shapes.ep / inside
+    near, far = np.where(inside > 1, 1.0, 0.0), np.where(across > 1, 1.0, 0.0)
+    ranks = np.array([parts_visited(moe, int(ep)) for ep in shapes.ep])
+    domains = np.array([parts_visited(moe, int(parts)) for parts in across])
+    found = [
+        _sent(name, Axis.EP, copies, flat * (1.0 - beside)),
+        _sent(f"{name} in domains", Axis.EP_INSIDE, copies, staged * near),
+        _sent(f"{name} between domains", Axis.EP_ACROSS, copies, staged * far),
+        _sent(f"{name} to domains", Axis.EP_ACROSS, row * domains, once * far),
+        _sent(f"{name} forwarded", Axis.EP_INSIDE, row * ranks, once * near, with_last=True),
+    ]
+    if hidden_by:
+        found.append(_sent(name, Axis.EP, copies, flat * beside, hidden_by=hidden_by))
+    return tuple(found)
+
+
+def gather(name: str, moe: Moe, width: int, shapes: Shapes) -> Communication:
+    """Return how ranks that cut an expert gather its tokens."""
+    return _cut(name, Collective.ALL_GATHER, moe, width, shapes)
+
+
+def scatter(name: str, moe: Moe, width: int, shapes: Shapes) -> Communication:
+    """Return how they sum up, and divide, what they made of them."""
+    return _cut(name, Collective.REDUCE_SCATTER, moe, width, shapes)
+
+
+def _cut(name: str, what: Collective, moe: Moe, width: int, shapes: Shapes) -> Communication:
+    whole = shapes.own_tokens * moe.top_k * width * BF16 * shapes.etp
+    return Communication(
+        name=name,
+        collective=what,
+        axis=Axis.ETP,
+        nbytes=whole,
+        calls=np.where(shapes.etp > 1, 1.0, 0.0),
+    )
+
+
+def _sent(
+    name: str,
+    axis: Axis,
+    nbytes: Array,
+    calls: Array,
+    *,
+    hidden_by: str = "",
+    with_last: bool = False,
+) -> Communication:
+    return Communication(
+        name=name,
+        collective=Collective.ALL_TO_ALL,
+        axis=axis,
+        nbytes=nbytes,
+        calls=calls,
+        hidden_by=hidden_by,
+        with_last=with_last,
+    )

@@ -1,0 +1,109 @@
+"""Parameters that some ranks hold alike, and what these send each other of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from models.collectives import cost
+from models.expert_mesh import expert_data_ranks, expert_stride
+from models.layout import strides
+from models.memory import expert_shard_ranks, shard_ranks
+from topologies.collective import Collective
+
+if TYPE_CHECKING:
+    from models.collectives import Cost
+    from models.layout import Array, Bools
+    from models.prepared import Prepared
+    from models.profile import Profile
+    from topologies.fabric import Fabric
+    from topologies.group_links import GroupLinks
+
+
+class Sharing:
+    """Parameters of a rank that the same other ranks hold; arrays over layouts.
+
+    Parameters
+    ----------
+    prepared
+        Layouts with their inventory.
+    params
+        How many.
+    ranks
+        Ranks over which ZeRO shards them, within a replica.
+    shards, replicas
+        Links, over meshes, of the ranks that shard, and of those that hold the same shard.
+    profile
+        What collectives add.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        params: Array,
+        ranks: Array,
+        shards: GroupLinks,
+        replicas: GroupLinks,
+        profile: Profile,
+    ) -> None:
+        self.prepared, self.params, self.ranks = prepared, params, ranks
+        self.states = prepared.workload.states
+        self.shards, self.replicas = shards, replicas
+        self.costs = {
+            kind: cost(kind, shards, profile)
+            for kind in (Collective.ALL_REDUCE, Collective.REDUCE_SCATTER, Collective.ALL_GATHER)
+        }
+        self.across = cost(Collective.ALL_REDUCE, replicas, profile)
+
+    @classmethod
+    def by_all(cls, prepared: Prepared, params: Array, fabric: Fabric, profile: Profile) -> Sharing:
+        """Return the parameters that all data- and context-parallel ranks share."""
+        meshes = prepared.meshes
+        stride = strides(meshes)
+        inner = meshes.dp / meshes.dp_replicate
+        shards = fabric.links((meshes.cp * 1.0, stride.cp), (inner, stride.dp))
+        replicas = fabric.links((meshes.dp_replicate * 1.0, stride.dp * inner))
+        return cls(prepared, params, shard_ranks(prepared), shards, replicas, profile)
+
+    @classmethod
+    def of_experts(
+        cls, prepared: Prepared, params: Array, fabric: Fabric, profile: Profile
+    ) -> Sharing:
+        """Return the parameters of experts, which fewer ranks hold."""
+        meshes = prepared.meshes
+        inner = expert_data_ranks(meshes) / meshes.dp_replicate
+        apart = expert_stride(meshes, "edp") * 1.0
+        shards = fabric.links((inner, apart))
+        replicas = fabric.links((meshes.dp_replicate * 1.0, apart * inner))
+        return cls(prepared, params, expert_shard_ranks(prepared), shards, replicas, profile)
+
+    def scatter_s(self) -> Array:
+        """Return the reduction of their gradients within a replica of the shards."""
+        nbytes = self.params * self.states.reduced_bytes
+        whole = self.prepared.batch.zero == 0
+        scattered = self.where(~whole, self.costs[Collective.REDUCE_SCATTER], nbytes)
+        return scattered + self.where(whole, self.costs[Collective.ALL_REDUCE], nbytes)
+
+    def across_s(self) -> Array:
+        """Return the all-reduce of a shard's gradients over the replicas."""
+        shard = self.params * self.states.reduced_bytes / self.ranks
+        return self.where(self.prepared.batch.dp_replicate > 1, self.across, shard)
+
+    def gather_s(self) -> Array:
+        """Return their gathering."""
+        sharded = self.prepared.batch.zero >= 1
+        return self.where(
+            sharded, self.costs[Collective.ALL_GATHER], self.params * self.states.parameter_bytes
+        )
+
+    def shard(self) -> Array:
+        """Return how many of them the optimizer of one rank updates."""
+        return np.where(self.prepared.batch.zero >= 1, self.params / self.ranks, self.params)
+
+    def where(self, used: Bools, what: Cost, nbytes: Array) -> Array:
+        """Return the seconds of a collective for the layouts that use it, 0 for the others."""
+        rows = np.flatnonzero(used)
+        found = np.zeros_like(nbytes)
+        found[rows] = what.seconds(nbytes[rows], self.prepared.mesh_index[rows])
+        return found
