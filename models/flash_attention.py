@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from models.dtype import BF16
 from models.operation import Compute, Kind
+from models.recompute_modules import RecomputeModules
 
 if TYPE_CHECKING:
     from models.layout import Array
@@ -24,7 +25,6 @@ def flash_attention(
     calls: Array,
     masked_rows: Array | float,
     masked_keys: Array | float,
-    selective: Array | float = 0.0,
     first_block: Array | float = 1.0,
 ) -> Compute:
     """Return attention over some blocks (Dao et al., arXiv:2205.14135, for its FLOP).
@@ -49,7 +49,7 @@ def flash_attention(
         Forward kernels.
     masked_rows, masked_keys
         Rows whose keys a causal mask cuts off, and the side of its square.
-    selective, first_block
+    first_block
         As of :class:`models.operation.Compute`.
     """
     products, value_products, passes = (3.0, 2.0, 2.0) if backward else (1.0, 1.0, 1.0)
@@ -63,7 +63,8 @@ def flash_attention(
         rows=rows,
         columns=inner,
         depth=(width + value_width) / 2.0,
-        selective=selective,
+        selective=0.0,  # eager recomputation keeps its output
+        modules=RecomputeModules.CORE_ATTN,
         first_block=first_block,
         edge_flop=a_pair * masked_rows,
         edge_keys=masked_keys,

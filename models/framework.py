@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, reduce
+from operator import or_
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from models.layout import NAMED_AXES, Layout, LayoutBatch, RankOrder
+from models.architecture import LatentAttention, Moe
+from models.layout import NAMED_AXES, Kernels, Layout, LayoutBatch, RankOrder, Recompute
 from models.legality import hands_on_states, replicates_kv
 from models.model_states import USUAL_STATES
 from models.rank_order import in_order
+from models.recompute_modules import NOTHING, RecomputeModules
 from topologies.errors import SpecError, unknown_name
 from topologies.yaml_file import read_yaml
 
@@ -56,6 +59,10 @@ class Framework(BaseModel):
         Whether full recomputation can be limited to some layers.
     hsdp
         Whether shards can be replicated.
+    recompute_modules
+        What selective recomputation can repeat of fused kernels.
+    dense_norm_recompute
+        Whether this includes norms before softmax attention and dense MLPs.
     expert, expert_anywhere, expert_tensor, shared_overlap
         Whether experts can be spread over ranks, over other numbers than multiples of cp x tp, each
         cut over ranks, and shared ones run while tokens travel.
@@ -79,6 +86,8 @@ class Framework(BaseModel):
     state_ring: bool
     partial_recompute: bool
     hsdp: bool
+    recompute_modules: list[str]
+    dense_norm_recompute: bool
     expert: bool
     expert_anywhere: bool
     expert_tensor: bool
@@ -122,8 +131,25 @@ class Framework(BaseModel):
             "expert_tensor": batch.etp > 1,
             "shared_overlap": batch.shared_overlap == 1,
         }
+        refused["recompute_modules"] = self._without_modules(batch, architecture)
         refused |= self._without_states(batch, states)
         return refused | {name: used for name, used in uses.items() if not getattr(self, name)}
+
+    def modules(self, architecture: Architecture) -> RecomputeModules:
+        """Return what it can repeat of a model with fused kernels."""
+        known = _joined(tuple(self.recompute_modules))
+        if self.dense_norm_recompute or any(
+            isinstance(kind.mixer, LatentAttention) or isinstance(kind.mlp, Moe)
+            for kind in architecture.kinds
+        ):
+            return known
+        return known & ~RecomputeModules.LAYERNORM
+
+    def _without_modules(self, batch: LayoutBatch, architecture: Architecture) -> Mask:
+        """Return which layouts repeat modules of fused kernels that it cannot repeat."""
+        by_modules = (batch.recompute == Recompute.SELECTIVE) & (batch.kernels == Kernels.FUSED)
+        mask: Mask = by_modules & (batch.recompute_modules & ~int(self.modules(architecture)) > 0)
+        return mask
 
     def _without_states(self, batch: LayoutBatch, states: ModelStates) -> dict[str, Mask]:
         """Return which layouts the optimizer and the gradients' dtypes keep from running."""
@@ -161,6 +187,7 @@ LACKS = {
     "state_ring": "no states of recurrent layers handed on along a ring",
     "partial_recompute": "no recomputation of some layers only",
     "hsdp": "no replicated shards",
+    "recompute_modules": "no recomputation of these modules",
     "expert": "no expert parallelism",
     "expert_anywhere": "experts over a multiple of cp x tp ranks only",
     "expert_tensor": "no experts cut over ranks",
@@ -227,6 +254,19 @@ def has_ability(ability: str, choice: str) -> bool:
     return any(getattr(framework, ability) for framework in _meant(choice))
 
 
+def recompute_modules(choice: str, architecture: Architecture) -> RecomputeModules:
+    """Return what some framework of a choice can repeat of a model with fused kernels.
+
+    Raises
+    ------
+    SpecError
+        If there is no such framework.
+    """
+    if choice == UNRESTRICTED:
+        return ~NOTHING
+    return reduce(or_, (framework.modules(architecture) for framework in _meant(choice)))
+
+
 def lacking(
     batch: LayoutBatch,
     architecture: Architecture,
@@ -290,6 +330,11 @@ def _is_one_of(column: Ints, values: list[int]) -> Mask:
     for value in values:
         found |= column == value
     return found
+
+
+@cache
+def _joined(modules: tuple[str, ...]) -> RecomputeModules:
+    return reduce(or_, map(RecomputeModules.from_label, modules), NOTHING)
 
 
 @cache

@@ -11,7 +11,8 @@ kernels compute the scores again, arXiv:2205.14135), chunked scans' what their k
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, reduce
+from operator import or_
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,7 @@ from models import saved_tensors
 from models.architecture import Attention, LatentAttention, SideBySide
 from models.dtype import BF16
 from models.layer_peak import layer_peak
+from models.layout import Layout, LayoutBatch
 from models.mixers.halves import halves
 from models.operation import Kind, Work
 from models.operators import elementwise, memory, norm_pair, product
@@ -35,6 +37,7 @@ from models.tensor_parallel import (
 
 if TYPE_CHECKING:
     from models.architecture import Architecture, Layer
+    from models.recompute_modules import RecomputeModules
     from models.workload import Workload
 
 
@@ -64,6 +67,7 @@ def layer_work(layer: Layer, hidden: int, shapes: Shapes) -> Work:
         input_bytes=shapes.tokens * hidden * BF16 / shapes.norm_shard,
         working_bytes=peak.working,
         buffer_bytes=peak.buffers,
+        fused=shapes.fused,
     )
 
 
@@ -86,6 +90,7 @@ def embedding_work(architecture: Architecture, shapes: Shapes) -> Work:
         input_bytes=zero,
         working_bytes=width * BF16,
         buffer_bytes=zero,
+        fused=shapes.fused,
     )
 
 
@@ -106,7 +111,16 @@ def head_work(architecture: Architecture, shapes: Shapes) -> Work:
         input_bytes=shapes.tokens * hidden * BF16 / shapes.norm_shard,
         working_bytes=saved_tensors.loss_working_bytes(architecture, shapes),
         buffer_bytes=gather_buffer(hidden, shapes),
+        fused=shapes.fused,
     )
+
+
+@cache
+def repeatable_modules(architecture: Architecture) -> RecomputeModules:
+    """Return the modules of a model that selective recomputation can repeat."""
+    shapes = Shapes(batch=LayoutBatch.of([Layout()]), seq_len=1)  # the same at any length
+    works = (layer_work(kind, architecture.hidden, shapes) for kind in architecture.kinds)
+    return reduce(or_, (work.repeatable() for work in works))
 
 
 @cache

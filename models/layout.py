@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from models.recompute_modules import USUAL_MODULES, RecomputeModules
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -167,6 +169,8 @@ class Layout:
         Megatron's sequence parallelism: activations outside attention and MLP sharded over tp.
     recompute, recompute_layers
         What is computed again; with ``full``, in how many layers of each stage (0 for all).
+    recompute_modules
+        With ``selective`` and fused kernels, the parts of every layer that are computed again.
     ep, etp
         Ranks that experts are spread over, and ranks that cut each of them. Both are made of
         data-, context- and tensor-parallel ranks and need none of their own (Megatron-Core's
@@ -190,6 +194,7 @@ class Layout:
     tp_sp: bool = False
     recompute: Recompute = Recompute.NONE
     recompute_layers: int = 0
+    recompute_modules: RecomputeModules = USUAL_MODULES
     schedule: Schedule = Schedule.ONE_F_ONE_B
     cp_method: CpMethod = CpMethod.P2P
     sequence_order: SequenceOrder = SequenceOrder.ZIGZAG
@@ -215,7 +220,8 @@ class Layout:
     def to_dict(self) -> dict[str, int | bool | str]:
         """Return the layout with names instead of numbers, for JSON and messages."""
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {k: v.label if isinstance(v, Named) else v for k, v in values.items()}
+        named = (Named, RecomputeModules)
+        return {k: v.label if isinstance(v, named) else v for k, v in values.items()}
 
     def __str__(self) -> str:
         """Return the layout as people write it: ``dp8 tp4 pp2 ulysses4 mb1``."""
@@ -243,6 +249,7 @@ class LayoutBatch:
     tp_sp: Ints
     recompute: Ints
     recompute_layers: Ints
+    recompute_modules: Ints
     schedule: Ints
     cp_method: Ints
     sequence_order: Ints
@@ -296,7 +303,8 @@ class LayoutBatch:
         values: dict[str, Any] = {name: int(getattr(self, name)[index]) for name in AXES}
         named = {name: kind(values[name]) for name, kind in NAMED_AXES.items()}
         switches = {name: bool(values[name]) for name in SWITCHES}
-        return Layout(**{**values, **named, **switches})
+        modules = {"recompute_modules": RecomputeModules(values["recompute_modules"])}
+        return Layout(**{**values, **named, **switches, **modules})
 
     @classmethod
     def concatenate(cls, batches: Sequence[LayoutBatch]) -> LayoutBatch:

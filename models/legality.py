@@ -12,8 +12,10 @@ import numpy as np
 
 from models.architecture import Attention, Recurrent, SideBySide
 from models.expert_rules import EXPERT_RULES
+from models.inventory import repeatable_modules
 from models.layout import (
     CpMethod,
+    Kernels,
     Layout,
     LayoutBatch,
     Recompute,
@@ -21,6 +23,7 @@ from models.layout import (
     SequenceOrder,
     StageSplit,
 )
+from models.recompute_modules import USUAL_MODULES
 from models.rule import Rule
 from models.schedule import BOTH_WAYS, CHUNKED, VEE, VEE_CHUNKS, fewest_micro_batches
 from models.sequence_parallel.blocks import sight
@@ -167,6 +170,18 @@ def _chunks_of(layout: Layout) -> int:
 
 def _micro_batches(batch: LayoutBatch, job: Job) -> Ints:
     return batch.micro_batches(job.workload.global_batch)
+
+
+def _repeats_modules(batch: LayoutBatch) -> Mask:
+    """Return where selective recomputation goes by modules."""
+    mask: Mask = (batch.recompute == Recompute.SELECTIVE) & (batch.kernels == Kernels.FUSED)
+    return mask
+
+
+def _has_modules(modules: Ints, job: Job) -> Mask:
+    """Return which sets are modules of a model, at least one."""
+    mask: Mask = (modules > 0) & (modules & ~int(repeatable_modules(job.architecture)) == 0)
+    return mask
 
 
 #: Conditions on the degrees alone.
@@ -374,6 +389,22 @@ OPTION_RULES: tuple[Rule, ...] = (
             )
         ),
         lambda *_: "a number of layers goes with --recompute full, and is at most all of them",
+    ),
+    Rule(
+        "recompute_modules",
+        lambda b, _: (b.recompute_modules == int(USUAL_MODULES)) | _repeats_modules(b),
+        lambda *_: (
+            "modules go with --recompute selective and --kernels fused (eager kernels repeat "
+            "operator by operator); leave them out"
+        ),
+    ),
+    Rule(
+        "recompute_modules",
+        lambda b, job: ~_repeats_modules(b) | _has_modules(b.recompute_modules, job),
+        lambda _, job: (
+            f"{job.architecture.title} has {repeatable_modules(job.architecture).label}: "
+            "name one or more of these"
+        ),
     ),
 )
 #: All conditions that :func:`mesh_legal` does not ask.

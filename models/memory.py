@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from models.operation import Work
     from models.prepared import Prepared
     from models.profile import Profile
+    from models.recompute_modes import RecomputeModes
     from topologies.accelerator import Accelerator
 
 #: Layers whose parameters FSDP holds gathered: the running one and the next.
@@ -114,9 +115,9 @@ class _Ranks:
     def __init__(self, prepared: Prepared, profile: Profile) -> None:
         self.prepared, self.profile = prepared, profile
         batch, shape = prepared.batch, prepared.shape_index
-        mode = batch.recompute
+        mode, modes = prepared.mode_index, prepared.modes
         self.spared = [_spared(work)[shape] for work in prepared.layers]
-        partial = (mode == Recompute.FULL) & (batch.recompute_layers > 0)
+        partial = (batch.recompute == Recompute.FULL) & (batch.recompute_layers > 0)
         self.partial = partial if partial.any() else None
         table = prepared.parameters
         head = table.head[shape] + prepared.copied_head()
@@ -129,7 +130,7 @@ class _Ranks:
         held = head * prepared.workload.states.parameter_bytes
         self.gathered_head = np.where(self.regathers, held, 0.0)
         self.whole_gradients = (batch.zero >= 2) & (shard_ranks(prepared) > 1)
-        self.saved = [_kept(work)[shape, mode] for work in prepared.layers]
+        self.saved = [_kept(work, modes)[shape, mode] for work in prepared.layers]
         self.warm_up = prepared.warm_up()
         self.head_saved = prepared.head.saved_bytes()[shape] * self.warm_up.head
         # The embedding keeps a number per token of all micro-batches.
@@ -198,9 +199,9 @@ class _Ranks:
 
     def _layer_peak(self) -> Array:
         """Return what one layer's backward pass needs beyond the saved tensors."""
-        shape, mode = self.prepared.shape_index, self.prepared.batch.recompute
+        shape, mode = self.prepared.shape_index, self.prepared.mode_index
         peaks = [
-            work.working_bytes[:, None] + work.saved_bytes()[:, None] - _kept(work)
+            (work.working_bytes + work.saved_bytes())[:, None] - _kept(work, self.prepared.modes)
             for work in self.prepared.layers
         ]
         peak: Array = np.max(peaks, axis=0)[shape, mode]
@@ -249,9 +250,9 @@ def _state_bytes(prepared: Prepared, shards: Array) -> tuple[Array, Array, Array
     )
 
 
-def _kept(work: Work) -> Array:
+def _kept(work: Work, modes: RecomputeModes) -> Array:
     """Return a layer's saved bytes by recomputation mode, shape ``[shapes, modes]``."""
-    return np.stack([work.saved_bytes(), work.selective_bytes(), work.input_bytes], axis=-1)
+    return modes.table(work.saved_bytes(), work.input_bytes, work.selective_bytes)
 
 
 def _spared(work: Work) -> Array:
@@ -318,9 +319,9 @@ def kept_bytes(prepared: Prepared, profile: Profile, parts: RankParts, repeated:
     repeated
         Share of its layers that are recomputed in full.
     """
-    shape, mode = prepared.shape_index, prepared.batch.recompute
-    kept = parts.sum_layers([_kept(work)[shape, mode] for work in prepared.layers])
-    if mode[0] == Recompute.FULL:
+    shape, mode, modes = prepared.shape_index, prepared.mode_index, prepared.modes
+    kept = parts.sum_layers([_kept(work, modes)[shape, mode] for work in prepared.layers])
+    if prepared.batch.recompute[0] == Recompute.FULL:
         spared = parts.sum_layers([_spared(work)[shape] for work in prepared.layers])
         kept = kept + (1.0 - repeated) * spared
     kept = kept + parts.first * prepared.embedding.saved_bytes()[shape]

@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from models.recompute_modules import NOTHING, USUAL_MODULES, RecomputeModules
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from models.layout import Array
+    from models.layout import Array, Bools
     from topologies.collective import Collective
 
 
@@ -62,8 +65,10 @@ class Compute:
         GEMM: M, N, K. Attention: query rows of all heads, tokens of a kernel's inner loop that no
         mask cuts off, mean width of key and value heads.
     selective
-        Share of it that runs again under selective recomputation (full recomputation repeats all
-        of a forward pass).
+        Share of it that eager kernels run again under selective recomputation (full recomputation
+        repeats all of a forward pass).
+    modules
+        Fused kernels run it again where selective recomputation repeats any of these.
     first_block
         Where it is done block by block as a ring turns: the first block's share of a later one's.
     edge_flop, edge_keys
@@ -85,6 +90,7 @@ class Compute:
     first_block: Array | float = 1.0
     edge_flop: Array | float = 0.0
     edge_keys: Array | float = 0.0
+    modules: RecomputeModules = NOTHING
     groups: Array | float = 1.0
 
     @property
@@ -112,8 +118,8 @@ class Communication:
         beside it for the next one.
     with_last
         Whether it travels while the communication before it does, on other links.
-    selective
-        Share of it that is repeated under selective recomputation.
+    selective, modules
+        As of :class:`Compute`.
     """
 
     name: str
@@ -125,6 +131,7 @@ class Communication:
     behind: bool = False
     with_last: bool = False
     selective: Array | float = 0.0
+    modules: RecomputeModules = NOTHING
 
     def without_weights(self) -> Communication:
         """Return it in a pass that leaves gradients of weights for later: they hide nothing."""
@@ -145,11 +152,14 @@ class Saved:
         Kept without recomputation.
     selective_nbytes
         Kept under selective recomputation.
+    modules
+        Fused kernels keep that much where any of these is repeated, and all of it elsewhere.
     """
 
     name: str
     nbytes: Array
     selective_nbytes: Array
+    modules: RecomputeModules = NOTHING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +178,8 @@ class Work:
         What its fullest moment needs beyond `saved`, communication aside.
     buffer_bytes
         What buffers of communication add to that.
+    fused
+        Where kernels are fused.
     """
 
     forward: tuple[Compute | Communication, ...]
@@ -176,6 +188,7 @@ class Work:
     input_bytes: Array
     working_bytes: Array
     buffer_bytes: Array
+    fused: Bools
 
     def forward_compute(self) -> list[Compute]:
         """Return the compute operations of the forward pass."""
@@ -205,9 +218,30 @@ class Work:
         """Return bytes kept without recomputation."""
         return _sum(item.nbytes for item in self.saved)
 
-    def selective_bytes(self) -> Array:
-        """Return bytes kept under selective recomputation."""
-        return _sum(item.selective_nbytes for item in self.saved)
+    def selective_bytes(self, modules: RecomputeModules = USUAL_MODULES) -> Array:
+        """Return bytes kept under selective recomputation of some modules."""
+        return _sum(
+            item.selective_nbytes
+            if item.modules & modules
+            else np.where(self.fused, item.nbytes, item.selective_nbytes)
+            for item in self.saved
+        )
+
+    def repeatable(self) -> RecomputeModules:
+        """Return the modules that selective recomputation can repeat."""
+        return reduce(or_, (op.modules for op in self.forward))
+
+
+def repeated_share(op: Compute | Communication, modules: RecomputeModules, fused: Bools) -> Array:
+    """Return the share that runs again under selective recomputation of some modules."""
+    return np.where(fused, 1.0 if op.modules & modules else 0.0, op.selective)
+
+
+def repeated_by(
+    modules: RecomputeModules, operations: Iterable[Compute | Communication]
+) -> tuple[Compute | Communication, ...]:
+    """Return operations that selective recomputation of any of some modules repeats too."""
+    return tuple(replace(op, modules=op.modules | modules) for op in operations)
 
 
 def _sum(parts: Iterable[Array]) -> Array:

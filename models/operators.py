@@ -10,10 +10,12 @@ import numpy as np
 from models.dtype import BF16
 from models.kernel_set import EAGER, FUSED, KernelSet, Traffic
 from models.operation import WEIGHT_GRADIENT, Compute, Kind
+from models.recompute_modules import NOTHING
 
 if TYPE_CHECKING:
     from models.architecture import Layer, NormKind
     from models.layout import Array
+    from models.recompute_modules import RecomputeModules
     from models.shape import Shapes
 
 
@@ -46,7 +48,7 @@ def gemm(
         for x in (rows, columns, depth, launches)
     )
     # torchtitan's per-operator policy keeps every other product's output.
-    return matrix_product(name, m, n, k, started, shapes.pick(0.0, 0.5))
+    return matrix_product(name, m, n, k, started, 0.5)
 
 
 def matrix_product(
@@ -105,17 +107,22 @@ def memory(
     shapes: Shapes,
     nbytes: Array,
     launches: Array | float,
-    selective: tuple[float, float] = (0.0, 1.0),
+    selective: float = 1.0,
+    modules: RecomputeModules = NOTHING,
 ) -> Compute:
     """Return an operation that only moves memory.
 
-    `selective` is the share that runs again under selective recomputation, fused and eager.
+    `selective` and `modules` are as of :class:`Compute`.
     """
-    return streaming(name, nbytes, launches, shapes.pick(*selective))
+    return streaming(name, nbytes, launches, selective, modules)
 
 
 def streaming(
-    name: str, nbytes: Array, launches: Array | float, selective: Array | float = 0.0
+    name: str,
+    nbytes: Array,
+    launches: Array | float,
+    selective: Array | float = 0.0,
+    modules: RecomputeModules = NOTHING,
 ) -> Compute:
     """Return what only moves memory; parameters as of :class:`Compute`."""
     none = np.zeros_like(nbytes)
@@ -129,6 +136,7 @@ def streaming(
         columns=none,
         depth=none,
         selective=selective,
+        modules=modules,
     )
 
 

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from models import collectives
 from models.layout import Dispatch
-from models.operation import EXPERT_AXES, Axis
+from models.operation import EXPERT_AXES, Axis, repeated_share
 from models.overlap import beside
 from models.ring_times import RingTimes
 from models.sequence_parallel.sent import CORE_ATTENTION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from models.collectives import Cost
     from models.compute import Device
     from models.layout import Array
     from models.operation import Communication, Compute, Work
+    from models.recompute_modules import RecomputeModules
     from models.shape import Shapes
     from topologies.collective import Collective
     from topologies.fabric import Fabric
@@ -90,7 +91,7 @@ class PartTimes:
     inputs, weights
         The backward pass in two: all but the gradients of weights, and these alone, later.
     repeated, repeated_selective
-        What full and what selective recomputation add to the backward pass.
+        What recomputation adds to the backward pass: full, and selective of each set of modules.
     """
 
     forward: Spent
@@ -98,12 +99,18 @@ class PartTimes:
     inputs: Spent
     weights: Spent
     repeated: Spent
-    repeated_selective: Spent
+    repeated_selective: tuple[Spent, ...]
 
     def paired(self, steal: Array) -> PartTimes:
         """Return it in passes that run beside one another."""
-        names = (each.name for each in fields(self))
-        return PartTimes(**{name: getattr(self, name).paired(steal) for name in names})
+        return PartTimes(
+            forward=self.forward.paired(steal),
+            backward=self.backward.paired(steal),
+            inputs=self.inputs.paired(steal),
+            weights=self.weights.paired(steal),
+            repeated=self.repeated.paired(steal),
+            repeated_selective=tuple(spent.paired(steal) for spent in self.repeated_selective),
+        )
 
 
 class PartClock:
@@ -135,8 +142,8 @@ class PartClock:
             steal_inside=self.steal(Axis.INNER_RING),
         )
 
-    def times(self, work: Work) -> PartTimes:
-        """Return the seconds of one part."""
+    def times(self, work: Work, sets: Sequence[RecomputeModules] = ()) -> PartTimes:
+        """Return the seconds of one part, and of repeating sets of its modules."""
         computed = self._computed(work.forward_compute())
         sent = self._sent(work.forward_communication())
         forward = self._phase(computed, sent)
@@ -153,11 +160,24 @@ class PartClock:
             ),
             weights=self._phase([pair for pair in back if pair[0].of_weights], []),
             repeated=forward,
-            repeated_selective=self._phase(
-                [(op, time * op.selective) for op, time in computed],
-                [(op, call_s * op.selective) for op, call_s in sent],
-                selective=True,
-            ),
+            repeated_selective=tuple(self._again(computed, sent, modules) for modules in sets),
+        )
+
+    def _again(
+        self,
+        computed: list[tuple[Compute, Array]],
+        sent: list[tuple[Communication, Array]],
+        modules: RecomputeModules,
+    ) -> Spent:
+        """Return a forward pass in which only some modules run, for the second time."""
+        fused = self.shapes.fused
+        shares = [repeated_share(op, modules, fused) for op, _ in computed]
+        return self._phase(
+            [
+                (replace(op, launches=op.launches * share), time * share)
+                for (op, time), share in zip(computed, shares, strict=True)
+            ],
+            [(op, call_s * repeated_share(op, modules, fused)) for op, call_s in sent],
         )
 
     def _computed(self, operations: Iterable[Compute]) -> list[tuple[Compute, Array]]:
@@ -183,8 +203,6 @@ class PartClock:
         self,
         computed: list[tuple[Compute, Array]],
         sent: list[tuple[Communication, Array]],
-        *,
-        selective: bool = False,
     ) -> Spent:
         nothing = np.zeros_like(self.shapes.ring)
         seconds: dict[str, Array] = {}
@@ -193,7 +211,7 @@ class PartClock:
         for op, time in computed:
             seconds[op.name] = seconds.get(op.name, nothing) + time
             kernels = kernels + time
-            launches = launches + (op.launches * op.selective if selective else op.launches)
+            launches = launches + op.launches
             first = op.first_block if op.name == CORE_ATTENTION else first
         paced = self.device.host_bound(kernels, launches)
         pace = paced / np.where(kernels > 0, kernels, 1.0)

@@ -15,6 +15,7 @@ from models.dtype import BF16
 from models.inventory import embedding_work, head_work, layer_work
 from models.layout import Recompute
 from models.parameters import ParameterTable
+from models.recompute_modes import RecomputeModes
 from models.schedule import PATHS, Path
 from models.shape import Shapes, distinct
 from models.stages import StageTable
@@ -50,6 +51,8 @@ class Prepared:
         Distinct cuts into pipeline ranks, and each layout's.
     meshes, mesh_index
         One layout of each distinct mesh, and each layout's.
+    modes, mode_index
+        Distinct ways to recompute, and each layout's.
     micro_batches
         Forward passes per step.
     """
@@ -67,6 +70,8 @@ class Prepared:
     stage_index: NDArray[np.intp]
     meshes: LayoutBatch
     mesh_index: NDArray[np.intp]
+    modes: RecomputeModes
+    mode_index: NDArray[np.intp]
     micro_batches: Array
 
     @classmethod
@@ -81,6 +86,7 @@ class Prepared:
         shapes, shape_index = Shapes.of(batch, workload, domain)
         stages, stage_index = StageTable.of(architecture, batch, workload)
         mesh, mesh_index = distinct([*(getattr(batch, axis) for axis in MESH_AXES), batch.cp])
+        modes, mode_index = RecomputeModes.of(batch)
         return cls(
             architecture=architecture,
             workload=workload,
@@ -95,6 +101,8 @@ class Prepared:
             stage_index=stage_index,
             meshes=batch.take(mesh),
             mesh_index=mesh_index,
+            modes=modes,
+            mode_index=mode_index,
             micro_batches=batch.micro_batches(workload.global_batch) * 1.0,
         )
 
@@ -110,6 +118,7 @@ class Prepared:
             shape_index=self.shape_index[index],
             stage_index=self.stage_index[index],
             mesh_index=self.mesh_index[index],
+            mode_index=self.mode_index[index],
             micro_batches=self.micro_batches[index],
         )
 

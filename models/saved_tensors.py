@@ -6,9 +6,10 @@ tensors of its width). *Fused* follows Megatron-Core with TransformerEngine: a n
 product keeps its input and its output; the activation keeps only the first product's output.
 Neither keeps anything for a residual addition.
 
-Under *selective* recomputation fused kernels repeat the core attention (Megatron's ``core_attn``):
-q, k, v and the output projection's input stay. Eager kernels keep what torchtitan's per-operator
-policy keeps: every other product's output and the attention's.
+Under *selective* recomputation fused kernels repeat modules (Megatron's ``--recompute-modules``):
+of core attention q, k, v and the output projection's input stay, of a norm its input, of a dense
+MLP the input of its norm. Eager kernels keep what torchtitan's per-operator policy keeps: every
+other product's output and the attention's.
 
 Every line equals torch's own saved tensors; ``tests/models/test_saved_tensors.py`` compares them.
 """
@@ -22,6 +23,7 @@ import numpy as np
 
 from models.dtype import BF16, FP32
 from models.operation import Saved
+from models.recompute_modules import RecomputeModules
 from models.sequence_parallel.heads import (
     kv_heads_of_tp_rank,
     local_kv_elements,
@@ -110,19 +112,24 @@ def norm_input(
     shapes: Shapes,
     *,
     selective_input: bool,
+    modules: RecomputeModules,
     shared: bool = False,
 ) -> Saved:
     """Return what a norm before a mixer keeps, and the mixer's input.
 
-    `selective_input` is whether eager selective recomputation keeps the norm's input, `shared`
-    whether an earlier norm of the layer reads the same and keeps it.
+    `selective_input` is whether eager selective recomputation keeps the norm's input, `modules` are
+    those with which fused kernels keep nothing else, `shared` is whether an earlier norm of the
+    layer reads the same and keeps it.
     """
     nbytes = _norm_bytes(kind, hidden, shapes, shared=shared)
     layer_input = shapes.tokens * hidden * BF16 / shapes.norm_shard
     return Saved(
         name=name,
         nbytes=nbytes,
-        selective_nbytes=shapes.pick(nbytes, layer_input if selective_input else 0.0),
+        selective_nbytes=shapes.pick(
+            0.0 if shared else layer_input, layer_input if selective_input else 0.0
+        ),
+        modules=modules,
     )
 
 
@@ -182,6 +189,7 @@ def attention(mixer: Attention, norm: NormKind, shapes: Shapes) -> tuple[Saved, 
             name="q, k, v",
             nbytes=BF16 * (queries + local_kv_elements(mixer, shapes) + beside),
             selective_nbytes=BF16 * projections,
+            modules=RecomputeModules.CORE_ATTN,
         ),
         Saved(
             name="o before it is transposed",
@@ -193,11 +201,13 @@ def attention(mixer: Attention, norm: NormKind, shapes: Shapes) -> tuple[Saved, 
             name="o before ulysses returns it",
             nbytes=BF16 * queries * exchanged,
             selective_nbytes=BF16 * queries * exchanged * shapes.pick(0.0, 1.0),
+            modules=RecomputeModules.CORE_ATTN,
         ),
         Saved(
             name="log-sum-exp",
             nbytes=statistics,
             selective_nbytes=shapes.pick(0.0, statistics),
+            modules=RecomputeModules.CORE_ATTN,
         ),
     )
 
@@ -235,5 +245,6 @@ def mlp(part: Mlp, hidden: int, shapes: Shapes, products_before: int = 0) -> tup
     else:
         products = [width, stream]
         kept = shapes.pick(2.0 * width, UNGATED_TENSORS.get(part.activation, 2.0) * width)
-    every_other = reduce(np.add, products[products_before % 2 :: 2])
-    return (Saved(name="mlp", nbytes=kept, selective_nbytes=shapes.pick(kept, every_other)),)
+    every_other = shapes.pick(0.0, reduce(np.add, products[products_before % 2 :: 2]))
+    modules = RecomputeModules.MLP
+    return (Saved(name="mlp", nbytes=kept, selective_nbytes=every_other, modules=modules),)

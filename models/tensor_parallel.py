@@ -48,7 +48,7 @@ def column_input(
         axis=Axis.TP,
         nbytes=nbytes,
         calls=many * shapes.sharded,
-        selective=shapes.pick(0.0, 1.0),
+        selective=1.0,
     )
     hidden_by = f"{_COLUMN_PRODUCT[name]}{WEIGHT_GRADIENT}"
     scatter = Communication(
@@ -103,7 +103,6 @@ def row_output(
         axis=Axis.TP,
         nbytes=nbytes,
         calls=many * shapes.sharded,
-        selective=0.0,
     )
     if not forward:
         return (scattered,)
@@ -113,7 +112,7 @@ def row_output(
         axis=Axis.TP,
         nbytes=nbytes,
         calls=many * (1.0 - shapes.sharded),
-        selective=shapes.pick(0.0, 1.0),
+        selective=1.0,
     )
     return scattered, reduced
 
@@ -135,7 +134,7 @@ def head_norm_sums(name: str, shapes: Shapes) -> Communication:
         axis=Axis.TP,
         nbytes=shapes.tokens * 2.0 * FP32,
         calls=np.where(shapes.tp > 1, 1.0, 0.0),
-        selective=shapes.pick(0.0, 1.0),
+        selective=1.0,
     )
 
 

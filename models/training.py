@@ -99,10 +99,14 @@ class StepClock:
 
     def __init__(self, prepared: Prepared, device: Device, fabric: Fabric) -> None:
         self.prepared, self.device, self.fabric = prepared, device, fabric
-        clock, batch = PartClock(device, fabric, prepared.shapes), prepared.batch
+        clock, batch, modes = (
+            PartClock(device, fabric, prepared.shapes),
+            prepared.batch,
+            prepared.modes,
+        )
         paired = PAIRED.take(batch.schedule) & (batch.ep > 1)
         steal = clock.steal(Axis.EP) if paired.any() else None
-        self.layers = [_Tables.of(clock.times(work), steal) for work in prepared.layers]
+        self.layers = [_Tables.of(clock.times(work, modes.sets), steal) for work in prepared.layers]
         self.embedding = _Tables.of(clock.times(prepared.embedding), steal)
         self.head = _Tables.of(clock.times(prepared.head), steal)
         self.pipeline = PipelineClock(prepared, device, fabric)
@@ -111,7 +115,7 @@ class StepClock:
         if steal is not None:
             self.shape = shape = shape + paired * len(prepared.shapes)
         self.partial = bool(np.any(batch.recompute_layers))
-        self.again = [table.repeated_total[shape, batch.recompute] for table in self.layers]
+        self.again = [table.repeated_total[shape, prepared.mode_index] for table in self.layers]
         self.whole_or_apart = 2 * shape + ALWAYS_APART.take(batch.schedule)
         self.forward = self._per_part("forward", shape)
         layers, embedding, head = self._per_part("backward", self.whole_or_apart)
@@ -240,7 +244,7 @@ class StepClock:
 
     def _busy(self, rank: NDArray[np.intp], parts: RankParts) -> tuple[Array, ...]:
         """Return compute, recompute, tp, cp and ep seconds of one micro-batch on named ranks."""
-        shape, mode = self.shape, self.prepared.batch.recompute
+        shape, mode = self.shape, self.prepared.mode_index
         repeats = self._repeats(rank)
         spent, again = [], []
         for kind in range(len(fields(Spent))):
@@ -289,8 +293,8 @@ class _Tables:
     @classmethod
     def _of(cls, times: PartTimes) -> _Tables:
         nothing = np.zeros_like(times.forward.stacked())
-        modes = [nothing, times.repeated_selective.stacked(), times.repeated.stacked()]
-        repeated = np.stack(modes, axis=1)
+        sets = (spent.stacked() for spent in times.repeated_selective)
+        repeated = np.stack([nothing, times.repeated.stacked(), *sets], axis=1)
         whole = times.backward.stacked()
         apart = times.inputs.stacked() + times.weights.stacked()
         backward = np.stack([whole, apart], axis=1)

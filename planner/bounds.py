@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.layout import AXES, NAMED_AXES
+from models.recompute_modules import NOTHING, RecomputeModules
 from topologies.errors import Problem, SpecError
 
 if TYPE_CHECKING:
@@ -137,6 +138,8 @@ def parse_bound(axis: str, value: object) -> Bound:
     >>> parse_bound("schedule", "1f1b").values
     frozenset({<Schedule.ONE_F_ONE_B: 1>})
     """
+    if axis == "recompute_modules":
+        return _parse_modules(value)
     if isinstance(value, (list, tuple, set, frozenset)):
         text = ",".join(map(str, value))
     else:
@@ -150,6 +153,24 @@ def parse_bound(axis: str, value: object) -> Bound:
         return Bound(bottom, top)
     values = frozenset(_value(axis, part, value) for part in text.split(","))
     return Bound(min(values), max(values), values)
+
+
+def _parse_modules(value: object) -> Bound:
+    """Return the bound of one set of modules: names, joined by ``+`` or ``,`` or in a list."""
+    if isinstance(value, int) and 0 < value <= ~NOTHING:
+        modules = RecomputeModules(value)
+        return Bound(modules, modules, frozenset({modules}))
+    if isinstance(value, (list, tuple, set, frozenset)):
+        text = "+".join(map(str, value))
+    else:
+        text = str(value)
+    try:
+        modules = RecomputeModules.from_label(text.lower())
+    except KeyError:
+        known = ", ".join(RecomputeModules.labels())
+        mend = f"one or more of {known}, joined by commas"
+        raise SpecError([Problem(flag("recompute_modules"), value, mend)]) from None
+    return Bound(modules, modules, frozenset({modules}))
 
 
 def flag(axis: str) -> str:

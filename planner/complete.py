@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from models.layout import Layout, LayoutBatch, Schedule, StageSplit
+from models.layout import Layout, LayoutBatch, Recompute, Schedule, StageSplit
 from models.schedule import VEE, VEE_CHUNKS
 from planner.bounds import Bounds, flag
 from topologies.errors import Problem, SpecError, raise_if_any
@@ -34,6 +34,8 @@ def complete_layout(scenario: Scenario, axes: dict[str, object]) -> Layout:
         values.setdefault("ring", max(cp // values.get("ulysses", 1), 1))
         if values.get("ulysses", 1) * values["ring"] != cp:
             raise SpecError([Problem("--cp", cp, "must equal ulysses x ring")])
+    if "recompute_modules" in values:
+        values.setdefault("recompute", Recompute.SELECTIVE)
     rest = Layout(**{**_named(values), "dp": 1}).gpus
     values.setdefault("dp", max(scenario.cluster.accelerators // rest, 1))
     values.setdefault("tp_sp", int(values.get("tp", 1) > 1))

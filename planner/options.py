@@ -25,14 +25,17 @@ from models.layout import (
 )
 from models.legality import replicates_kv
 from models.rank_order import distinct_orders
+from models.recompute_modules import USUAL_MODULES
 from models.schedule import SEVERAL_CHUNKS
 from models.stages import layer_weights, split_layers
+from planner.recompute_sets import module_sets
 from planner.schedules import SCHEDULES, chunks, possible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from models.layout import Ints
+    from models.recompute_modules import RecomputeModules
     from models.rule import Job
     from planner.bounds import Bounds
 
@@ -152,8 +155,9 @@ class MeshOptions:
             "sequence_order": self._pick("sequence_order", [order]),
             "cp_placement": self._pick("cp_placement", list(CpPlacement), 0, used=both),
             "tp_sp": self._pick("tp_sp", [1] if self._mixed else [0, 1], 0, used=tp > 1),
-            "recompute": self._pick("recompute", list(Recompute)),
+            "recompute": self._recomputes(),
             "recompute_layers": self._pick("recompute_layers", [0, FEWEST]),
+            "recompute_modules": self._pick("recompute_modules", self._module_sets),
             "schedule": self._pick("schedule", SCHEDULES, Schedule.ONE_F_ONE_B, used=pp > 1),
             "stage_split": self._pick("stage_split", list(StageSplit), 0, used=pp > 1),
             "zero": self._pick("zero", [0, 1, 2, 3], 0, used=dp * ulysses * ring > 1),
@@ -170,6 +174,8 @@ class MeshOptions:
             columns[axis] = np.full(len(columns["vp"]), degree, dtype=np.int32)
         batch = LayoutBatch(**columns)
         meant = (batch.recompute == Recompute.FULL) | (batch.recompute_layers == 0)
+        by_modules = (batch.recompute == Recompute.SELECTIVE) & (batch.kernels == Kernels.FUSED)
+        meant &= by_modules | (batch.recompute_modules == USUAL_MODULES)
         meant &= (batch.dp_replicate == 1) | (batch.zero >= 1)
         meant &= (batch.cp_method == CpMethod.P2P) | (
             (batch.ulysses == 1) & (batch.inner_ring == 1)
@@ -180,6 +186,15 @@ class MeshOptions:
         return batch.take(
             runnable(batch, self.job.architecture, self.framework, self.job.workload.states)
         )
+
+    def _recomputes(self) -> list[int]:
+        """Return what to recompute; where modules are pinned, these."""
+        pinned = "recompute_modules" in self.bounds
+        return self._pick("recompute", [Recompute.SELECTIVE] if pinned else list(Recompute))
+
+    @cached_property
+    def _module_sets(self) -> list[RecomputeModules]:
+        return module_sets(self.job.architecture, self.framework)
 
     @cached_property
     def _mixed(self) -> bool:

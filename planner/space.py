@@ -10,6 +10,11 @@ attention is, by every way of dispatch, shared experts beside it or not;
 no, selective and full recomputation, and full recomputation of the fewest layers that fit (found in
 closed form: more are never faster).
 
+With fused kernels selective recomputation repeats one of three sets of modules: the core attention;
+norms, activations of experts and up-projections of latent attention; these with dense MLPs and
+shared experts. Modules that a model does not have, or no framework of the choice repeats, are left
+out of a set, and sets that are then the same are tried once. Any other set can be pinned.
+
 Left out unless pinned, because they are never faster nor smaller than what is in: GPipe (against
 1F1B), looped BFS (against interleaved 1F1B), contiguous rings where the sequence can be cut in
 zigzag, more recomputed layers than needed.

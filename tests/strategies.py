@@ -23,12 +23,16 @@ from models.layout import (
 )
 from models.legality import legal
 from models.prepared import Prepared
+from models.recompute_modules import RecomputeModules
 from models.rule import Job
 from models.workload import Workload
 from planner.schedules import chunks
 
 #: Grouped heads, whole heads, windows in five of six layers, and more heads than widths divide.
 MODELS = ("llama-3.2-1b", "llama-2-7b", "llama-3.1-8b", "gemma-3-1b", "qwen3-32b", "gpt2-xl")
+
+#: Every set of the modules that dense layers have: core attention 1, norms 2, MLP 4.
+DENSE_SETS = tuple(RecomputeModules(number) for number in range(1, 8))
 
 AXES_OF_DEGREES = ("tp", "ulysses", "ring", "pp", "dp")
 

@@ -11,8 +11,9 @@ PACKAGES = ("topologies", "models", "planner")
 LAYOUT_OPTIONS = {
     *("--tp", "--ulysses", "--ring", "--cp", "--pp", "--dp", "--vp", "--micro-batch", "--zero"),
     *("--dp-replicate", "--tp-sp", "--cp-method", "--sequence-order", "--cp-placement"),
-    *("--schedule", "--recompute", "--recompute-layers", "--rank-order", "--stage-split"),
-    *("--kernels", "--inner-ring", "--ep", "--etp", "--dispatch", "--shared-overlap"),
+    *("--schedule", "--recompute", "--recompute-layers", "--recompute-modules", "--rank-order"),
+    *("--stage-split", "--kernels", "--inner-ring", "--ep", "--etp", "--dispatch"),
+    "--shared-overlap",
 }
 JOB_OPTIONS = {
     *("--cluster", "--seq-len", "--global-batch", "--gpus", "--precision", "--json"),

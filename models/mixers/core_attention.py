@@ -11,6 +11,7 @@ from models.flash_attention import flash_attention
 from models.mixers.half import Moment
 from models.operation import Communication, Compute
 from models.operators import elementwise, memory
+from models.recompute_modules import RecomputeModules
 from models.sequence_parallel import blocks, heads, sent
 
 if TYPE_CHECKING:
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 
 #: Bytes per exchanged element to make it contiguous before an exchange, and again after it.
 PACK_BYTES = 4.0 * BF16
-
-#: Part of the core attention that fused selective recomputation repeats and eager keeps.
-_CORE = (1.0, 0.0)
 
 Operation = Compute | Communication
 
@@ -88,7 +86,7 @@ class CoreAttention:
         """Return transposes to contiguous memory before and after each exchange."""
         qkv, output = heads.exchanged_elements(self.mixer, self.shapes)
         launches = np.where(self.shapes.ulysses > 1, 8.0, 0.0)
-        return memory("ulysses pack", self.shapes, (qkv + output) * PACK_BYTES, launches, _CORE)
+        return _moved("ulysses pack", self.shapes, (qkv + output) * PACK_BYTES, launches)
 
     def _kernels(self, *, backward: bool) -> tuple[Compute, Compute]:
         mixer, shapes = self.mixer, self.shapes
@@ -112,7 +110,6 @@ class CoreAttention:
             calls=steps,
             masked_rows=rows,
             masked_keys=blocks.keys_along_the_mask(mixer, shapes),
-            selective=shapes.pick(1.0, 0.0),
             first_block=blocks.first_block_share(mixer, shapes),
         )
         return core, self._merge(backward=backward)
@@ -135,7 +132,12 @@ class CoreAttention:
         ]
         nbytes = parts[0].nbytes + parts[1].nbytes + parts[2].nbytes
         launches = parts[0].launches * (shapes.ring - 1.0) + parts[1].launches + parts[2].launches
-        return memory("ring merge", shapes, nbytes, launches, _CORE)
+        return _moved("ring merge", shapes, nbytes, launches)
+
+
+def _moved(name: str, shapes: Shapes, nbytes: Array, launches: Array) -> Compute:
+    """Return what core attention moves: repeated with it, and kept where eager kernels keep it."""
+    return memory(name, shapes, nbytes, launches, 0.0, RecomputeModules.CORE_ATTN)
 
 
 def attention_gradients(attention: AttentionHeads, shapes: Shapes) -> Array:

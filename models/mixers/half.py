@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
+from operator import and_
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from models import saved_tensors
 from models.dtype import BF16, FP32
+from models.operation import repeated_by
 from models.operators import norm_pair, residual
+from models.recompute_modules import RecomputeModules
 
 if TYPE_CHECKING:
     from models.architecture import Layer, NormKind
@@ -111,7 +114,7 @@ class Half:
     def forward(self) -> tuple[Operation, ...]:
         """Return the forward operations in order."""
         after = residual(self.layer, self.name, self.hidden, self.shapes, 0)
-        return (*self._norm(0), *self.mixer.forward(), *after)
+        return (*repeated_by(self._norm_modules, self._norm(0)), *self._mixed, *after)
 
     def backward(self) -> tuple[Operation, ...]:
         """Return the backward operations in order."""
@@ -127,6 +130,16 @@ class Half:
                 f"{self.name} post-norm", self.layer, self.hidden, self.shapes
             ),
         )
+
+    @cached_property
+    def _mixed(self) -> tuple[Operation, ...]:
+        return self.mixer.forward()
+
+    @cached_property
+    def _norm_modules(self) -> RecomputeModules:
+        """The modules that repeat the norm: a dense MLP's first product has it within."""
+        whole = reduce(and_, (op.modules for op in self._mixed))
+        return RecomputeModules.LAYERNORM | (whole & RecomputeModules.MLP)
 
     def moments(self) -> tuple[Moment, ...]:
         """Return the moments that may be the fullest, without what earlier halves keep."""
@@ -169,6 +182,7 @@ class Half:
                     hidden,
                     shapes,
                     selective_input=self.first,
+                    modules=self._norm_modules,
                     shared=layer.parallel and not self.first,
                 ),
             )

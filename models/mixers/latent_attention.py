@@ -20,8 +20,9 @@ import numpy as np
 
 from models.dtype import BF16, FP32
 from models.mixers.core_attention import CoreAttention
-from models.operation import Communication, Compute, Saved
+from models.operation import Communication, Compute, Saved, repeated_by
 from models.operators import elementwise, product
+from models.recompute_modules import RecomputeModules
 from models.saved_tensors import EAGER_NORM, STATISTICS
 from models.sequence_parallel.heads import local_kv_elements
 from models.tensor_parallel import column_input, gather_again, row_output
@@ -63,8 +64,7 @@ class LatentAttentionWork:
             *down,
             self._norms(0),
             gather,
-            *up,
-            *self._keys(0),
+            *repeated_by(RecomputeModules.MLA_UP_PROJ, (*up, *self._keys(0))),
             *self.core.forward(),
             *output,
             *row_output("attention", self.hidden, self.shapes, forward=True),
@@ -101,7 +101,11 @@ class LatentAttentionWork:
             Saved(
                 name="q, k, v",
                 nbytes=queries + BF16 * local_kv_elements(self.mixer, shapes) + uncut * folded,
-                selective_nbytes=shapes.pick(2.0 * queries + output, self._every_other()),
+                # Ulysses' exchange copies what the up-projections made.
+                selective_nbytes=shapes.pick(
+                    exchanged * (2.0 * queries + output), self._every_other()
+                ),
+                modules=RecomputeModules.MLA_UP_PROJ,
             ),
             Saved(
                 name="o before it is transposed",
@@ -113,11 +117,13 @@ class LatentAttentionWork:
                 name="o before ulysses returns it",
                 nbytes=output * exchanged,
                 selective_nbytes=output * exchanged * shapes.pick(0.0, 1.0),
+                modules=RecomputeModules.CORE_ATTN,
             ),
             Saved(
                 name="log-sum-exp",
                 nbytes=statistics,
                 selective_nbytes=shapes.pick(0.0, statistics),
+                modules=RecomputeModules.CORE_ATTN,
             ),
         )
 

@@ -10,8 +10,9 @@ from models import saved_tensors
 from models.dtype import BF16
 from models.kernel_set import EAGER, FUSED
 from models.mixers.half import Moment
-from models.operation import Communication, Compute
+from models.operation import Communication, Compute, repeated_by
 from models.operators import elementwise, product
+from models.recompute_modules import RecomputeModules
 from models.tensor_parallel import column_input, gather_again, gather_buffer, row_output
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class MlpWork:
         What the names of its operations begin with.
     products_before
         Matrix products of eager kernels that come before it in its layer.
+    modules
+        Of which selective recomputation repeats all of it.
     """
 
     def __init__(
@@ -46,9 +49,10 @@ class MlpWork:
         shapes: Shapes,
         name: str = "mlp",
         products_before: int = 0,
+        modules: RecomputeModules = RecomputeModules.MLP,
     ) -> None:
         self.mlp, self.hidden, self.shapes, self.name = mlp, hidden, shapes, name
-        self.products_before = products_before
+        self.products_before, self.modules = products_before, modules
         self.width = mlp.intermediate / shapes.tp
 
     def forward(self) -> tuple[Operation, ...]:
@@ -56,13 +60,9 @@ class MlpWork:
         gather, _ = column_input(self.name, self.hidden, self.shapes, reductions=1.0)
         up, _ = self._up()
         down, _ = self._down()
-        return (
-            *gather,
-            *up,
-            self._activation(0),
-            *down,
-            *row_output(self.name, self.hidden, self.shapes, forward=True),
-        )
+        output = row_output(self.name, self.hidden, self.shapes, forward=True)
+        operations: tuple[Operation, ...] = (*gather, *up, self._activation(0), *down, *output)
+        return repeated_by(self.modules, operations)
 
     def backward(self) -> tuple[Operation, ...]:
         """Return the backward operations in order."""

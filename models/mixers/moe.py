@@ -9,6 +9,7 @@ weighted sum are counted as Megatron-Core with TransformerEngine has them fused
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,8 +18,9 @@ from models import expert_parallel
 from models.dtype import BF16, FP32
 from models.mixers.half import Moment
 from models.mixers.mlp import MlpWork
-from models.operation import WEIGHT_GRADIENT, Communication, Compute, Saved
+from models.operation import WEIGHT_GRADIENT, Communication, Compute, Saved, repeated_by
 from models.operators import elementwise, grouped_product, memory, product
+from models.recompute_modules import NOTHING, RecomputeModules
 
 if TYPE_CHECKING:
     from models.architecture import Moe
@@ -61,7 +63,11 @@ class MoeWork:
         busiest = np.array([shapes.routing.busiest(moe.experts, int(ep)) for ep in shapes.ep])
         self.copies = self.tokens * moe.top_k
         self.rows = self.copies * shapes.etp * busiest
-        self.shared = MlpWork(moe.shared, hidden, shapes, SHARED) if moe.shared else None
+        self.shared = (
+            MlpWork(moe.shared, hidden, shapes, SHARED, modules=RecomputeModules.SHARED_EXPERTS)
+            if moe.shared
+            else None
+        )
 
     # ------------------------------------------------------------------------------- operations
 
@@ -69,7 +75,7 @@ class MoeWork:
         """Return the forward operations in order."""
         into, back = self._shared_forward()
         first, last = self._beside("up", "down")
-        return (
+        operations: tuple[Operation, ...] = (
             *self._routed(0),
             *self._latent("into latent", self.wide, self.hidden)[0],
             self._moved("permute tokens", self.copies, 2.0),
@@ -83,6 +89,7 @@ class MoeWork:
             self._moved("weighted sum", self.copies + self.tokens, 1.0),
             *self._latent("out of latent", self.hidden, self.wide)[0],
         )
+        return repeated_by(RecomputeModules.MOE, operations)
 
     def backward(self) -> tuple[Operation, ...]:
         """Return the backward operations in order."""
@@ -153,7 +160,8 @@ class MoeWork:
         name = "gated" if gated else "activation"
         act = elementwise("experts activation", name, shapes, rows * self.columns)
         down = grouped_product("experts down", shapes, rows, self.wide, self.columns, self.local)
-        return (*up[0], act[0], *down[0]), (*down[1], act[1], *up[1])
+        again = replace(act[0], modules=RecomputeModules.MOE_ACT)
+        return (*up[0], again, *down[0]), (*down[1], act[1], *up[1])
 
     # --------------------------------------------------------------------------- shared experts
 
@@ -178,13 +186,30 @@ class MoeWork:
         scores = self.tokens * self.moe.experts * SCORE_KEPT
         weighted = self.copies * self.wide * self.shapes.pick(0.0, EAGER_WEIGHTED)
         given = self.rows * self.wide * BF16
+        width = self.rows * self.columns * BF16
         return (
-            _kept("router", scores),
-            _kept("weighted tokens", weighted),
-            _kept("dispatched tokens", given),
-            _kept("experts", self.rows * self.columns * BF16 * self._tensors()),
-            *(_kept("latent", self.tokens * self.wide * BF16) for _ in range(self._has_latent)),
-            *(_kept(f"{SHARED} experts", item.nbytes) for item in shared),
+            self._kept("router", scores),
+            self._kept("weighted tokens", weighted),
+            self._kept("dispatched tokens", given),
+            self._kept("experts", width * (self._tensors() - 1.0)),
+            self._kept("experts activation", width, RecomputeModules.MOE_ACT),
+            *(
+                self._kept("latent", self.tokens * self.wide * BF16)
+                for _ in range(self._has_latent)
+            ),
+            *(
+                self._kept(f"{SHARED} experts", item.nbytes, RecomputeModules.SHARED_EXPERTS)
+                for item in shared
+            ),
+        )
+
+    def _kept(self, name: str, nbytes: Array, modules: RecomputeModules = NOTHING) -> Saved:
+        """Return what is kept but where the whole layer, or some other module, is repeated."""
+        return Saved(
+            name=name,
+            nbytes=nbytes,
+            selective_nbytes=self.shapes.pick(0.0, nbytes),
+            modules=modules | RecomputeModules.MOE,
         )
 
     def _tensors(self) -> Array:
@@ -240,7 +265,3 @@ def _split(
     """Return operations up to one of a name, and those after it."""
     at = next(place for place, op in enumerate(operations) if op.name == name) + 1
     return operations[:at], operations[at:]
-
-
-def _kept(name: str, nbytes: Array) -> Saved:
-    return Saved(name=name, nbytes=nbytes, selective_nbytes=nbytes)

@@ -9,6 +9,7 @@ import numpy as np
 from models.dtype import BF16, FP32
 from models.kernel_set import EAGER, FUSED
 from models.operation import Axis, Communication
+from models.recompute_modules import RecomputeModules
 from models.sequence_parallel.heads import (
     exchanged_elements,
     local_kv_elements,
@@ -46,14 +47,13 @@ def exchange(attention: AttentionHeads, shapes: Shapes) -> tuple[Communication, 
     """Return Ulysses' all-to-all of q, k, v (three calls) and of o (one)."""
     qkv, output = exchanged_elements(attention, shapes)
     active = np.where(shapes.ulysses > 1, 1.0, 0.0)
-    again = np.where(shapes.fused, 1.0, 0.0)
     into = Communication(
         name=EXCHANGE,
         collective=Collective.ALL_TO_ALL,
         axis=Axis.ULYSSES,
         nbytes=qkv * BF16 / 3.0,
         calls=3.0 * active,
-        selective=again,
+        modules=RecomputeModules.CORE_ATTN,
     )
     out = Communication(
         name="ulysses o",
@@ -61,15 +61,14 @@ def exchange(attention: AttentionHeads, shapes: Shapes) -> tuple[Communication, 
         axis=Axis.ULYSSES,
         nbytes=output * BF16,
         calls=active,
-        selective=again,
+        modules=RecomputeModules.CORE_ATTN,
     )
     return into, out
 
 
 def _blocks_forward(attention: AttentionHeads, shapes: Shapes) -> tuple[Communication, ...]:
     elements = local_kv_elements(attention, shapes)
-    again = np.where(shapes.fused, 1.0, 0.0)
-    hops = _hops("k, v", elements * BF16, shapes, selective=again)
+    hops = _hops("k, v", elements * BF16, shapes)
     apart = _gathers(shapes)
     gather = Communication(
         name="all-gather k, v",
@@ -77,7 +76,7 @@ def _blocks_forward(attention: AttentionHeads, shapes: Shapes) -> tuple[Communic
         axis=Axis.RING,
         nbytes=elements * BF16 * shapes.ring / apart,
         calls=np.where(shapes.gathers_kv, apart, 0.0),
-        selective=again,
+        modules=RecomputeModules.CORE_ATTN,
     )
     return *hops, gather
 
@@ -112,7 +111,6 @@ def _hops(
     *,
     homecoming: Array | float = 0.0,
     behind: bool = False,
-    selective: Array | float = 0.0,
 ) -> tuple[Communication, Communication]:
     """Return the hops of every rank's block from window to window, and inside windows.
 
@@ -133,7 +131,7 @@ def _hops(
             calls=np.where(ringing & (between > 0), between + homecoming, 0.0),
             hidden_by=CORE_ATTENTION,
             behind=behind,
-            selective=selective,
+            modules=RecomputeModules.CORE_ATTN,
         ),
         Communication(
             name=f"{INSIDE} {what}",
@@ -143,7 +141,7 @@ def _hops(
             calls=np.where(ringing & (inside > 0), inside + homecoming, 0.0),
             hidden_by=CORE_ATTENTION,
             behind=behind,
-            selective=selective,
+            modules=RecomputeModules.CORE_ATTN,
         ),
     )
 

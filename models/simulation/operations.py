@@ -11,8 +11,9 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from models.operation import EXPERT_AXES, Axis, Communication, Compute
+from models.operation import EXPERT_AXES, Axis, Communication, Compute, repeated_share
 from models.part_times import PartClock
+from models.recompute_modules import USUAL_MODULES
 from models.sequence_parallel.sent import CORE_ATTENTION, EXCHANGE
 from models.simulation.program import Program, Task
 from models.simulation.timeline import Call, Stream
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from models.compute import Device
     from models.operation import Work
+    from models.recompute_modules import RecomputeModules
     from models.shape import Shapes
     from topologies.collective import Collective
     from topologies.fabric import Fabric
@@ -67,6 +69,8 @@ class Operations:
         Whether Ulysses exchanges a tensor beside the projection of the next one.
     paired
         Whether passes run beside others, which compute while tokens travel to experts and back.
+    modules
+        What selective recomputation repeats.
     """
 
     def __init__(
@@ -77,9 +81,10 @@ class Operations:
         *,
         async_ulysses: bool = False,
         paired: bool = False,
+        modules: RecomputeModules = USUAL_MODULES,
     ) -> None:
         self.device, self.shapes, self.async_ulysses = device, shapes, async_ulysses
-        self.paired = paired
+        self.paired, self.modules = paired, modules
         self.clock = PartClock(device, fabric, shapes)
         self._loads: dict[tuple[Collective, Axis, float], tuple[float, ...]] = {}
 
@@ -204,7 +209,9 @@ class _Part:
         self.written.together(task for task in tasks if task.seconds > 0)
 
     def _share(self, op: Operation) -> float:
-        return float(_first(op.selective)) if self.selective else 1.0
+        if not self.selective:
+            return 1.0
+        return float(repeated_share(op, self.parent.modules, self.parent.shapes.fused)[0])
 
     def _pace(self) -> float:
         """Return by how much kernels are stretched where the host starts them too slowly."""

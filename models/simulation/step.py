@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models.layout import Schedule
+from models.recompute_modules import RecomputeModules
 from models.schedule import PAIRED, WAITING
 from models.simulation.gradients import Gradients
 from models.simulation.operations import Operations
@@ -132,6 +133,7 @@ class StepSimulation:
                     prepared.shapes,
                     async_ulysses=async_ulysses,
                     paired=bool(PAIRED[self.schedule] and batch.ep[0] > 1),
+                    modules=RecomputeModules(int(batch.recompute_modules[0])),
                 ),
                 prepared,
                 player,

@@ -33,6 +33,10 @@ AXIS_HELP: dict[str, str] = {
     "schedule": "1f1b, interleaved, gpipe, looped-bfs, zb-h1, zb-h2, zb-v, dualpipe or dualpipe-v.",
     "recompute": "none, selective or full.",
     "recompute_layers": "With full: layers of each stage (0 for all).",
+    "recompute_modules": (
+        "With selective and fused kernels: core_attn (the default), layernorm, mlp, moe_act, "
+        "mla_up_proj, moe, shared_experts, or several, joined by commas."
+    ),
     "rank_order": "tp-cp-ep-dp-pp (innermost first), or cp-ep, dp and pp in another order.",
     "stage_split": "even or balanced layers per stage.",
     "dispatch": "all-to-all, hierarchical or deepep: how tokens reach experts.",

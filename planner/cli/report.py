@@ -21,6 +21,7 @@ from models.layout import (
 )
 from models.model_states import USUAL_STATES
 from models.rank_order import first_alike
+from models.recompute_modules import USUAL_MODULES
 from models.routing import BALANCED
 from models.workload import format_count
 from planner.cli import placement_report
@@ -157,6 +158,8 @@ def details(layout: Layout) -> str:
         parts.append("context-first")
     if layout.recompute != Recompute.NONE:
         some = f":{layout.recompute_layers}" if layout.recompute_layers else ""
+        if layout.recompute_modules != USUAL_MODULES:
+            some = f":{layout.recompute_modules.label}"
         parts.append(f"recompute {layout.recompute.label}{some}")
     if layout.dispatch != Dispatch.ALL_TO_ALL:
         parts.append(layout.dispatch.label)

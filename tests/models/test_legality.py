@@ -19,6 +19,7 @@ from models.framework import (
     frameworks,
     has_ability,
     lacking,
+    recompute_modules,
     runnable,
     runs_in,
     why_not,
@@ -37,6 +38,7 @@ from models.layout import (
 )
 from models.legality import RULES, legal, mesh_legal, options_legal, problems
 from models.model_states import USUAL_STATES
+from models.recompute_modules import NOTHING, RecomputeModules
 from models.rule import Job
 from models.workload import Workload
 from tests import strategies
@@ -53,6 +55,14 @@ def job(name: str = "llama-3.1-8b", gpus: int = 8, **workload: int) -> Job:
         workload=Workload(**{"seq_len": 65536, "global_batch": 48, **workload}),
         gpus=gpus,
     )
+
+
+#: Two of the modules that dense layers have.
+BY_MODULES = Layout(
+    dp=8,
+    recompute=Recompute.SELECTIVE,
+    recompute_modules=RecomputeModules.CORE_ATTN | RecomputeModules.MLP,
+)
 
 
 def mixtral(gpus: int = 8) -> Job:
@@ -222,6 +232,34 @@ BROKEN: list[tuple[str, Layout, Job, str, str]] = [
         "33",
         "at most all of them",
     ),
+    (
+        "recompute_modules",
+        Layout(dp=8, recompute_modules=RecomputeModules.MLP),
+        job(),
+        "mlp",
+        "go with --recompute selective",
+    ),
+    (
+        "recompute_modules",
+        replace(BY_MODULES, kernels=Kernels.EAGER),
+        job(),
+        "core_attn+mlp",
+        "and --kernels fused",
+    ),
+    (
+        "recompute_modules",
+        replace(BY_MODULES, recompute_modules=RecomputeModules.MOE),
+        job(),
+        "moe",
+        "Llama 3.1 8B has core_attn+layernorm+mlp: name one or more of these",
+    ),
+    (
+        "recompute_modules",
+        replace(BY_MODULES, recompute_modules=NOTHING),
+        job(),
+        "none",
+        "name one or more of these",
+    ),
 ]
 
 
@@ -353,6 +391,9 @@ def runs(framework: str, layout: Layout) -> bool:
         ("megatron", Layout(dp=8, zero=3), False, "the distributed optimizer is ZeRO-1"),
         ("megatron", Layout(pp=8, vp=2, schedule=Schedule.INTERLEAVED), True, "its own"),
         ("megatron", Layout(pp=8, schedule=Schedule.GPIPE), False, "no GPipe"),
+        ("megatron", BY_MODULES, True, "core_attn and mlp"),
+        ("megatron", replace(BY_MODULES, recompute_modules=2), False, "norms within products"),
+        ("torchtitan", BY_MODULES, False, "eager kernels only"),
         ("megatron-fsdp", Layout(dp=8, zero=3), True, "optim_grads_params"),
         ("megatron-fsdp", Layout(dp=4, pp=2, zero=3), False, "no pipeline"),
         ("torchtitan", FSDP, True, "fully_shard"),
@@ -429,6 +470,15 @@ def test_abilities_are_those_of_the_frameworks_asked() -> None:
     assert not has_ability("double_ring", ANY)
     assert has_ability("hybrid", ANY)
     assert not has_ability("hybrid", "torchtitan")
+
+
+def test_norms_are_repeated_alone_where_no_product_has_them_within() -> None:
+    """Megatron's layers of experts and of latent attention."""
+    for name, can in (("llama-3.1-8b", False), ("mixtral-8x7b", True), ("deepseek-v3", True)):
+        found = recompute_modules("megatron", load_architecture(name))
+        assert (RecomputeModules.LAYERNORM in found) is can
+        assert RecomputeModules.LAYERNORM in recompute_modules(UNRESTRICTED, LLAMA)
+        assert recompute_modules("torchtitan", LLAMA) == NOTHING
 
 
 def test_what_no_framework_of_a_choice_has_for_any_layout_is_lacking() -> None:

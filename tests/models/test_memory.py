@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from models.catalogue import load_architecture
@@ -201,6 +202,24 @@ def test_the_peak_grows_by_twelve_bytes_per_logit_or_by_six(
     ]
     asked = [float((b.activations + b.logits + b.working)[0]) for b in found]
     assert (asked[1] - asked[0]) / (200_000 * 4096) == pytest.approx(per_logit)
+
+
+@settings(max_examples=40)
+@given(
+    strategies.jobs_with_layouts(
+        recompute=Recompute.SELECTIVE, recompute_layers=0, kernels=Kernels.FUSED
+    )
+)
+def test_repeating_more_modules_never_needs_more(drawn: Drawn) -> None:
+    (layout,) = drawn.layouts
+    sets = strategies.DENSE_SETS
+    work = drawn.prepared(*(replace(layout, recompute_modules=modules) for modules in sets))
+    needed = memory_bill(work, DEVICE.profile).total
+    for smaller, larger in product(range(len(sets)), repeat=2):
+        if sets[smaller] in sets[larger]:
+            assert needed[larger] <= needed[smaller] * (1 + 1e-12)
+    (alone,) = memory_bill(drawn.prepared(), DEVICE.profile).total
+    assert alone == needed[sets.index(layout.recompute_modules)]
 
 
 @given(strategies.jobs_with_layouts(recompute=Recompute.NONE, recompute_layers=0))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from models.architecture import Attention, Mlp
@@ -15,9 +16,12 @@ from models.catalogue import load_architecture, model_names
 from models.hf_config import architecture_from_config
 from models.inventory import head_work, layer_work
 from models.layout import Kernels, Recompute
+from models.operation import repeated_share
+from models.recompute_modules import USUAL_MODULES, RecomputeModules
 from tests.models.cases import FAMILIES, config, shapes, toy, work_of
 from tests.models.variants import VARIANTS, variant
 from tests.oracles import fused_reference, hf_reference, tensor_parallel_reference
+from tests.strategies import DENSE_SETS
 
 if TYPE_CHECKING:
     from models.architecture import Architecture
@@ -26,7 +30,13 @@ ALL_FAMILIES = (*FAMILIES, "gemma-2-27b", "mistral-7b", "qwen2.5-7b", "gpt2-xl")
 MODES = [mode.label for mode in Recompute]
 
 
-def kept_bytes(name: str, seq_len: int, recompute: str, **axes: object) -> float:
+def kept_bytes(
+    name: str,
+    seq_len: int,
+    recompute: str,
+    modules: RecomputeModules = USUAL_MODULES,
+    **axes: object,
+) -> float:
     architecture = load_architecture(name)
     layer = next(
         (kind for kind in architecture.kinds if kind.mixer.window is None), architecture.kinds[0]
@@ -34,7 +44,7 @@ def kept_bytes(name: str, seq_len: int, recompute: str, **axes: object) -> float
     work = layer_work(layer, architecture.hidden, shapes(seq_len, **axes))
     kept = {
         "none": work.saved_bytes(),
-        "selective": work.selective_bytes(),
+        "selective": work.selective_bytes(modules),
         "full": work.input_bytes,
     }
     return float(kept[recompute][0])
@@ -69,6 +79,36 @@ def test_eager_layers_keep_what_torch_keeps(name: str, recompute: str, seq_len: 
 def test_fused_layers_keep_what_fused_operators_keep(name: str, recompute: str) -> None:
     ours = kept_bytes(name, 1024, recompute, kernels=Kernels.FUSED)
     assert ours == fused_reference.fused_layer_saved_bytes(config(name), 1024, recompute)
+
+
+@pytest.mark.parametrize("modules", DENSE_SETS, ids=lambda modules: modules.label)
+@pytest.mark.parametrize("name", ALL_FAMILIES)
+def test_fused_layers_keep_what_checkpoints_of_modules_keep(
+    name: str, modules: RecomputeModules
+) -> None:
+    ours = kept_bytes(name, 1024, "selective", modules)
+    job = (config(name), 1024, "selective")
+    names = modules.label.split("+")
+    assert ours == fused_reference.fused_layer_saved_bytes(*job, modules=names)
+
+
+@pytest.mark.parametrize("modules", ["core_attn", "layernorm", "mlp", "core_attn+layernorm+mlp"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_what_runs_again_is_what_checkpoints_of_modules_run_again(name: str, modules: str) -> None:
+    work, fused = work_of(name, 1024), np.ones(1, dtype=np.bool_)
+    chosen = RecomputeModules.from_label(modules)
+    again = sum(op.flop * repeated_share(op, chosen, fused) for op in work.forward_compute())
+    with_them, without = (
+        fused_reference.fused_layer_flop(config(name), 1024, names)
+        for names in (modules.split("+"), ())
+    )
+    assert float(again[0]) == with_them - without
+
+
+def test_modules_of_eager_kernels_change_nothing() -> None:
+    work = work_of("llama-3.1-8b", 1024, kernels=Kernels.EAGER)
+    for modules in DENSE_SETS:
+        assert work.selective_bytes(modules) == work.selective_bytes()
 
 
 @pytest.mark.parametrize("kernels", list(Kernels))

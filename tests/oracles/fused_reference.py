@@ -19,19 +19,28 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import Function
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
-from .hf_reference import RECOMPUTE, Recompute, default_dtype, rotary_tables, text_config
+from .hf_reference import (
+    RECOMPUTE,
+    Recompute,
+    default_dtype,
+    flop_counter,
+    rotary_tables,
+    text_config,
+)
 from .ledger import SavedLedger, SavedTensor, loss_peak_report, total_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
 NormKind = Literal["rms", "layer"]
 
 _EPS = 1e-6
 _aten = torch.ops.aten
 
+#: What ``selective`` recomputes unless something else is said.
+CORE = frozenset({"core_attn"})
 _again = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
 
 
@@ -126,23 +135,30 @@ class NormLinearOp(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, gain: Tensor, shift: Tensor | None, weight: Tensor, bias: Tensor | None
+        ctx: Any,
+        x: Tensor,
+        gain: Tensor,
+        shift: Tensor | None,
+        weight: Tensor,
+        bias: Tensor | None,
+        again: bool = False,
     ) -> Tensor:
-        """Keep the normalised input for the gradient of the weight."""
+        """Keep the normalised input for the gradient of the weight, or normalise `again` then."""
         y, mean, rstd = _normalise(x, gain, shift)
-        ctx.save_for_backward(x, y, rstd, mean, gain, weight)
+        ctx.save_for_backward(x, gain, shift, weight, *(() if again else (y, mean, rstd)))
         ctx.has_bias = bias is not None
         return functional.linear(y, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Go through the projection first, then through the normalisation."""
-        x, y, rstd, mean, gain, weight = ctx.saved_tensors
+        x, gain, shift, weight, *normalised = ctx.saved_tensors
+        y, mean, rstd = normalised or _normalise(x, gain, shift)
         rows = grad.flatten(0, -2)
         grad_weight = rows.T @ y.flatten(0, -2)
         grad_bias = rows.sum(0) if ctx.has_bias else None
         grad_x, grad_gain, grad_shift = _normalise_backward(grad @ weight, x, gain, mean, rstd)
-        return grad_x, grad_gain, grad_shift, grad_weight, grad_bias
+        return grad_x, grad_gain, grad_shift, grad_weight, grad_bias, None
 
 
 class NormAddOp(Function):
@@ -241,8 +257,11 @@ def _activate_backward(grad: Tensor, x: Tensor, silu: bool) -> Tensor:
 class NormLinear(nn.Module):
     """A normalisation and the projection behind it, as one operator."""
 
-    def __init__(self, inputs: int, outputs: int, *, norm: NormKind, bias: bool) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, *, norm: NormKind, bias: bool, again: bool = False
+    ) -> None:
         super().__init__()
+        self.again = again
         self.gain = nn.Parameter(torch.ones(inputs))
         self.shift = nn.Parameter(torch.zeros(inputs)) if norm == "layer" else None
         self.projection = nn.Linear(inputs, outputs, bias=bias)
@@ -250,7 +269,7 @@ class NormLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Apply the fused operator."""
         weight, bias = self.projection.weight, self.projection.bias
-        out: Tensor = NormLinearOp.apply(x, self.gain, self.shift, weight, bias)
+        out: Tensor = NormLinearOp.apply(x, self.gain, self.shift, weight, bias, self.again)
         return out
 
 
@@ -279,12 +298,15 @@ class CoreAttention(nn.Module):
 class Attention(nn.Module):
     """Normalisation, one product for q, k and v, attention, output projection."""
 
-    def __init__(self, shape: LayerShape, *, recompute_core: bool) -> None:
+    def __init__(self, shape: LayerShape, modules: Collection[str]) -> None:
         super().__init__()
-        self.shape, self.recompute_core = shape, recompute_core
+        self.shape, self.modules = shape, modules
+        again = "layernorm" in modules
         width = shape.heads * shape.head_dim
         mixed = width + 2 * shape.kv_heads * shape.head_dim
-        self.qkv = NormLinear(shape.hidden, mixed, norm=shape.norm, bias=shape.qkv_bias)
+        self.qkv = NormLinear(
+            shape.hidden, mixed, norm=shape.norm, bias=shape.qkv_bias, again=again
+        )
         self.q_norm = NormAdd(shape.head_dim) if shape.qk_norm else None
         self.k_norm = NormAdd(shape.head_dim) if shape.qk_norm else None
         self.core = CoreAttention()
@@ -305,7 +327,7 @@ class Attention(nn.Module):
         heads = self.qkv(hidden).unflatten(-1, (-1, shape.head_dim))
         q, k, v = heads.split((shape.heads, shape.kv_heads, shape.kv_heads), 2)
         q, k = self._place(q, self.q_norm, tables), self._place(k, self.k_norm, tables)
-        core = partial(_again, self.core) if self.recompute_core else self.core
+        core = partial(_again, self.core) if "core_attn" in self.modules else self.core
         branch: Tensor = self.out(core(q, k, v.contiguous()))
         return branch
 
@@ -313,11 +335,14 @@ class Attention(nn.Module):
 class FeedForward(nn.Module):
     """Normalisation, first projection (gate and up together), activation, second projection."""
 
-    def __init__(self, shape: LayerShape) -> None:
+    def __init__(self, shape: LayerShape, modules: Collection[str]) -> None:
         super().__init__()
         self.shape = shape
+        again = "layernorm" in modules
         width = (2 if shape.gated else 1) * shape.ffn
-        self.fc1 = NormLinear(shape.hidden, width, norm=shape.norm, bias=shape.mlp_bias)
+        self.fc1 = NormLinear(
+            shape.hidden, width, norm=shape.norm, bias=shape.mlp_bias, again=again
+        )
         self.fc2 = nn.Linear(shape.ffn, shape.hidden, bias=shape.mlp_bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -328,19 +353,25 @@ class FeedForward(nn.Module):
 
 
 class FusedLayer(nn.Module):
-    """A pre-norm decoder layer made of the fused operators, dropout off."""
+    """A pre-norm decoder layer made of the fused operators, dropout off.
 
-    def __init__(self, shape: LayerShape, *, recompute_core: bool = False) -> None:
+    `modules` are recomputed: ``core_attn``, ``layernorm`` (norms before both first projections,
+    whose outputs are made again when the gradient of the weight needs them), ``mlp``.
+    """
+
+    def __init__(self, shape: LayerShape, modules: Collection[str] = ()) -> None:
         super().__init__()
-        self.attention = Attention(shape, recompute_core=recompute_core)
-        self.feed_forward = FeedForward(shape)
+        self.modules = modules
+        self.attention = Attention(shape, modules)
+        self.feed_forward = FeedForward(shape, modules)
         self.attention_post = NormAdd(shape.hidden) if shape.post_norms else None
         self.feed_forward_post = NormAdd(shape.hidden) if shape.post_norms else None
 
     def forward(self, hidden: Tensor, *tables: Tensor) -> Tensor:
         """Run both branches; a plain addition to the residual saves nothing."""
         hidden = _join(self.attention(hidden, tables), self.attention_post, hidden)
-        return _join(self.feed_forward(hidden), self.feed_forward_post, hidden)
+        mlp = partial(_again, self.feed_forward) if "mlp" in self.modules else self.feed_forward
+        return _join(mlp(hidden), self.feed_forward_post, hidden)
 
 
 def _join(branch: Tensor, post: NormAdd | None, residual: Tensor) -> Tensor:
@@ -355,27 +386,32 @@ def _join(branch: Tensor, post: NormAdd | None, residual: Tensor) -> Tensor:
 
 @contextmanager
 def _fake_layer(
-    config: Mapping[str, Any], seq_len: int, batch: int, recompute: Recompute
+    config: Mapping[str, Any], seq_len: int, batch: int, modules: Collection[str]
 ) -> Iterator[tuple[FusedLayer, Tensor, tuple[Tensor, ...]]]:
     shape = LayerShape.from_hf(config)
     with FakeTensorMode(), default_dtype(torch.bfloat16):
-        module = FusedLayer(shape, recompute_core=recompute == "selective")
+        module = FusedLayer(shape, modules)
         hidden = torch.empty(batch, seq_len, shape.hidden, requires_grad=True)
         yield module, hidden, rotary_tables(text_config(config), seq_len)
 
 
 def fused_layer_saved_tensors(
-    config: Mapping[str, Any], seq_len: int, recompute: Recompute, batch: int = 1
+    config: Mapping[str, Any],
+    seq_len: int,
+    recompute: Recompute,
+    batch: int = 1,
+    modules: Collection[str] = CORE,
 ) -> list[SavedTensor]:
     """Itemise what one fused decoder layer keeps alive for its backward pass.
 
-    ``full`` recomputes the layer from its input. ``selective`` recomputes the core attention
-    only: q, k and v stay as its inputs and the output stays as the next projection's input, so
-    flash attention's log-sum-exp is all that is saved by it.
+    ``full`` recomputes the layer from its input. ``selective`` recomputes `modules`, the core
+    attention unless others are given: q, k and v stay as its inputs and the output stays as the
+    next projection's input, so flash attention's log-sum-exp is all that is saved by it.
     """
     if recompute not in RECOMPUTE:
         raise ValueError(f"recompute={recompute!r} is not one of {RECOMPUTE}")
-    with _fake_layer(config, seq_len, batch, recompute) as (module, hidden, tables):
+    again = modules if recompute == "selective" else ()
+    with _fake_layer(config, seq_len, batch, again) as (module, hidden, tables):
         ledger = SavedLedger([*module.parameters(), *tables])
         run = partial(_again, module) if recompute == "full" else module
         with ledger.recording():
@@ -384,10 +420,25 @@ def fused_layer_saved_tensors(
 
 
 def fused_layer_saved_bytes(
-    config: Mapping[str, Any], seq_len: int, recompute: Recompute, batch: int = 1
+    config: Mapping[str, Any],
+    seq_len: int,
+    recompute: Recompute,
+    batch: int = 1,
+    modules: Collection[str] = CORE,
 ) -> int:
     """Return the bytes that `fused_layer_saved_tensors` itemises."""
-    return total_bytes(fused_layer_saved_tensors(config, seq_len, recompute, batch))
+    return total_bytes(fused_layer_saved_tensors(config, seq_len, recompute, batch, modules))
+
+
+def fused_layer_flop(config: Mapping[str, Any], seq_len: int, modules: Collection[str]) -> int:
+    """Return the FLOP of both passes of a layer that recomputes modules; attention as half.
+
+    What is recomputed is so to its end, as by Megatron-Core's checkpoints.
+    """
+    with _fake_layer(config, seq_len, 1, modules) as (module, hidden, tables):
+        with flop_counter(masked=True) as counter, set_checkpoint_early_stop(False):
+            module(hidden, *tables).sum().backward()
+        return counter.get_total_flops()
 
 
 # -------------------------------------------------------------------------------------------- loss

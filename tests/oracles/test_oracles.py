@@ -85,15 +85,15 @@ def gradients(layer: nn.Module, output: Tensor, hidden: Tensor, weight: Tensor) 
     return [output, *torch.autograd.grad((output * weight).sum(), inputs)]
 
 
-@pytest.mark.parametrize("recompute_core", [False, True])
+@pytest.mark.parametrize("modules", [(), ("core_attn", "layernorm"), ("mlp",)])
 @pytest.mark.parametrize("family", TINY)
 def test_fused_layer_has_the_gradients_of_the_plain_composition(
-    family: str, recompute_core: bool
+    family: str, modules: tuple[str, ...]
 ) -> None:
     shape = fused.LayerShape.from_hf(tiny(family))
     torch.manual_seed(1)
     with eager.default_dtype(torch.float64):
-        layer = fused.FusedLayer(shape, recompute_core=recompute_core)
+        layer = fused.FusedLayer(shape, modules)
         for parameter in layer.parameters():
             nn.init.normal_(parameter, mean=0.1, std=0.5)
         hidden = torch.randn(2, 9, shape.hidden, requires_grad=True)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.layout import AXES, NAMED_AXES, Recompute, Schedule
+from models.recompute_modules import RecomputeModules
 from planner.bounds import BOUNDED_AXES, Bound, Bounds, parse_bound
 from topologies.errors import SpecError
 
@@ -43,6 +44,11 @@ BOUND = st.one_of(
         ("rank_order", "tp-cp-ep-pp-dp", {1}),
         ("cp", "8,16", {8, 16}),
         ("recompute_layers", 0, {0}),
+        ("recompute_modules", "core_attn", {1}),
+        ("recompute_modules", "Core-Attn, layernorm", {3}),
+        ("recompute_modules", "core_attn+mlp", {5}),
+        ("recompute_modules", ["layernorm", "mlp"], {6}),
+        ("recompute_modules", RecomputeModules.LAYERNORM | RecomputeModules.MLP, {6}),
     ],
 )
 def test_what_people_write_is_what_is_allowed(
@@ -73,6 +79,10 @@ def test_what_people_write_is_what_is_allowed(
         ("schedule", "zb-h3", "one of gpipe, 1f1b, interleaved"),
         ("schedule", 9, "one of gpipe, 1f1b, interleaved"),
         ("recompute", "some", "one of none, selective, full"),
+        ("recompute_modules", "mlp,attn", "one or more of core_attn, layernorm, mlp, moe_act"),
+        ("recompute_modules", "", "one or more of core_attn"),
+        ("recompute_modules", 0, "one or more of core_attn"),
+        ("recompute_modules", 128, "one or more of core_attn"),
     ],
 )
 def test_what_cannot_be_meant_is_named_with_its_flag(
@@ -83,6 +93,13 @@ def test_what_cannot_be_meant_is_named_with_its_flag(
     (problem,) = caught.value.problems
     assert problem.field == f"--{axis.replace('_', '-')}"
     assert mend in problem.mend
+
+
+def test_a_set_of_modules_is_shown_as_it_can_be_written() -> None:
+    for text in ("mlp", "core_attn+layernorm+mlp", "moe_act+mla_up_proj+moe+shared_experts"):
+        bound = parse_bound("recompute_modules", text)
+        assert str(bound) == text
+        assert RecomputeModules(bound.low).label == text
 
 
 def test_all_problems_come_at_once() -> None:

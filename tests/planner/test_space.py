@@ -76,6 +76,17 @@ ORDERS = [
 ]
 
 
+#: Recomputation, layers, modules (core attention 1, norms 2, MLP 4); some that do not go together.
+AGAIN = [
+    (Recompute.NONE, 0, 1),
+    (Recompute.NONE, 0, 2),
+    (Recompute.FULL, 0, 1),
+    (Recompute.FULL, FEWEST, 1),
+    (Recompute.SELECTIVE, FEWEST, 1),
+    *((Recompute.SELECTIVE, 0, modules) for modules in (1, 2, 4, 6)),
+]
+
+
 def every_row(work: Job, framework: str, fixed: dict[str, list[int]] | None = None) -> set[Row]:
     """Return all lawful layouts of a job that say no more than they mean."""
     found: set[Row] = set()
@@ -85,6 +96,8 @@ def every_row(work: Job, framework: str, fixed: dict[str, list[int]] | None = No
         layers = np.where(batch.recompute_layers == FEWEST, 1, batch.recompute_layers)
         meant = batch.with_columns(recompute_layers=layers)
         keep = legal(meant, work) & runnable(meant, work.architecture, framework)
+        if framework == "unrestricted":  # the MLP alone only where norms alone cannot be
+            keep &= meant.recompute_modules != 4
         found.update(rows(batch.take(keep)))
     return found
 
@@ -109,8 +122,6 @@ def every_combination(
             "zero": range(4),
             "dp_replicate": [1, 2, 4, 8, 16],
             "tp_sp": [0, 1],
-            "recompute": list(Recompute),
-            "recompute_layers": [0, FEWEST],
             "cp_method": list(CpMethod),
             "sequence_order": [SequenceOrder.ZIGZAG if zigzag else SequenceOrder.CONTIGUOUS],
             "cp_placement": list(CpPlacement),
@@ -122,12 +133,16 @@ def every_combination(
             "dispatch": [0],
             "shared_overlap": [0],
         } | (fixed or {})
-        single = [axis for axis in AXES if axis not in ("schedule", "vp")]
-        values = [range(len(ORDERS)), *(candidates[axis] for axis in single)]
+        paired = ("schedule", "vp", "recompute", "recompute_layers", "recompute_modules")
+        single = [axis for axis in AXES if axis not in paired]
+        sizes = range(len(ORDERS)), range(len(AGAIN))
+        values = [*sizes, *(candidates[axis] for axis in single)]
         grids = np.meshgrid(*(np.array(each, dtype=np.int32) for each in values))
-        order, *columns = (grid.ravel() for grid in grids)
-        schedule, vp = np.array(ORDERS, dtype=np.int32)[order].T
-        batch = LayoutBatch(**dict(zip(single, columns, strict=True)), schedule=schedule, vp=vp)
+        order, again, *columns = (grid.ravel() for grid in grids)
+        together = np.array(ORDERS, dtype=np.int32)[order], np.array(AGAIN, dtype=np.int32)[again]
+        axes = dict(zip(single, columns, strict=True))
+        axes |= dict(zip(paired, np.concatenate(together, axis=1).T, strict=True))
+        batch = LayoutBatch(**axes)
         for order in RankOrder:
             yield batch.with_columns(rank_order=np.full(len(batch), order, dtype=np.int32))
 
@@ -251,6 +266,7 @@ FREE = job("llama-3.2-1b", 8)
         ({"micro_batch": 2}, {"micro_batch": {2}}),
         ({"zero": "1..2"}, {"zero": {1, 2}}),
         ({"recompute": "none,selective"}, {"recompute": {0, 1}, "recompute_layers": {0}}),
+        ({"recompute_modules": "layernorm"}, {"recompute_modules": {2}, "recompute": {1}}),
         ({"vp": 2}, {"vp": {2}, "schedule": {2, 6, 8}}),
         ({"schedule": "1f1b"}, {"schedule": {1}, "vp": {1}}),
         ({"kernels": "fused"}, {"kernels": {1}}),
@@ -319,6 +335,10 @@ def test_what_is_left_out_can_be_pinned() -> None:
     contiguous = enumerated(work, sequence_order="contiguous", ring=8)
     assert {row[AXES.index("sequence_order")] for row in contiguous} == {0}
     assert {row[AXES.index("micro_batch")] for row in enumerated(work, micro_batch=3)} == {3}
+    modules = enumerated(work, recompute_modules="core_attn,layernorm,mlp")
+    assert {row[AXES.index("recompute_modules")] for row in modules} == {7}
+    usual = enumerated(work, recompute_modules="core_attn")  # means that something is repeated
+    assert {row[AXES.index("recompute")] for row in usual} == {Recompute.SELECTIVE}
     some = enumerated(work, recompute="full", recompute_layers=5)
     assert {row[AXES.index("recompute_layers")] for row in some} == {5}
 

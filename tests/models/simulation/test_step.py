@@ -13,6 +13,7 @@ from models.catalogue import load_architecture
 from models.layout import Kernels, Layout, LayoutBatch, Recompute, Schedule, StageSplit
 from models.legality import legal
 from models.memory import memory_bill
+from models.recompute_modules import RecomputeModules
 from models.rule import Job
 from models.simulation.record import record
 from models.simulation.stages import held_by
@@ -121,7 +122,18 @@ EXAMPLES = [
     Layout(ulysses=4, ring=2, dp=4, zero=3),
     Layout(ring=8, inner_ring=4, dp=4, zero=2, dp_replicate=2),
     Layout(pp=4, ring=2, dp=4, schedule=Schedule.GPIPE, recompute=Recompute.FULL),
+    Layout(tp=2, dp=4, recompute=Recompute.SELECTIVE, recompute_modules=RecomputeModules.MLP),
 ]
+
+
+@pytest.mark.parametrize("modules", strategies.DENSE_SETS, ids=lambda modules: modules.label)
+def test_both_clocks_agree_on_every_set_of_modules(modules):
+    architecture = load_architecture("llama-3.1-8b")
+    for degrees in ({"tp": 4, "tp_sp": True, "ring": 2}, {"ulysses": 4, "pp": 2}, {"tp": 2}):
+        layout = Layout(**degrees, recompute=Recompute.SELECTIVE, recompute_modules=modules)
+        work = prepared(architecture, layout, seq_len=32768, global_batch=8)
+        closed, played = both(work)
+        assert played == pytest.approx(closed, rel=0.01)
 
 
 def example(layout, **more):
