@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from examples.table import print_table
 from models.layout import LayoutBatch
 from planner.bounds import Bounds
 from planner.cli.report import details
@@ -142,12 +143,7 @@ def main() -> None:
     for pair in PAIRS:
         print(pair.title)
         head = ["links", "best layout", "step", "the other's layout here"]
-        rows = [head, *compared(pair)]
-        widths = [max(len(row[at]) for row in rows) for at in range(len(head))]
-        for row in rows:
-            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            print("  ".join(cells).rstrip())
-        print()
+        print_table([head, *compared(pair)])
 
 
 if __name__ == "__main__":

@@ -12,10 +12,10 @@ from pydantic import BaseModel, ConfigDict
 
 from models.architecture import LatentAttention, Moe
 from models.layout import NAMED_AXES, Kernels, Layout, LayoutBatch, RankOrder, Recompute
-from models.legality import hands_on_states, replicates_kv
 from models.model_states import USUAL_STATES
 from models.rank_order import in_order
 from models.recompute_modules import NOTHING, RecomputeModules
+from models.rules.sequence import hands_on_states, replicates_kv
 from topologies.errors import SpecError, unknown_name
 from topologies.yaml_file import read_yaml
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from models.architecture import Architecture
     from models.layout import Ints
     from models.model_states import ModelStates
-    from models.rule import Mask
+    from models.rules.rule import Mask
 
 FILE = Path(__file__).parent / "data" / "frameworks.yaml"
 #: Any framework of the table; and no framework asked, only what is possible.

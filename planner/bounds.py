@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from models.layout import Ints
-    from models.rule import Mask
+    from models.rules.rule import Mask
 
 #: ``cp`` is no axis of its own, but people pin it.
 BOUNDED_AXES = (*AXES, "cp")

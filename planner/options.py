@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.expert_rules import has_shared, mixtures
 from models.framework import has_ability, rank_orders, runnable
 from models.layout import (
     AXES,
@@ -23,9 +22,10 @@ from models.layout import (
     SequenceOrder,
     StageSplit,
 )
-from models.legality import replicates_kv
 from models.rank_order import distinct_orders
 from models.recompute_modules import USUAL_MODULES
+from models.rules.experts import has_shared, mixtures
+from models.rules.sequence import replicates_kv
 from models.schedule import SEVERAL_CHUNKS
 from models.stages import layer_weights, split_layers
 from planner.recompute_sets import module_sets
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from models.layout import Ints
     from models.recompute_modules import RecomputeModules
-    from models.rule import Job
+    from models.rules.rule import Job
     from planner.bounds import Bounds
 
 INTERLEAVINGS = range(2, 9)

@@ -18,7 +18,7 @@ from models.prepared import Prepared
 from models.profile import load_profile
 from models.profile_file import read_profile
 from models.routing import Routing
-from models.rule import Job
+from models.rules.rule import Job
 from models.training import P90, PARTS, rates, step_time
 from models.workload import Workload
 from planner.placement import Placement

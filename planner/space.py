@@ -35,7 +35,7 @@ from planner.options import MESH_AXES, OPTION_AXES, MeshOptions
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from models.rule import Job
+    from models.rules.rule import Job
     from planner.bounds import Bounds
     from planner.options import Options
 

@@ -9,7 +9,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from models.layout import LayoutBatch
-    from models.rule import Mask
+    from models.rules.rule import Mask
 
 #: What each rank order says of the axes that it moves, innermost first, written by hand.
 MOVED = (

@@ -24,7 +24,7 @@ from models.layout import (
 from models.legality import legal
 from models.prepared import Prepared
 from models.recompute_modules import RecomputeModules
-from models.rule import Job
+from models.rules.rule import Job
 from models.workload import Workload
 from planner.schedules import chunks
 

@@ -39,7 +39,7 @@ from models.layout import (
 from models.legality import RULES, legal, mesh_legal, options_legal, problems
 from models.model_states import USUAL_STATES
 from models.recompute_modules import NOTHING, RecomputeModules
-from models.rule import Job
+from models.rules.rule import Job
 from models.workload import Workload
 from tests import strategies
 from topologies.errors import SpecError

@@ -16,7 +16,7 @@ from models.layout import CpMethod, Kernels, Layout, LayoutBatch, Recompute, Sch
 from models.legality import legal
 from models.memory import LINES, MemoryBill, capacity_bytes, fewest_repeated_layers, memory_bill
 from models.prepared import Prepared
-from models.rule import Job
+from models.rules.rule import Job
 from models.schedule import SEVERAL_CHUNKS
 from models.sequence_parallel.sent import backward_buffer_bytes, forward_buffer_bytes
 from models.workload import Workload

@@ -27,7 +27,7 @@ from models.layout import (
     StageSplit,
 )
 from models.legality import legal
-from models.rule import Job
+from models.rules.rule import Job
 from models.stages import layer_weights, split_layers
 from models.workload import Workload
 from planner.bounds import Bounds
@@ -39,7 +39,7 @@ from tests.rank_orders import first_of_its_kind
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from models.rule import Mask
+    from models.rules.rule import Mask
 
 Row = tuple[int, ...]
 

@@ -7,7 +7,7 @@ import pytest
 
 from models.catalogue import load_architecture
 from models.layout import AXES, LayoutBatch
-from models.rule import Job
+from models.rules.rule import Job
 from models.workload import Workload
 from planner.bounds import Bounds
 from planner.space import Space

@@ -14,7 +14,7 @@ from models.hf_config import architecture_from_config
 from models.layout import Kernels, Layout, LayoutBatch, Recompute, Schedule, SequenceOrder
 from models.legality import legal
 from models.memory import memory_bill
-from models.rule import Job
+from models.rules.rule import Job
 from models.simulation.step import StepSimulation
 from models.training import step_time
 from models.workload import Workload

@@ -14,7 +14,7 @@ from models.layout import Kernels, Layout, LayoutBatch, Recompute, Schedule, Sta
 from models.legality import legal
 from models.memory import memory_bill
 from models.recompute_modules import RecomputeModules
-from models.rule import Job
+from models.rules.rule import Job
 from models.simulation.record import record
 from models.simulation.stages import held_by
 from models.simulation.step import StepSimulation

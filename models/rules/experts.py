@@ -9,12 +9,12 @@ import numpy as np
 from models.architecture import Moe
 from models.expert_mesh import expert_data_ranks, expert_stride
 from models.layout import Dispatch, LayoutBatch, stride
-from models.rule import Rule
+from models.rules.rule import Rule
 
 if TYPE_CHECKING:
     from models.architecture import Architecture
     from models.layout import Layout
-    from models.rule import Job, Mask
+    from models.rules.rule import Job, Mask
 
 
 def mixtures(architecture: Architecture) -> list[Moe]:

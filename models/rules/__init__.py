@@ -1,0 +1,1 @@
+"""Conditions on layouts, by what they are about; :mod:`models.legality` asks them."""

@@ -1,0 +1,123 @@
+"""How sequences may be cut, and by which methods."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from models.architecture import Attention, Recurrent, SideBySide
+from models.layout import CpMethod, Layout, LayoutBatch, SequenceOrder
+from models.rules.rule import Rule
+from models.sequence_parallel.blocks import sight
+
+if TYPE_CHECKING:
+    from models.architecture import Architecture
+    from models.layout import Ints
+    from models.rules.rule import Job, Mask
+
+
+def _softmax(architecture: Architecture) -> list[Attention]:
+    """Return the softmax attention of each kind of layer that has it, alone or side by side."""
+    kinds = architecture.kinds
+    return [x.attention for x in kinds if isinstance(x.mixer, Attention | SideBySide)]
+
+
+def _windowed(job: Job) -> bool:
+    return bool(_hiding(job))
+
+
+def _hiding(job: Job) -> str:
+    """Return what hides tokens before a query in some layer; empty if nothing does.
+
+    A window or chunk of the whole sequence or more is the causal mask.
+    """
+    for mixer in _softmax(job.architecture):
+        if (sight(mixer) or job.workload.seq_len) < job.workload.seq_len:
+            return "sliding windows" if mixer.chunk is None else "chunks"
+    return ""
+
+
+def _limits_ring(job: Job) -> str:
+    mixers = _softmax(job.architecture)
+    return next((mixer.limits_ring for mixer in mixers if mixer.limits_ring), "")
+
+
+def replicates_kv(architecture: Architecture, tp: Ints | int, ulysses: Ints | int) -> Mask:
+    """Return where Ulysses exceeds the key/value heads a tensor-parallel rank has."""
+    kv_heads = [each.kv_heads for each in _softmax(architecture)]
+    fewest = min(kv_heads, default=ulysses * tp)
+    mask: Mask = (ulysses > 1) & (ulysses > np.maximum(fewest // tp, 1))
+    return mask
+
+
+def hands_on_states(architecture: Architecture) -> bool:
+    """Return whether a ring hands on states: a layer is recurrent, alone or beside attention."""
+    return any(isinstance(kind.mixer, Recurrent | SideBySide) for kind in architecture.kinds)
+
+
+def _chunks(batch: LayoutBatch) -> Ints:
+    """Return pieces a sequence is cut into: two per rank where the ring is zigzag."""
+    pairs = (batch.ring > 1) & (batch.sequence_order == SequenceOrder.ZIGZAG)
+    return batch.cp * np.where(pairs, 2, 1)
+
+
+def _chunks_of(layout: Layout) -> int:
+    return int(_chunks(LayoutBatch.of([layout]))[0])
+
+
+SEQUENCE_RULES: tuple[Rule, ...] = (
+    Rule(
+        "seq_len",
+        lambda b, job: job.workload.seq_len % _chunks(b) == 0,
+        lambda x, job: (
+            f"ulysses x ring cuts it into {_chunks_of(x)} pieces (two per rank of a zigzag ring): "
+            f"pad to {-(-job.workload.seq_len // _chunks_of(x)) * _chunks_of(x)} tokens"
+        ),
+    ),
+    Rule(
+        "tp_sp",
+        lambda b, job: (b.tp_sp == 0) | (job.workload.seq_len % (b.cp * b.tp) == 0),
+        lambda x, job: f"needs sequences of a multiple of cp x tp = {x.cp * x.tp} tokens",
+    ),
+    Rule(
+        "tp_sp",
+        lambda b, _: (b.tp_sp == 0) | (b.tp > 1),
+        lambda *_: "shards over tensor-parallel ranks: use --tp 2 or more, or leave it out",
+    ),
+    Rule(
+        "cp_method",
+        lambda b, _: (b.cp_method != CpMethod.ALL_GATHER) | (b.ulysses == 1),
+        lambda _, job: (
+            "gathered keys and values do not combine with Ulysses; "
+            + (f"use either: layers have {_hiding(job)}" if _windowed(job) else "use p2p")
+        ),
+    ),
+    Rule(
+        "inner_ring",
+        lambda b, _: (b.inner_ring == 1) | ((b.ring % b.inner_ring == 0) & (b.inner_ring < b.ring)),
+        lambda x, _: f"must divide ring = {x.ring} and be smaller, or be 1 for a flat ring",
+    ),
+    Rule(
+        "inner_ring",
+        lambda b, _: (b.inner_ring == 1) | (b.cp_method == CpMethod.P2P),
+        lambda *_: "a double ring passes keys and values on: use --cp-method p2p",
+    ),
+    Rule(
+        "ring",
+        lambda b, job: (
+            np.full(len(b), not _windowed(job))
+            | (b.ring == 1)
+            | (b.cp_method == CpMethod.ALL_GATHER)
+        ),
+        lambda _, job: (
+            f"layers with {_hiding(job)} do not run on a p2p ring; "
+            "use --ulysses, or --cp-method all-gather without it"
+        ),
+    ),
+    Rule(
+        "ring",
+        lambda b, job: np.full(len(b), not _limits_ring(job)) | (b.ring == 1),
+        lambda _, job: f"layers with {_limits_ring(job)} run on whole sequences: use --ulysses",
+    ),
+)
