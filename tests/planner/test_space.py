@@ -135,11 +135,16 @@ def every_combination(
         } | (fixed or {})
         paired = ("schedule", "vp", "recompute", "recompute_layers", "recompute_modules")
         single = [axis for axis in AXES if axis not in paired]
-        sizes = range(len(ORDERS)), range(len(AGAIN))
+        recomputes = candidates.get("recompute", list(Recompute))
+        repeated = [each for each in AGAIN if each[0] in recomputes]
+        sizes = range(len(ORDERS)), range(len(repeated))
         values = [*sizes, *(candidates[axis] for axis in single)]
         grids = np.meshgrid(*(np.array(each, dtype=np.int32) for each in values))
         order, again, *columns = (grid.ravel() for grid in grids)
-        together = np.array(ORDERS, dtype=np.int32)[order], np.array(AGAIN, dtype=np.int32)[again]
+        together = (
+            np.array(ORDERS, dtype=np.int32)[order],
+            np.array(repeated, dtype=np.int32)[again],
+        )
         axes = dict(zip(single, columns, strict=True))
         axes |= dict(zip(paired, np.concatenate(together, axis=1).T, strict=True))
         batch = LayoutBatch(**axes)
