@@ -66,9 +66,10 @@ class Device:
         profile = self.profile
         tiles = np.ceil(op.rows / TILE) * np.ceil(op.columns / TILE)
         waves = tiles / self.accelerator.compute_units.value
-        burst = self.accelerator.bf16_flops.value * profile.gemm_fraction.value
-        if self.accelerator.matmul_flops is not None:  # nothing is faster than was ever measured
-            burst = min(burst, self.accelerator.matmul_flops.value)
+        burst = self.accelerator.peak_flops(op.peak) * profile.gemm_fraction.value
+        best = self.accelerator.best_flops(op.peak)
+        if best is not None:  # nothing is faster than was ever measured
+            burst = min(burst, best)
         full = burst * profile.gemm_sustained.value
         deep = _saturating(op.depth, profile.gemm_half_depth.value)
         return full * _saturating(waves, profile.gemm_half_waves.value) * deep

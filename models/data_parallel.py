@@ -79,8 +79,11 @@ class DataParallelClock:
         self, prepared: Prepared, device: Device, fabric: Fabric, parts: RankParts
     ) -> None:
         self.prepared, self.device, self.states = prepared, device, prepared.workload.states
-        self.layers = parts.layers
+        self.recipe, self.layers = prepared.workload.recipe, parts.layers
         self.params, self.first_share, self.layer_share, self.last_share = self._buckets(parts)
+        self.layer_params = parts.sum_layers(
+            [each[prepared.shape_index] for each in prepared.parameters.layers]
+        )
         meshes, profile = prepared.meshes, device.profile
         stride = strides(meshes)
         inner = meshes.dp / meshes.dp_replicate
@@ -105,7 +108,14 @@ class DataParallelClock:
         batch = self.prepared.batch
         share = np.where(batch.zero >= 1, 1.0 / shard_ranks(self.prepared), 1.0)
         moved = self.params * share * self.states.traffic_bytes
-        return moved / self.device.streaming_Bps
+        return (moved + self._cast_bytes()) / self.device.streaming_Bps
+
+    def _cast_bytes(self) -> Array:
+        """Return what quantising the layers' weights moves: once a step, or each time gathered."""
+        batch = self.prepared.batch
+        anew = (batch.zero == 3) & (batch.pp == 1) & (shard_ranks(self.prepared) > 1)
+        times = np.where(anew, self.prepared.micro_batches, 1.0)
+        return self.layer_params * times * self.recipe.cast_bytes
 
     def exposed(self, forward: Pass, backward: Pass, computing: Array) -> Array:
         """Return communication that nothing hides.
@@ -232,9 +242,13 @@ class DataParallelClock:
     def gather_s(self) -> Array:
         """Return the gathering of the rank's parameters."""
         sharded = self.prepared.batch.zero >= 1
-        return self._where(
-            sharded, self.costs[Collective.ALL_GATHER], self.params * self.states.parameter_bytes
-        )
+        return self._where(sharded, self.costs[Collective.ALL_GATHER], self.gathered_bytes())
+
+    def gathered_bytes(self) -> Array:
+        """Return the bytes of the rank's parameters as they are gathered."""
+        in_16_bits = self.states.parameter_bytes
+        less = in_16_bits - self.recipe.gathered_bytes.value
+        return self.params * in_16_bits - self.layer_params * less
 
     def _where(self, used: Bools, what: Cost, nbytes: Array) -> Array:
         """Return the seconds of a collective for the layouts that use it, 0 for the others."""

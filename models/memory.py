@@ -2,9 +2,10 @@
 
 States are the workload's (:mod:`models.model_states`): parameters, gradients, what the optimizer
 keeps. They are sharded over the data- and context-parallel ranks together, as those hold the same
-weights (ZeRO, arXiv:1910.02054 section 3). Activations are the inventory's saved tensors times the
-micro-batches in flight. At the peak either the loss is being taken or one layer's backward pass
-runs, whichever needs more.
+weights (ZeRO, arXiv:1910.02054 section 3). Quantised weights are kept in all forms that passes read
+(:mod:`models.precision`). Activations are the inventory's saved tensors times the micro-batches in
+flight. At the peak either the loss is being taken or one layer's backward pass runs, whichever
+needs more.
 """
 
 from __future__ import annotations
@@ -130,6 +131,7 @@ class _Ranks:
         self.logits = prepared.head.working_bytes[shape]
         self.state_bytes = _state_bytes(prepared)
         self.all_state_bytes = sum(self.state_bytes)
+        self.weight_bytes = _weight_bytes(prepared)
         self.layer_peak = self._layer_peak()
         self.communication = self._communication()
         self.context = self._context()
@@ -139,8 +141,14 @@ class _Ranks:
         parts = RankParts.of(self.prepared, rank)
         activations, logits, working, buffers = self._dynamic(rank, parts)
         asked = activations + logits + working + buffers
-        states = parts.sum(*self.params) * self.all_state_bytes
+        states = self.states(parts)
         return states + self.context + asked * (1.0 + self.profile.fragmentation.value)
+
+    def states(self, parts: RankParts) -> Array:
+        """Return parameters, gradients and what the optimizer keeps of a rank's parts."""
+        layers, *_ = self.params
+        in_all = parts.sum(*self.params) * self.all_state_bytes
+        return in_all + parts.sum_layers(layers) * self.weight_bytes
 
     def bill(self, rank: NDArray[np.intp]) -> MemoryBill:
         """Return all lines for the kind of rank each layout names."""
@@ -148,10 +156,11 @@ class _Ranks:
         parts = RankParts.of(self.prepared, rank)
         params = parts.sum(*self.params)
         weights, gradients, optimizer = (params * nbytes for nbytes in self.state_bytes)
+        layers, *_ = self.params
         activations, logits, working, buffers = self._dynamic(rank, parts)
         asked = activations + logits + working + buffers
         return MemoryBill(
-            parameters=weights,
+            parameters=weights + parts.sum_layers(layers) * self.weight_bytes,
             gradients=gradients,
             optimizer=optimizer,
             activations=activations,
@@ -194,7 +203,8 @@ class _Ranks:
         shape, states = self.prepared.shape_index, self.prepared.workload.states
         buffers: Array = np.max([work.buffer_bytes for work in self.prepared.layers], axis=0)
         layer: Array = np.max(self.prepared.parameters.layers, axis=0)
-        gathered = np.where(self.regathers, GATHERED_LAYERS * states.parameter_bytes, 0.0)
+        whole_bytes = self.prepared.workload.recipe.kept_bytes.value
+        gathered = np.where(self.regathers, GATHERED_LAYERS * whole_bytes, 0.0)
         gradients = np.where(self.whole_gradients, states.reduced_bytes, 0.0)
         total: Array = buffers[shape] + layer[shape] * (gathered + gradients)
         return total
@@ -217,8 +227,8 @@ def _state_bytes(prepared: Prepared) -> tuple[Array, Array, Array]:
     """
     batch, states = prepared.batch, prepared.workload.states
     share = 1.0 / shard_ranks(prepared)
-    held = np.where((batch.zero == 3) & (batch.pp > 1), 1.0 + share, 1.0)
-    parameters = np.where((batch.zero == 3) & (batch.pp == 1), share, held)
+    whole, sharded = _held(prepared)
+    parameters = whole + sharded * share
     gradients = np.where(batch.zero >= 2, share, 1.0)
     optimizer = np.where(batch.zero >= 1, share, 1.0)
     return (
@@ -226,6 +236,27 @@ def _state_bytes(prepared: Prepared) -> tuple[Array, Array, Array]:
         states.gradient_bytes * gradients,
         states.optimizer_bytes * optimizer,
     )
+
+
+def _held(prepared: Prepared) -> tuple[Array, Array]:
+    """Return how often a rank holds its parameters whole between layers, and how often as a shard.
+
+    With ZeRO-3 and pipeline stages it does both.
+    """
+    batch = prepared.batch
+    sharded = batch.zero == 3
+    return np.where(sharded & (batch.pp == 1), 0.0, 1.0), np.where(sharded, 1.0, 0.0)
+
+
+def _weight_bytes(prepared: Prepared) -> Array:
+    """Return bytes per parameter of a layer beyond those of :func:`_state_bytes`.
+
+    Passes hold every form of a quantised weight; shards are what is gathered.
+    """
+    recipe, usual = prepared.workload.recipe, prepared.workload.states.parameter_bytes
+    whole, sharded = _held(prepared)
+    forms = recipe.kept_bytes.value - usual
+    return whole * forms + sharded / shard_ranks(prepared) * (recipe.gathered_bytes.value - usual)
 
 
 def _kept(work: Work) -> Array:
@@ -277,11 +308,10 @@ def standing_bytes(prepared: Prepared, profile: Profile, parts: RankParts) -> fl
         What the rank is made of.
     """
     ranks = _Ranks(prepared, profile)
-    states = parts.sum(*ranks.params) * ranks.all_state_bytes
     logits = parts.last * ranks.logits
     asked = logits + np.maximum(ranks.layer_peak - logits, 0.0) + ranks.communication
     asked = asked + parts.last * ranks.gathered_head
-    total = states + ranks.context + asked * (1.0 + profile.fragmentation.value)
+    total = ranks.states(parts) + ranks.context + asked * (1.0 + profile.fragmentation.value)
     return float(total[0])
 
 

@@ -54,7 +54,7 @@ def embedding(shapes: Shapes) -> tuple[Saved, ...]:
 def head(architecture: Architecture, shapes: Shapes) -> tuple[Saved, ...]:
     """Return what the last norm, the head and the loss keep."""
     kind = architecture.layers[-1].norm
-    norm = _norm_bytes(kind, architecture.hidden, shapes)
+    norm = _norm_bytes(kind, architecture.hidden, shapes, BF16)
     logits = shapes.tokens * np.ceil(architecture.vocab / shapes.tp) * LOSS_KEPT
     return (
         Saved(name="final norm", nbytes=norm, selective_nbytes=norm),
@@ -68,15 +68,15 @@ def loss_working_bytes(architecture: Architecture, shapes: Shapes) -> Array:
     return logits * shapes.pick(FUSED_LOSS_WORKING, EAGER_LOSS_WORKING)
 
 
-def _norm_bytes(kind: NormKind, hidden: int, shapes: Shapes) -> Array:
+def _norm_bytes(kind: NormKind, hidden: int, shapes: Shapes, input_bytes: Array | float) -> Array:
     """Return what a norm and the input of the product behind it keep.
 
     With tp_sp the norm's part is sharded; eager kernels keep the gathered input beside it, fused
-    ones their shard of it.
+    ones their shard of it, of `input_bytes` an element.
     """
     kept, output = EAGER_NORM[kind]
     eager = (kept * hidden + STATISTICS[kind]) / shapes.norm_shard + output * hidden
-    fused = (2.0 * BF16 * hidden + STATISTICS[kind]) / shapes.norm_shard
+    fused = ((BF16 + input_bytes) * hidden + STATISTICS[kind]) / shapes.norm_shard
     return shapes.tokens * shapes.pick(fused, eager)
 
 
@@ -87,7 +87,7 @@ def norm_input(
 
     `selective_input` is whether eager selective recomputation keeps the norm's input.
     """
-    nbytes = _norm_bytes(kind, hidden, shapes)
+    nbytes = _norm_bytes(kind, hidden, shapes, shapes.input_bytes)
     layer_input = shapes.tokens * hidden * BF16 / shapes.norm_shard
     return Saved(
         name=name,
@@ -121,6 +121,10 @@ def attention(mixer: Attention, norm: NormKind, shapes: Shapes) -> tuple[Saved, 
     keys = shapes.tokens * kv_heads_of_tp_rank(mixer, shapes) * mixer.head_dim
     exchanged = np.where(shapes.ulysses > 1, 1.0, 0.0)
     statistics = FP32 * shapes.ring_tokens * query_heads(mixer, shapes)
+    inputs = shapes.input_bytes * queries
+    # The core keeps its output in bf16; that and the output product's input are one tensor where
+    # neither an exchange nor a cast is between them.
+    apart = (exchanged > 0) | (shapes.input_bytes != BF16)
     projections = shapes.pick(queries + 2.0 * keys, queries + keys * _products_kept(mixer))
     return (
         *_head_norms(mixer, norm, shapes),
@@ -129,10 +133,10 @@ def attention(mixer: Attention, norm: NormKind, shapes: Shapes) -> tuple[Saved, 
             nbytes=BF16 * (queries + local_kv_elements(mixer, shapes)),
             selective_nbytes=BF16 * projections,
         ),
-        Saved(name="o", nbytes=BF16 * queries, selective_nbytes=BF16 * queries),
+        Saved(name="o", nbytes=inputs, selective_nbytes=inputs),
         Saved(
-            name="o before ulysses returns it",
-            nbytes=BF16 * queries * exchanged,
+            name="o of the core",
+            nbytes=np.where(apart, BF16 * queries, 0.0),
             selective_nbytes=BF16 * queries * exchanged * shapes.pick(0.0, 1.0),
         ),
         Saved(
@@ -152,15 +156,21 @@ def _products_kept(mixer: Attention) -> float:
     return 2.0 if mixer.joint else 1.0
 
 
+def down_input(part: Mlp, shapes: Shapes) -> Array:
+    """Return what is kept of the last product's input."""
+    return shapes.input_bytes * shapes.tokens * part.intermediate / shapes.tp
+
+
 def mlp(part: Mlp, hidden: int, shapes: Shapes) -> tuple[Saved, ...]:
     """Return what a dense channel mixer keeps."""
     width = BF16 * shapes.tokens * part.intermediate / shapes.tp
+    down = down_input(part, shapes)
     stream = BF16 * shapes.tokens * hidden
     if part.gated:
-        kept = shapes.pick(3.0 * width, 4.0 * width)
+        kept = shapes.pick(2.0 * width + down, 4.0 * width)
         selective = shapes.pick(kept, width + stream)
     else:
         eager = ELEMENTARY_GELU_TENSORS if part.activation == "gelu_new" else 2.0
-        kept = shapes.pick(2.0 * width, eager * width)
+        kept = shapes.pick(width + down, eager * width)
         selective = shapes.pick(kept, width)
     return (Saved(name="mlp", nbytes=kept, selective_nbytes=selective),)

@@ -7,12 +7,14 @@ shape and indexed by layout.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from models.dtype import BF16
 from models.layout import CpMethod, Kernels, Layout, LayoutBatch, SequenceOrder, stride, strides
+from models.precision import Precision, usual_precision
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,10 +47,13 @@ class Shapes:
         One layout of each shape, to read the axes of :data:`SHAPE_AXES` and strides from.
     seq_len
         Tokens of a whole sequence.
+    precision
+        What products of the layers run in.
     """
 
     batch: LayoutBatch
     seq_len: int
+    precision: Precision = field(default_factory=usual_precision)
 
     @classmethod
     def of(cls, batch: LayoutBatch, workload: Workload) -> tuple[Shapes, NDArray[np.intp]]:
@@ -56,12 +61,14 @@ class Shapes:
         columns = [getattr(batch, name) for name in SHAPE_AXES]
         apart = np.where(batch.cp > 1, stride(batch, "cp"), 1)
         first, index = distinct([*columns, apart])
-        return cls(batch=batch.take(first), seq_len=workload.seq_len), index
+        shapes = batch.take(first)
+        return cls(batch=shapes, seq_len=workload.seq_len, precision=workload.recipe), index
 
     @classmethod
     def single(cls, workload: Workload) -> Shapes:
         """Return the one shape of a whole sequence on one rank."""
-        return cls(batch=LayoutBatch.of([Layout()]), seq_len=workload.seq_len)
+        layout = LayoutBatch.of([Layout()])
+        return cls(batch=layout, seq_len=workload.seq_len, precision=workload.recipe)
 
     def __len__(self) -> int:
         """Return the number of shapes."""
@@ -138,6 +145,15 @@ class Shapes:
     def pick(self, fused: Array | float, eager: Array | float) -> Array:
         """Return one value where kernels are fused and another where they are eager."""
         return np.where(self.fused, fused, eager)
+
+    @property
+    def input_bytes(self) -> Array:
+        """Bytes per element that are kept of the input of a layer's product.
+
+        Fused kernels keep what the product reads (TransformerEngine saves the quantised tensor),
+        eager ones the bf16 tensor that was quantised (torchao's ``Float8Linear``).
+        """
+        return self.pick(self.precision.input_bytes, BF16)
 
     def strides(self) -> dict[str, Array]:
         """Return the strides of the axes whose groups a shape's work uses."""

@@ -297,7 +297,8 @@ class Rates:
     tokens_per_s_per_gpu
         Tokens of the step over its time and the accelerators.
     tflops_per_gpu, mfu
-        FLOP that MFU counts, per second and accelerator in 1e12, and over the dense peak.
+        FLOP that MFU counts, per second and accelerator in 1e12, and over the dense peak of what
+        the layers' products run in.
     mfu_full_attention
         The same with attention counted unmasked, for comparison with published figures.
     """
@@ -313,7 +314,7 @@ def rates(prepared: Prepared, step_s: Array, device: Device) -> Rates:
     per_gpu = 1.0 / (step_s * prepared.batch.gpus)
     counted = model_flop(prepared.architecture, prepared.workload) * per_gpu
     unmasked = full_attention_flop(prepared.architecture, prepared.workload) * per_gpu
-    peak = device.accelerator.bf16_flops.value
+    peak = device.accelerator.peak_flops(prepared.workload.recipe.peak)
     return Rates(
         tokens_per_s_per_gpu=prepared.workload.tokens_per_step * per_gpu,
         tflops_per_gpu=counted / 1e12,

@@ -163,9 +163,8 @@ class MeshOptions:
             (batch.ulysses == 1) & (batch.inner_ring == 1)
         )
         batch = batch.take(meant)
-        return batch.take(
-            runnable(batch, self.job.architecture, self.framework, self.job.workload.states)
-        )
+        model, work = self.job.architecture, self.job.workload
+        return batch.take(runnable(batch, model, self.framework, work.states, work.precision))
 
     def _rank_orders(self, cp: int, dp: int, pp: int) -> list[int]:
         """Return the rank orders to try: those that differ on a mesh and that a framework runs."""

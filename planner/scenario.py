@@ -15,6 +15,7 @@ from models.legality import Job, problems
 from models.memory import LINES, capacity_bytes, memory_bill
 from models.model_states import ModelStates
 from models.planned import require_planned
+from models.precision import precisions
 from models.prepared import Prepared
 from models.profile import load_profile
 from models.profile_file import read_profile
@@ -94,6 +95,8 @@ class Scenario:
         if architecture is not None:
             found.attempt(lambda: require_planned(architecture))
         loaded = found.attempt(lambda: load_cluster(cluster, gpus))
+        if loaded is not None and precision in precisions():
+            found.attempt(lambda: raise_if_any(workload.recipe.problems(loaded.accelerator)))
         meeting = found.attempt(lambda: parse_ecmp(ecmp, ecmp_seed))
         measured = None
         if profile is not None:
@@ -145,7 +148,8 @@ class Scenario:
         bill = memory_bill(prepared, self.device.profile)
         time = step_time(prepared, self.device, self.fabric)
         rate = rates(prepared, time.total, self.device)
-        runs = runs_in(batch, self.architecture, self.workload.states)
+        work = self.workload
+        runs = runs_in(batch, self.architecture, work.states, work.precision)
         memory_spread = self.device.profile.memory_spread.value * P90
         plans = []
         for i in range(len(batch)):
@@ -155,7 +159,8 @@ class Scenario:
             plans.append(
                 Plan(
                     layout=layout,
-                    states=self.workload.states,
+                    precision=work.precision,
+                    states=work.states,
                     placement=Placement.of(layout, self.cluster),
                     step_time_s=step,
                     interval_s=(float(time.low[i]), float(time.high[i])),
@@ -191,15 +196,17 @@ class Scenario:
             for name, figure in tier.figures()
             if figure.kind is Provenance.ASSUMED
         ]
-        profile = self.device.profile
+        profile, recipe = self.device.profile, self.workload.recipe
         return Provenances(
             model=self.architecture.source,
-            accelerator=self.cluster.accelerator.bf16_flops.source,
+            accelerator=self.cluster.accelerator.peaks()[recipe.peak].source,
             cluster=self.cluster.name,
             ecmp=str(self.ecmp),
             ecmp_seed=self.ecmp_seed if self.ecmp is Ecmp.SEEDED else None,
             profile=profile.name,
-            assumed=tuple(profile.assumed() + tiers + self.workload.states.assumed()),
+            assumed=tuple(
+                profile.assumed() + tiers + self.workload.states.assumed() + recipe.assumed()
+            ),
         )
 
     def _figure(self, name: str) -> float | None:

@@ -98,7 +98,8 @@ class AttentionWork:
         """Return the moments that may be the fullest."""
         kept = {item.name: item.nbytes for item in self.saved()}
         own = norm + sum(kept.values())
-        returned = np.where(self.shapes.ulysses > 1, kept["o"], 0.0)  # the output product's input
+        # The output product's input, where that is not what the core keeps itself.
+        returned = np.where(kept["o of the core"] > 0, kept["o"], 0.0)
         # Until a ring has gone round, o is its sum in fp32.
         summed = np.where(self.shapes.ring > 1, self.shapes.pick(0.0, kept["o"]), 0.0)
         return (

@@ -76,6 +76,7 @@ class MlpWork:
         (kept,) = self.saved()
         stream = BF16 * self.shapes.tokens * self.hidden
         width = BF16 * self.shapes.tokens * self.width
+        down = saved_tensors.down_input(self.mlp, self.shapes)
         gathered = gather_buffer(self.hidden, self.shapes)
         own = norm + kept.nbytes
         return (
@@ -83,7 +84,7 @@ class MlpWork:
             Moment(
                 name="mlp activation",
                 # What the down product kept is gone; its gradient and its inputs' are there.
-                saved=own - width,
+                saved=own - down,
                 working=passing + width * (3.0 if self._makes_two else 2.0),
             ),
             Moment(

@@ -103,7 +103,7 @@ class Gradients:
             "gather parameters",
             Collective.ALL_GATHER,
             float(self.clock.gather_s()[0]),
-            self.params * self.clock.states.parameter_bytes,
+            float(self.clock.gathered_bytes()[0]),
         )
 
     @cached_property

@@ -27,7 +27,14 @@ GpuCounts = Annotated[
     str | None,
     typer.Option("--gpus", help="Accelerators, instead of nodes: 64, or 64,128,256 for each."),
 ]
-Precision = Annotated[str, typer.Option("--precision", help="Of the matrix products: bf16.")]
+Precision = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        help="Of the layers' products: bf16, fp16, fp8-tensorwise, fp8-rowwise, fp8-delayed, "
+        "fp8-blockwise, mxfp8, nvfp4 or mxfp4.",
+    ),
+]
 OptimizerName = Annotated[
     str,
     typer.Option(

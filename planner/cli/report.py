@@ -19,6 +19,7 @@ from models.layout import (
     StageSplit,
 )
 from models.model_states import USUAL_STATES
+from models.precision import USUAL
 from models.rank_order import first_alike
 from models.workload import format_count
 from planner.cli import placement_report
@@ -233,10 +234,12 @@ def full(screen: Console, scenario: Scenario, plan: Plan) -> None:
     layout = plan.layout
     screen.print(f"[bold]{layout}[/bold]  {details(layout)}")
     fits = "fits" if plan.fits else "does not fit"
+    peak = scenario.workload.recipe.peak
+    mfu = f"{plan.mfu:.1%}" + ("" if peak == USUAL else f" of the dense {peak} peak")
     screen.print(
         f"step {seconds(plan.step_time_s)} ({interval(*plan.interval_s)}), "
         f"{plan.tokens_per_s_per_gpu:,.0f} tokens/s/GPU, {_few(plan.tflops_per_gpu)} TFLOP/s/GPU, "
-        f"MFU {plan.mfu:.1%} ({plan.mfu_full_attention:.1%} with attention unmasked); {fits}"
+        f"MFU {mfu} ({plan.mfu_full_attention:.1%} with attention unmasked); {fits}"
     )
     runs(screen, scenario, plan)
     screen.print()
@@ -262,7 +265,7 @@ def runs(screen: Console, scenario: Scenario, plan: Plan) -> None:
         screen.print(f"runs in: {', '.join(plan.runs_in)}")
         return
     screen.print("runs in none of the known frameworks:")
-    found = why_not(plan.layout, scenario.architecture, plan.states)
+    found = why_not(plan.layout, scenario.architecture, plan.states, plan.precision)
     for name, reasons in found.items():
         screen.print(f"  {name}: {'; '.join(reasons)}")
 
