@@ -31,6 +31,7 @@ import numpy as np
 from models.collectives import cost, steal
 from models.layout import strides
 from models.memory import shard_ranks
+from models.muon import newton_schulz
 from models.overlap import beside
 from models.schedule import BOTH_WAYS
 from topologies.collective import Collective
@@ -79,7 +80,8 @@ class DataParallelClock:
         self, prepared: Prepared, device: Device, fabric: Fabric, parts: RankParts
     ) -> None:
         self.prepared, self.device, self.states = prepared, device, prepared.workload.states
-        self.recipe, self.layers = prepared.workload.recipe, parts.layers
+        self.recipe, self.parts = prepared.workload.recipe, parts
+        self.layers = parts.layers
         self.params, self.first_share, self.layer_share, self.last_share = self._buckets(parts)
         self.layer_params = parts.sum_layers(
             [each[prepared.shape_index] for each in prepared.parameters.layers]
@@ -107,8 +109,22 @@ class DataParallelClock:
         """Return the seconds of the optimizer's step."""
         batch = self.prepared.batch
         share = np.where(batch.zero >= 1, 1.0 / shard_ranks(self.prepared), 1.0)
-        moved = self.params * share * self.states.traffic_bytes
-        return (moved + self._cast_bytes()) / self.device.streaming_Bps
+        ends = self.params - self.layer_params
+        moved = self.params * self.states.traffic_bytes + ends * (2.0 * self.states.end_bytes)
+        streamed = (moved * share + self._cast_bytes()) / self.device.streaming_Bps
+        return streamed + self._orthogonalising() * share
+
+    def _orthogonalising(self) -> Array | float:
+        """Return what an optimizer of matrices computes for all that the rank holds."""
+        iterations = self.states.iterations
+        if not iterations:
+            return 0.0
+        shape = self.prepared.shape_index
+        each: list[Array] = []
+        for work in self.prepared.layers:
+            seconds = [self.device.seconds(op) for op in newton_schulz(work, iterations)]
+            each.append(np.sum(seconds, axis=0)[shape])
+        return self.parts.sum_layers(each)
 
     def _cast_bytes(self) -> Array:
         """Return what quantising the layers' weights moves: once a step, or each time gathered."""

@@ -131,7 +131,7 @@ class _Ranks:
         self.logits = prepared.head.working_bytes[shape]
         self.state_bytes = _state_bytes(prepared)
         self.all_state_bytes = sum(self.state_bytes)
-        self.weight_bytes = _weight_bytes(prepared)
+        self.weight_bytes, self.end_bytes = _weight_bytes(prepared), _end_bytes(prepared)
         self.layer_peak = self._layer_peak()
         self.communication = self._communication()
         self.context = self._context()
@@ -146,9 +146,10 @@ class _Ranks:
 
     def states(self, parts: RankParts) -> Array:
         """Return parameters, gradients and what the optimizer keeps of a rank's parts."""
-        layers, *_ = self.params
+        layers, embedding, head = self.params
         in_all = parts.sum(*self.params) * self.all_state_bytes
-        return in_all + parts.sum_layers(layers) * self.weight_bytes
+        ends = parts.first * embedding + parts.last * head
+        return in_all + parts.sum_layers(layers) * self.weight_bytes + ends * self.end_bytes
 
     def bill(self, rank: NDArray[np.intp]) -> MemoryBill:
         """Return all lines for the kind of rank each layout names."""
@@ -156,13 +157,14 @@ class _Ranks:
         parts = RankParts.of(self.prepared, rank)
         params = parts.sum(*self.params)
         weights, gradients, optimizer = (params * nbytes for nbytes in self.state_bytes)
-        layers, *_ = self.params
+        layers, embedding, head = self.params
+        ends = parts.first * embedding + parts.last * head
         activations, logits, working, buffers = self._dynamic(rank, parts)
         asked = activations + logits + working + buffers
         return MemoryBill(
             parameters=weights + parts.sum_layers(layers) * self.weight_bytes,
             gradients=gradients,
-            optimizer=optimizer,
+            optimizer=optimizer + ends * self.end_bytes,
             activations=activations,
             logits=logits,
             working=working,
@@ -257,6 +259,12 @@ def _weight_bytes(prepared: Prepared) -> Array:
     whole, sharded = _held(prepared)
     forms = recipe.kept_bytes.value - usual
     return whole * forms + sharded / shard_ranks(prepared) * (recipe.gathered_bytes.value - usual)
+
+
+def _end_bytes(prepared: Prepared) -> Array:
+    """Return what the optimizer keeps more of each parameter of the embedding and the head."""
+    share = np.where(prepared.batch.zero >= 1, 1.0 / shard_ranks(prepared), 1.0)
+    return share * prepared.workload.states.end_bytes
 
 
 def _kept(work: Work) -> Array:

@@ -38,7 +38,9 @@ Precision = Annotated[
 OptimizerName = Annotated[
     str,
     typer.Option(
-        "--optimizer", help="adamw, adamw-bf16, adamw-8bit, adafactor or sgd-momentum: its states."
+        "--optimizer",
+        help="adamw, adamw-bf16, adamw-8bit, adafactor, sgd-momentum, adamw-bf16-master, "
+        "adamw-pure-bf16 or muon: its states.",
     ),
 ]
 GradientDtype = Annotated[
