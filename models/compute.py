@@ -5,10 +5,11 @@ peak times the profile's fraction times saturating terms ``x / (x + half)``: wav
 tiles over the compute units, the inner dimension, key tokens, head width. Saturation instead of
 exact wave quantisation, as libraries split work where the last wave would be thin.
 
-Products in fp8 and fp4 have bf16's fractions and halves over their own peak. For bursts on H100 that
-holds: with a cast of 5 bytes an element, 3,409 fp8 linears of aiconfigurator-core 0.12.0 (1,024 rows
-or more) take 0.98 times as long as this says (bf16: 0.95), with a spread of 9%; an inner dimension
-that saturates later did not fit better. On B200 H100's figures are too fast: 1.18 times as long.
+Products in fp8 and fp4 have bf16's fractions and halves over their own peak. For bursts on H100
+that holds: with a cast of 5 bytes an element, 3,409 fp8 linears of aiconfigurator-core 0.12.0
+(1,024 rows or more) take 0.98 times as long as this says (bf16: 0.95), with a spread of 9%; an
+inner dimension that saturates later did not fit better. With H100's figures B200's take 1.18 times
+as long.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.collectives import cost, steal
+from models.dtype import BF16
 from models.layout import strides
 from models.memory import shard_ranks
 from models.muon import newton_schulz
@@ -111,8 +112,25 @@ class DataParallelClock:
         share = np.where(batch.zero >= 1, 1.0 / shard_ranks(self.prepared), 1.0)
         ends = self.params - self.layer_params
         moved = self.params * self.states.traffic_bytes + ends * (2.0 * self.states.end_bytes)
-        streamed = (moved * share + self._cast_bytes()) / self.device.streaming_Bps
-        return streamed + self._orthogonalising() * share
+        return moved * share / self.device.streaming_Bps + self._orthogonalising() * share
+
+    def casting(self) -> Array:
+        """Return the seconds in which the layers' weights are quantised, which hide nowhere.
+
+        Those that are gathered in 16 bits are cast whole, once a step or each time they are
+        gathered; others as shards before they are, and transposed whole after it.
+        """
+        batch, recipe = self.prepared.batch, self.recipe
+        shards = shard_ranks(self.prepared)
+        anew = (batch.zero == 3) & (batch.pp == 1) & (shards > 1)
+        times = np.where(anew, self.prepared.micro_batches, 1.0)
+        whole = times * recipe.cast_bytes
+        if recipe.gathers_quantised:
+            gathered = recipe.gathered_bytes.value
+            shard = (recipe.amax_bytes.value + BF16 + gathered) / shards
+            apart = shard + times * 2.0 * gathered
+            whole = np.where(batch.zero >= 1, apart, recipe.cast_bytes)
+        return self.layer_params * whole / self.device.streaming_Bps
 
     def _orthogonalising(self) -> Array | float:
         """Return what an optimizer of matrices computes for all that the rank holds."""
@@ -125,13 +143,6 @@ class DataParallelClock:
             seconds = [self.device.seconds(op) for op in newton_schulz(work, iterations)]
             each.append(np.sum(seconds, axis=0)[shape])
         return self.parts.sum_layers(each)
-
-    def _cast_bytes(self) -> Array:
-        """Return what quantising the layers' weights moves: once a step, or each time gathered."""
-        batch = self.prepared.batch
-        anew = (batch.zero == 3) & (batch.pp == 1) & (shard_ranks(self.prepared) > 1)
-        times = np.where(anew, self.prepared.micro_batches, 1.0)
-        return self.layer_params * times * self.recipe.cast_bytes
 
     def exposed(self, forward: Pass, backward: Pass, computing: Array) -> Array:
         """Return communication that nothing hides.

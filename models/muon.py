@@ -1,10 +1,11 @@
 """Muon's step: the momentum of every matrix of a layer is orthogonalised (arXiv:2502.16982).
 
 A Newton-Schulz iteration of an ``m x n`` matrix, m the smaller side, is three products:
-``A = X X^T``, ``A A`` and ``(b A + c A A) X``. Matrices are those that products of the inventory have
-gradients of: with tensor parallelism each rank's own part (Megatron's ``--muon-tp-mode blockwise``);
-query, key and value, or gate and up, as one where they are one product. With ZeRO whole matrices are
-dealt out to ranks, so each has its share of all; what gathers them is not counted.
+``A = X X^T``, ``A A`` and ``(b A + c A A) X``. Matrices are those that products of the inventory
+have gradients of: with tensor parallelism each rank's own part (Megatron's ``--muon-tp-mode
+blockwise``); query, key and value, or gate and up, as one where they are one product. With ZeRO
+whole matrices are dealt out to ranks, so each has its share of all; what gathers them is not
+counted.
 """
 
 from __future__ import annotations

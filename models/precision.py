@@ -2,7 +2,7 @@
 
 Casts are counted as kernels of their own, compiled to as few passes over memory as their scales
 allow; frameworks fuse some of them with the norm or activation before. Weights are quantised once
-after they were gathered: once a step, or with every micro-batch where ZeRO-3 gathers them anew.
+a step, or with every micro-batch where ZeRO-3 gathers them anew (:mod:`models.data_parallel`).
 Tensor parallelism sends activations in bf16.
 """
 
@@ -121,6 +121,11 @@ class Precision:
     def quantised(self) -> bool:
         """Whether tensors are cast before products."""
         return self.forms.value > 0
+
+    @property
+    def gathers_quantised(self) -> bool:
+        """Whether ZeRO sends weights quantised."""
+        return self.gathered_bytes.value < BF16
 
     @property
     def cast_bytes(self) -> float:

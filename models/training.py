@@ -39,7 +39,7 @@ class StepTime:
     Parameters
     ----------
     compute, recompute
-        Kernels of forward and backward, and of what is computed again.
+        Kernels of forward and backward and of quantising weights, and of what is computed again.
     tp, cp, pp, dp
         Exposed communication of each axis.
     bubble
@@ -136,7 +136,7 @@ class StepClock:
         ends = RankParts.of(prepared, 0)
         data = DataParallelClock(prepared, self.device, self.fabric, ends)
         spent = {
-            "compute": compute,
+            "compute": compute + data.casting(),
             "recompute": recompute,
             "tp": tp,
             "cp": cp,

@@ -10,6 +10,7 @@ import pytest
 
 from models.catalogue import load_architecture
 from models.compute import Device
+from models.data_parallel import DataParallelClock
 from models.framework import frameworks, runs_in, why_not
 from models.inventory import model_flop
 from models.layout import Kernels, Layout, LayoutBatch
@@ -18,6 +19,7 @@ from models.operation import Compute, Kind
 from models.operators import product
 from models.precision import FIGURES, PEAKS, load_precision, precisions, usual_precision
 from models.profile import load_profile
+from models.rank_parts import RankParts
 from models.training import rates, step_time
 from models.workload import Workload
 from tests.models.cases import machine, prepared, sent_for_weights, shapes
@@ -170,6 +172,27 @@ def test_nvfp4_is_faster_than_mxfp8_on_b200() -> None:
         for name in ("bf16", "mxfp8", "nvfp4")
     )
     assert nv < mx < bf16
+
+
+@pytest.mark.parametrize(
+    ("name", "zero", "nbytes"),
+    [
+        ("bf16", 3, 0),
+        ("fp8-delayed", 0, 2 + 2),  # bf16 read, both forms written
+        ("fp8-delayed", 1, (2 + 1) / 8 + 2),  # a shard cast, the gathered byte transposed
+        ("fp8-tensorwise", 3, (2 + 2 + 1) / 8 + 8 * 2),  # transposed in each of 8 micro-batches
+        ("mxfp8", 1, 2 + 2 * (1 + 1 / 32)),
+        ("mxfp8", 3, 8 * (2 + 2 * (1 + 1 / 32))),
+    ],
+)
+def test_weights_are_quantised_as_often_as_they_are_gathered(
+    name: str, zero: int, nbytes: float
+) -> None:
+    these = work(name, Layout(dp=8, zero=zero))  # 64 sequences: 8 micro-batches
+    clock = DataParallelClock(these, DEVICE, FABRIC, RankParts.of(these, 0))
+    assert clock.casting()[0] * DEVICE.streaming_Bps == pytest.approx(LAYERS * nbytes)
+    closed = step_time(these, DEVICE, FABRIC)
+    assert clock.optimizer()[0] == closed.optimizer[0]
 
 
 # ----------------------------------------------------------------------------------------- memory

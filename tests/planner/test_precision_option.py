@@ -12,7 +12,6 @@ from topologies.errors import SpecError
 
 WORK = {"seq_len": 8192, "global_batch": 16}
 JOB = ["--seq-len", "8k", "--global-batch", "16"]
-LAYOUT = {"tp": 2, "dp": 4, "zero": 1}
 
 
 def test_a_device_without_it_is_refused_with_those_that_have_it() -> None:
@@ -53,9 +52,17 @@ def test_a_search_keeps_to_what_a_framework_runs() -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp8-delayed", "fp8-tensorwise", "fp8-blockwise"])
-@pytest.mark.parametrize("pp", [1, 2])
-def test_both_clocks_agree(precision: str, pp: int) -> None:
-    layout = {**LAYOUT, "dp": 4 // pp, "pp": pp}
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {"tp": 2, "dp": 4, "zero": 1},
+        {"tp": 2, "dp": 2, "pp": 2, "zero": 1},
+        {"dp": 8, "zero": 3},
+        {"dp": 4, "ulysses": 2, "zero": 3, "kernels": "eager"},
+    ],
+    ids=str,
+)
+def test_both_clocks_agree(precision: str, layout: dict[str, object]) -> None:
     job = ("llama-3.1-8b", "h100-dgx")
     closed = estimate(*job, **WORK, precision=precision, **layout).step_time_s
     played = simulate(*job, **WORK, precision=precision, **layout).step.step_s
