@@ -172,7 +172,6 @@ _EXPERTS: dict[str, Family] = {
         moe=channel.deepseek_moe("sigmoid"),
         predict=latent.predicting_layers,
         fixed={"moe_layer_freq": 1},
-        published_as=frozenset({"fp8"}),
     ),
     "glm4_moe": Family(
         **_SPARSE,
@@ -191,7 +190,6 @@ _EXPERTS: dict[str, Family] = {
         out_bias=("attention_bias", True),
         sinks=True,
         head_dim=64,
-        published_as=frozenset({"mxfp4"}),
     ),
     "granitemoe": Family(
         **_SPARSE,

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from models.layout import Layout
     from models.profile import Profile
+    from models.workload import Workload
     from planner.plans import Plan, PlanSet
     from planner.scenario import Scenario
     from topologies.cluster import Cluster
@@ -45,14 +46,21 @@ def heading(screen: Console, scenario: Scenario) -> None:
     """Print what was asked."""
     job = scenario.workload
     length = format_count(job.seq_len)
-    asked = f", {length} tokens x {job.global_batch} sequences a step, {job.precision}"
+    asked = f", {length} tokens x {job.global_batch} sequences a step, {_precision(job)}"
     model_and_cluster(screen, scenario, asked)
+
+
+def _precision(job: Workload) -> str:
+    """Return the precision, and what MFU is a share of where that is not bf16's peak."""
+    peak = job.recipe.peak
+    return job.precision + ("" if peak == USUAL else f" (MFU of the dense {peak} peak)")
 
 
 def model_and_cluster(screen: Console, scenario: Scenario, job: str = "") -> None:
     """Print the model, the cluster and the profile in use."""
     model, cluster = scenario.architecture, scenario.cluster
-    states = scenario.workload.states
+    work, states = scenario.workload, scenario.workload.states
+    job = job or ("" if work.precision == USUAL else f", {_precision(work)}")
     job += "" if states == USUAL_STATES else f", {states}"
     screen.print(f"[bold]{escape(model.title)}[/bold]  {model.params / 1e9:.1f} B parameters{job}")
     device = f"{cluster.accelerators} x {escape(cluster.accelerator.title)}"
@@ -60,6 +68,8 @@ def model_and_cluster(screen: Console, scenario: Scenario, job: str = "") -> Non
     screen.print(
         f"{device}, {escape(cluster.title)}; profile {escape(profile.name)}: {_spreads(profile)}"
     )
+    for note in model.notes:
+        screen.print(escape(note))
     if scenario.ecmp is not Ecmp.PERFECT:
         screen.print(ecmp_note(cluster, scenario.ecmp, scenario.ecmp_seed))
     screen.print()
@@ -234,12 +244,10 @@ def full(screen: Console, scenario: Scenario, plan: Plan) -> None:
     layout = plan.layout
     screen.print(f"[bold]{layout}[/bold]  {details(layout)}")
     fits = "fits" if plan.fits else "does not fit"
-    peak = scenario.workload.recipe.peak
-    mfu = f"{plan.mfu:.1%}" + ("" if peak == USUAL else f" of the dense {peak} peak")
     screen.print(
         f"step {seconds(plan.step_time_s)} ({interval(*plan.interval_s)}), "
         f"{plan.tokens_per_s_per_gpu:,.0f} tokens/s/GPU, {_few(plan.tflops_per_gpu)} TFLOP/s/GPU, "
-        f"MFU {mfu} ({plan.mfu_full_attention:.1%} with attention unmasked); {fits}"
+        f"MFU {plan.mfu:.1%} ({plan.mfu_full_attention:.1%} with attention unmasked); {fits}"
     )
     runs(screen, scenario, plan)
     screen.print()

@@ -37,8 +37,10 @@ def test_unknown_names_are_refused() -> None:
 def test_the_output_and_json_say_it() -> None:
     asked = ["--cluster", "h100-dgx", *JOB, "--tp", "2", "--precision", "fp8-blockwise"]
     done = run("estimate", "llama-3.2-1b", *asked)
-    assert done.stdout.splitlines()[0].endswith("sequences a step, fp8-blockwise")
-    assert "of the dense fp8 peak" in done.stdout
+    said = "fp8-blockwise (MFU of the dense fp8 peak)"
+    assert done.stdout.splitlines()[0].endswith(f"sequences a step, {said}")
+    swept = run("sweep", "llama-3.2-1b", *asked, "--pp", "1", "--zero", "1")
+    assert swept.stdout.splitlines()[0].endswith(f"parameters, {said}")
     found = json.loads(run("estimate", "llama-3.2-1b", *asked, "--json", "-").stdout)
     assert found["precision"] == "fp8-blockwise"
     assert "fp8 products at bf16's share of the peak" in found["provenance"]["assumed"]
