@@ -117,12 +117,13 @@ class DataParallelClock:
     def casting(self) -> Array:
         """Return the seconds in which the layers' weights are quantised, which hide nowhere.
 
-        Those that are gathered in 16 bits are cast whole, once a step or each time they are
-        gathered; others as shards before they are, and transposed whole after it.
+        Those that are gathered in 16 bits are cast whole, once a step, or for every micro-batch
+        where they are gathered anew or not kept; others as shards, and transposed once gathered.
         """
         batch, recipe = self.prepared.batch, self.recipe
         shards = shard_ranks(self.prepared)
         anew = (batch.zero == 3) & (batch.pp == 1) & (shards > 1)
+        anew |= recipe.kept_bytes.value <= recipe.gathered_bytes.value
         times = np.where(anew, self.prepared.micro_batches, 1.0)
         whole = times * recipe.cast_bytes
         if recipe.gathers_quantised:

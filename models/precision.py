@@ -2,8 +2,9 @@
 
 Casts are counted as kernels of their own, compiled to as few passes over memory as their scales
 allow; frameworks fuse some of them with the norm or activation before. Weights are quantised once
-a step, or with every micro-batch where ZeRO-3 gathers them anew (:mod:`models.data_parallel`).
-Tensor parallelism sends activations in bf16.
+a step, or with every micro-batch where ZeRO-3 gathers them anew or no form of them is kept
+(:mod:`models.data_parallel`). Of what tensor parallelism sends, fused kernels gather inputs of
+products quantised; what is reduced stays in bf16.
 """
 
 from __future__ import annotations
@@ -70,9 +71,10 @@ class Precision:
     needs, vendors
         Peak that a device's data sheet must have; makers whose devices have it, none for all.
     unquantised
-        Products, by the inventory's names, that stay in bf16.
+        Products and ends of the model, by the inventory's names, that stay in bf16.
     keeps_quantised
-        Whether fused kernels keep a product's input quantised for the backward pass.
+        Whether fused kernels keep a product's input quantised for the backward pass, and gather it
+        so over tensor-parallel ranks.
     operand_bytes, scale_bytes
         An operand of a product, and its share of scales.
     amax_bytes
@@ -136,7 +138,7 @@ class Precision:
 
     @property
     def input_bytes(self) -> float:
-        """Bytes that fused kernels keep of a product's input."""
+        """Bytes that fused kernels keep and gather of a product's input."""
         return self.element_bytes if self.keeps_quantised else BF16
 
     @property

@@ -15,7 +15,7 @@ from models.framework import frameworks, runs_in, why_not
 from models.inventory import model_flop
 from models.layout import Kernels, Layout, LayoutBatch
 from models.memory import LINES, memory_bill
-from models.operation import Compute, Kind
+from models.operation import Axis, Compute, Kind
 from models.operators import product
 from models.precision import FIGURES, PEAKS, load_precision, precisions, usual_precision
 from models.profile import load_profile
@@ -24,6 +24,7 @@ from models.training import rates, step_time
 from models.workload import Workload
 from tests.models.cases import machine, prepared, sent_for_weights, shapes
 from topologies.catalogue import accelerator_names, load_accelerator
+from topologies.collective import Collective
 from topologies.errors import SpecError
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ DEVICE, FABRIC = machine()
 #: read, both forms written), gathered and kept bytes of a parameter.
 BY_HAND = {
     "fp8-tensorwise": (1, 2 + 2 + 2, 1, 2),
-    "fp8-rowwise": (1.001, 2 + 2 * 1.001, 2, 4),
+    "fp8-rowwise": (1.001, 2 + 2 * 1.001, 2, 2),
     "fp8-delayed": (1, 2 + 2, 1, 2),
     "fp8-blockwise": (1 + 4 / 128, 2 + 2 * (1 + 4 / 128), 1 + 4 / 128**2, 2 + 8 / 128**2),
     "mxfp8": (1 + 1 / 32, 2 + 2 * (1 + 1 / 32), 2, 2 + 2 / 32),
@@ -181,6 +182,7 @@ def test_nvfp4_is_faster_than_mxfp8_on_b200() -> None:
         ("fp8-delayed", 0, 2 + 2),  # bf16 read, both forms written
         ("fp8-delayed", 1, (2 + 1) / 8 + 2),  # a shard cast, the gathered byte transposed
         ("fp8-tensorwise", 3, (2 + 2 + 1) / 8 + 8 * 2),  # transposed in each of 8 micro-batches
+        ("fp8-rowwise", 0, 8 * (2 + 2 * 1.001)),  # for every product, as none is kept
         ("mxfp8", 1, 2 + 2 * (1 + 1 / 32)),
         ("mxfp8", 3, 8 * (2 + 2 * (1 + 1 / 32))),
     ],
@@ -256,6 +258,31 @@ def test_one_scale_a_tensor_is_gathered_in_a_byte_and_gradients_as_ever(zero: in
     )
     assert plain.gather - fp8.gather == pytest.approx(7 / 8 * LAYERS)
     assert (fp8.scatter, mx.gather) == (plain.scatter, plain.gather)
+
+
+@pytest.mark.parametrize(("name", "element"), [("fp8-delayed", 1), ("mxfp8", 1 + 1 / 32)])
+def test_fused_kernels_gather_inputs_of_layers_quantised_and_reduce_in_bf16(
+    name: str, element: float
+) -> None:
+    layout = Layout(tp=2, tp_sp=True)
+    for part, times in (("layers", element / 2), ("head", 1.0), ("embedding", 1.0)):
+        plain, found = (tensor_parallel(each, layout, part) for each in ("bf16", name))
+        for op, nbytes in plain.items():
+            gathers = op[1] is Collective.ALL_GATHER
+            assert found[op] == pytest.approx(nbytes * (times if gathers else 1.0))
+    eager = Layout(tp=2, tp_sp=True, kernels=Kernels.EAGER)
+    assert tensor_parallel(name, eager, "layers") == tensor_parallel("bf16", eager, "layers")
+
+
+def tensor_parallel(name: str, layout: Layout, part: str) -> dict[tuple[str, Collective], float]:
+    found = getattr(work(name, layout), part)
+    each: Work = found[0] if part == "layers" else found
+    sent = (*each.forward_communication(), *each.backward_communication())
+    return {
+        (op.name, op.collective): float(np.broadcast_to(op.nbytes, 1)[0])
+        for op in sent
+        if op.axis is Axis.TP
+    }
 
 
 # ---------------------------------------------------------------------------- devices, frameworks
