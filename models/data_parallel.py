@@ -32,6 +32,7 @@ import numpy as np
 
 from models.collectives import cost, steal
 from models.layout import strides
+from models.muon import newton_schulz
 from models.overlap import beside
 from models.schedule import BOTH_WAYS
 from models.sharing import Sharing
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
     from models.compute import Device
     from models.layout import Array
+    from models.operation import Work
     from models.prepared import Prepared
     from models.rank_parts import RankParts
     from topologies.fabric import Fabric
@@ -84,8 +86,9 @@ class DataParallelClock:
         self.prepared, self.device, self.states = prepared, device, prepared.workload.states
         self.layers, self.parts = parts.layers, parts
         table, profile = prepared.parameters, device.profile
-        common = self._of_layers(table.layers) + sum(self._ends())
-        self.shared = Sharing.by_all(prepared, common, fabric, profile)
+        layers = self._of_layers(table.layers)
+        common = layers + sum(self._ends())
+        self.shared = Sharing.by_all(prepared, common, fabric, profile, layers)
         self.sharings = [self.shared]
         if table.has_experts:
             experts = self._of_layers(table.experts)
@@ -107,7 +110,35 @@ class DataParallelClock:
     def optimizer(self) -> Array:
         """Return the seconds of the optimizer's step."""
         updated: Array = reduce(np.add, (each.shard() for each in self.sharings))
-        return updated * self.states.traffic_bytes / self.device.streaming_Bps
+        moved = updated * self.states.traffic_bytes
+        if self.states.end_bytes:
+            ends = self.shared.share * (self.shared.params - self.shared.layers)
+            moved = moved + ends * (2.0 * self.states.end_bytes)
+        return moved / self.device.streaming_Bps + self._orthogonalising()
+
+    def casting(self) -> Array:
+        """Return the seconds in which the layers' weights are quantised, which hide nowhere."""
+        moved: Array = reduce(np.add, (each.cast_bytes() for each in self.sharings))
+        return moved / self.device.streaming_Bps
+
+    def _orthogonalising(self) -> Array | float:
+        """Return what an optimizer of matrices computes for the rank's share of its own."""
+        iterations = self.states.iterations
+        if not iterations:
+            return 0.0
+        shape, total = self.prepared.shape_index, np.zeros(len(self.prepared))
+        for sharing in self.sharings:
+            each = [
+                np.sum([np.zeros(len(work.input_bytes)), *self._iterated(work, sharing)], axis=0)
+                for work in self.prepared.layers
+            ]
+            total += self.parts.sum_layers([seconds[shape] for seconds in each]) * sharing.share
+        return total
+
+    def _iterated(self, work: Work, sharing: Sharing) -> list[Array]:
+        """Return the seconds of all products for the matrices of a part that some ranks share."""
+        products = newton_schulz(work, self.states.iterations, experts=sharing is not self.shared)
+        return [self.device.seconds(op) for op in products]
 
     def exposed(self, forward: Pass, backward: Pass, computing: Array) -> Array:
         """Return communication that nothing hides.
@@ -233,6 +264,11 @@ class DataParallelClock:
         """Return the gathering of the rank's parameters."""
         seconds: Array = reduce(np.add, (each.gather_s() for each in self.sharings))
         return seconds
+
+    def gathered_bytes(self) -> Array:
+        """Return the bytes of the rank's parameters as they are gathered."""
+        nbytes: Array = reduce(np.add, (each.gathered_bytes() for each in self.sharings))
+        return nbytes
 
     def _of_layers(self, kinds: Sequence[Array]) -> Array:
         """Return the rank's share of a column of the parameter table, one entry a kind of layer."""

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from models.architecture import LatentAttention, Moe
 from models.layout import NAMED_AXES, Kernels, Layout, LayoutBatch, RankOrder, Recompute
 from models.model_states import USUAL_STATES
+from models.precision import USUAL
 from models.rank_order import in_order
 from models.recompute_modules import NOTHING, RecomputeModules
 from models.rules.sequence import hands_on_states, replicates_kv
@@ -39,6 +40,8 @@ class Framework(BaseModel):
         Name with version, and where the limits were read.
     values
         Allowed values per axis.
+    precisions
+        Those it has.
     optimizers
         Those it has, each with the ZeRO stages that it runs with.
     gradients
@@ -73,6 +76,7 @@ class Framework(BaseModel):
     title: str
     source: str
     values: dict[str, list[int | str]]
+    precisions: list[str]
     optimizers: dict[str, list[int]]
     gradients: dict[str, list[str]]
     tensor: bool
@@ -93,15 +97,17 @@ class Framework(BaseModel):
     expert_tensor: bool
     shared_overlap: bool
 
-    def runs(self, batch: LayoutBatch, architecture: Architecture, states: ModelStates) -> Mask:
+    def runs(
+        self, batch: LayoutBatch, architecture: Architecture, states: ModelStates, precision: str
+    ) -> Mask:
         """Return which layouts of a batch this framework can run."""
         mask = np.ones(len(batch), dtype=np.bool_)
-        for refused in self.refusals(batch, architecture, states).values():
+        for refused in self.refusals(batch, architecture, states, precision).values():
             mask &= ~refused
         return mask
 
     def refusals(
-        self, batch: LayoutBatch, architecture: Architecture, states: ModelStates
+        self, batch: LayoutBatch, architecture: Architecture, states: ModelStates, precision: str
     ) -> dict[str, Mask]:
         """Return, for each axis and ability, which layouts it keeps from running.
 
@@ -133,6 +139,8 @@ class Framework(BaseModel):
         }
         refused["recompute_modules"] = self._without_modules(batch, architecture)
         refused |= self._without_states(batch, states)
+        if precision not in self.precisions:
+            refused["precision"] = np.ones(len(batch), dtype=np.bool_)
         return refused | {name: used for name, used in uses.items() if not getattr(self, name)}
 
     def modules(self, architecture: Architecture) -> RecomputeModules:
@@ -163,11 +171,12 @@ class Framework(BaseModel):
             refused["gradients"] = np.ones(len(batch), dtype=np.bool_)
         return refused
 
-    def lacks(self, states: ModelStates) -> dict[str, str]:
+    def lacks(self, states: ModelStates, precision: str) -> dict[str, str]:
         """Return what it means that this framework lacks an ability, in words."""
         name = states.optimizer
         stages = " or ".join(map(str, self.optimizers.get(name, [])))
         return LACKS | {
+            "precision": f"no {precision}",
             "optimizer": f"no {name}",
             "optimizer_stage": f"{name} with ZeRO {stages} only",
             "gradients": f"no {states.gradients} gradients reduced in {states.reduce}",
@@ -211,6 +220,7 @@ def runnable(
     architecture: Architecture,
     choice: str,
     states: ModelStates = USUAL_STATES,
+    precision: str = USUAL,
 ) -> Mask:
     """Return which layouts run under a choice of framework.
 
@@ -223,7 +233,7 @@ def runnable(
         return np.ones(len(batch), dtype=np.bool_)
     mask = np.zeros(len(batch), dtype=np.bool_)
     for framework in _meant(choice):
-        mask |= framework.runs(batch, architecture, states)
+        mask |= framework.runs(batch, architecture, states, precision)
     return mask
 
 
@@ -272,6 +282,7 @@ def lacking(
     architecture: Architecture,
     choice: str,
     states: ModelStates = USUAL_STATES,
+    precision: str = USUAL,
 ) -> set[str]:
     """Return what every layout of a batch needs and no framework of a choice has, in words.
 
@@ -282,8 +293,8 @@ def lacking(
     """
     found = []
     for framework in _meant(choice):
-        words = framework.lacks(states)
-        refused = framework.refusals(batch, architecture, states)
+        words = framework.lacks(states, precision)
+        refused = framework.refusals(batch, architecture, states, precision)
         found.append({words[name] for name in words.keys() & refused if refused[name].all()})
     return set.intersection(*found)
 
@@ -297,23 +308,32 @@ def _meant(choice: str) -> list[Framework]:
 
 
 def runs_in(
-    batch: LayoutBatch, architecture: Architecture, states: ModelStates = USUAL_STATES
+    batch: LayoutBatch,
+    architecture: Architecture,
+    states: ModelStates = USUAL_STATES,
+    precision: str = USUAL,
 ) -> list[list[str]]:
     """Return for each layout the names of the frameworks that run it."""
-    masks = {name: f.runs(batch, architecture, states) for name, f in frameworks().items()}
+    masks = {
+        name: each.runs(batch, architecture, states, precision)
+        for name, each in frameworks().items()
+    }
     return [[name for name, mask in masks.items() if mask[i]] for i in range(len(batch))]
 
 
 def why_not(
-    layout: Layout, architecture: Architecture, states: ModelStates = USUAL_STATES
+    layout: Layout,
+    architecture: Architecture,
+    states: ModelStates = USUAL_STATES,
+    precision: str = USUAL,
 ) -> dict[str, list[str]]:
     """Return, for each framework that cannot run a layout, what it lacks, in words."""
     batch = LayoutBatch.of([layout])
     shown = layout.to_dict()
     found: dict[str, list[str]] = {}
     for name, framework in frameworks().items():
-        refused = framework.refusals(batch, architecture, states)
-        words = framework.lacks(states)
+        refused = framework.refusals(batch, architecture, states, precision)
+        words = framework.lacks(states, precision)
         reasons = [
             words.get(what, f"no {what.replace('_', ' ')} {shown.get(what)}")
             for what, mask in refused.items()

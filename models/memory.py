@@ -2,14 +2,16 @@
 
 States are the workload's (:mod:`models.model_states`): parameters, gradients, what the optimizer
 keeps. They are sharded over the data- and context-parallel ranks together, as those hold the same
-weights (ZeRO, arXiv:1910.02054 section 3). Activations are the inventory's saved tensors times the
-micro-batches in flight. At the peak either the loss is being taken or one layer's backward pass
-runs, whichever needs more.
+weights (ZeRO, arXiv:1910.02054 section 3). Quantised weights are kept in all forms that passes read
+(:mod:`models.precision`). Activations are the inventory's saved tensors times the micro-batches in
+flight. At the peak either the loss is being taken or one layer's backward pass runs, whichever
+needs more.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import reduce
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -138,6 +140,8 @@ class _Ranks:
         self.logits = prepared.head.working_bytes[shape]
         self.state_bytes = _state_bytes(prepared, shard_ranks(prepared))
         self.expert_bytes = _state_bytes(prepared, expert_shard_ranks(prepared))
+        self.forms = prepared.workload.recipe.quantised
+        self.end_bytes = _end_bytes(prepared) if prepared.workload.states.end_bytes else None
         self.layer_peak = self._layer_peak()
         self.communication = self._communication()
         self.context = self._context()
@@ -147,18 +151,26 @@ class _Ranks:
         parts = RankParts.of(self.prepared, rank)
         activations, logits, working, buffers = self._dynamic(rank, parts)
         asked = activations + logits + working + buffers
-        states = sum(self.states(parts))
+        states = reduce(np.add, self.states(parts))
         return states + self.context + asked * (1.0 + self.profile.fragmentation.value)
 
     def states(self, parts: RankParts) -> tuple[Array, Array, Array]:
         """Return parameters, gradients and what the optimizer keeps of a rank, in bytes."""
+        layers, *_ = self.params
         params = parts.sum(*self.params)
         weights, gradients, optimizer = (params * nbytes for nbytes in self.state_bytes)
+        if self.forms:
+            shards = shard_ranks(self.prepared)
+            weights += parts.sum_layers(layers) * _weight_bytes(self.prepared, shards)
+        if self.end_bytes is not None:
+            optimizer += (params - parts.sum_layers(layers)) * self.end_bytes
         if self.experts is None:
             return weights, gradients, optimizer
         experts = parts.sum_layers(self.experts)
-        own = (experts * nbytes for nbytes in self.expert_bytes)
-        return weights + next(own), gradients + next(own), optimizer + next(own)
+        held, summed, kept = self.expert_bytes
+        if self.forms:
+            held = held + _weight_bytes(self.prepared, expert_shard_ranks(self.prepared))
+        return weights + experts * held, gradients + experts * summed, optimizer + experts * kept
 
     def bill(self, rank: NDArray[np.intp]) -> MemoryBill:
         """Return all lines for the kind of rank each layout names."""
@@ -213,7 +225,8 @@ class _Ranks:
         table = self.prepared.parameters
         wholes = [own + experts for own, experts in zip(table.layers, table.experts, strict=True)]
         layer: Array = np.max(wholes, axis=0)
-        gathered = np.where(self.regathers, GATHERED_LAYERS * states.parameter_bytes, 0.0)
+        whole_bytes = self.prepared.workload.recipe.kept_bytes.value
+        gathered = np.where(self.regathers, GATHERED_LAYERS * whole_bytes, 0.0)
         gradients = np.where(self.whole_gradients, states.reduced_bytes, 0.0)
         total: Array = buffers[shape] + layer[shape] * (gathered + gradients)
         return total
@@ -239,8 +252,8 @@ def _state_bytes(prepared: Prepared, shards: Array) -> tuple[Array, Array, Array
     """
     batch, states = prepared.batch, prepared.workload.states
     share = 1.0 / shards
-    held = np.where((batch.zero == 3) & (batch.pp > 1), 1.0 + share, 1.0)
-    parameters = np.where((batch.zero == 3) & (batch.pp == 1), share, held)
+    whole, sharded = _held(prepared)
+    parameters = whole + sharded * share
     gradients = np.where(batch.zero >= 2, share, 1.0)
     optimizer = np.where(batch.zero >= 1, share, 1.0)
     return (
@@ -248,6 +261,33 @@ def _state_bytes(prepared: Prepared, shards: Array) -> tuple[Array, Array, Array
         states.gradient_bytes * gradients,
         states.optimizer_bytes * optimizer,
     )
+
+
+def _held(prepared: Prepared) -> tuple[Array, Array]:
+    """Return how often a rank holds its parameters whole between layers, and how often as a shard.
+
+    With ZeRO-3 and pipeline stages it does both.
+    """
+    batch = prepared.batch
+    sharded = batch.zero == 3
+    return np.where(sharded & (batch.pp == 1), 0.0, 1.0), np.where(sharded, 1.0, 0.0)
+
+
+def _weight_bytes(prepared: Prepared, shards: Array) -> Array:
+    """Return bytes per parameter of a layer beyond those of :func:`_state_bytes`.
+
+    Passes hold every form of a quantised weight; shards are what is gathered.
+    """
+    recipe, usual = prepared.workload.recipe, prepared.workload.states.parameter_bytes
+    whole, sharded = _held(prepared)
+    forms = recipe.kept_bytes.value - usual
+    return whole * forms + sharded / shards * (recipe.gathered_bytes.value - usual)
+
+
+def _end_bytes(prepared: Prepared) -> Array:
+    """Return what the optimizer keeps more of each parameter of the embedding and the head."""
+    share = np.where(prepared.batch.zero >= 1, 1.0 / shard_ranks(prepared), 1.0)
+    return share * prepared.workload.states.end_bytes
 
 
 def _kept(work: Work, modes: RecomputeModes) -> Array:
@@ -299,7 +339,7 @@ def standing_bytes(prepared: Prepared, profile: Profile, parts: RankParts) -> fl
         What the rank is made of.
     """
     ranks = _Ranks(prepared, profile)
-    states = sum(ranks.states(parts))
+    states = reduce(np.add, ranks.states(parts))
     logits = parts.last * ranks.logits
     asked = logits + np.maximum(ranks.layer_peak - logits, 0.0) + ranks.communication
     asked = asked + parts.last * ranks.gathered_head

@@ -7,14 +7,14 @@ weights and two Adam moments (12).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 
 from models.dtype import BF16, FP32
 from topologies.errors import Problem
 from topologies.figure import Figure, Provenance
-from topologies.schema import AmountSchema, Strict, checked
+from topologies.schema import AmountSchema, Strict, checked, optional
 from topologies.yaml_file import read_yaml
 
 FILE = Path(__file__).parent / "data" / "optimizers.yaml"
@@ -25,6 +25,8 @@ GRADIENT_DTYPES = {"fp32": FP32, "bf16": BF16}
 class _OptimizerSchema(Strict):
     master_bytes: AmountSchema
     moment_bytes: AmountSchema
+    end_moment_bytes: AmountSchema | None = None
+    iterations: AmountSchema | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,13 +36,24 @@ class Optimizer:
     Parameters
     ----------
     master_bytes
-        The weight as it is updated.
+        The weight as it is updated; 0 where that is the one passes compute with.
     moment_bytes
         All moments together, with their scales.
+    end_moment_bytes
+        The same of the embedding and the head, where it differs.
+    iterations
+        By which it orthogonalises every matrix of a layer; none if it works by elements.
     """
 
     master_bytes: Figure
     moment_bytes: Figure
+    end_moment_bytes: Figure | None = None
+    iterations: Figure | None = None
+
+    def figures(self) -> dict[str, Figure]:
+        """Return the figures it has, by name."""
+        known = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return {name: figure for name, figure in known.items() if figure is not None}
 
 
 @cache
@@ -50,7 +63,10 @@ def optimizers() -> dict[str, Optimizer]:
     for name, entry in read_yaml(FILE).items():
         kept = checked(_OptimizerSchema, entry, name)
         found[name] = Optimizer(
-            master_bytes=kept.master_bytes.si(), moment_bytes=kept.moment_bytes.si()
+            master_bytes=kept.master_bytes.si(),
+            moment_bytes=kept.moment_bytes.si(),
+            end_moment_bytes=optional(kept.end_moment_bytes),
+            iterations=optional(kept.iterations),
         )
     return found
 
@@ -98,9 +114,26 @@ class ModelStates:
     def traffic_bytes(self) -> float:
         """Bytes of memory per parameter that the optimizer's step moves.
 
-        Master weight and moments read and written, the gradient read, the parameter written.
+        Master weight and moments read and written, the gradient read, the parameter written; read
+        as well where it has no master weight.
         """
-        return 2.0 * self.optimizer_bytes + self.gradient_bytes + self.parameter_bytes
+        alone = optimizers()[self.optimizer].master_bytes.value == 0
+        parameter = self.parameter_bytes * (2.0 if alone else 1.0)
+        return 2.0 * self.optimizer_bytes + self.gradient_bytes + parameter
+
+    @property
+    def end_bytes(self) -> float:
+        """Bytes that the optimizer keeps more of a parameter of the embedding or the head."""
+        kept = optimizers()[self.optimizer]
+        if kept.end_moment_bytes is None:
+            return 0.0
+        return kept.end_moment_bytes.value - kept.moment_bytes.value
+
+    @property
+    def iterations(self) -> float:
+        """Iterations by which matrices of layers are orthogonalised; 0 for none."""
+        found = optimizers()[self.optimizer].iterations
+        return 0.0 if found is None else found.value
 
     def problems(self) -> list[Problem]:
         """Return which names nobody knows."""
@@ -120,8 +153,8 @@ class ModelStates:
         kept = optimizers()[self.optimizer]
         return [
             f"{self.optimizer}.{name}"
-            for name in Optimizer.__slots__
-            if getattr(kept, name).kind is Provenance.ASSUMED
+            for name, figure in kept.figures().items()
+            if figure.kind is Provenance.ASSUMED
         ]
 
     def __str__(self) -> str:

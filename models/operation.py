@@ -71,6 +71,8 @@ class Compute:
         Fused kernels run it again where selective recomputation repeats any of these.
     first_block
         Where it is done block by block as a ring turns: the first block's share of a later one's.
+    peak
+        Dense peak that a product runs at: ``bf16``, ``fp8`` or ``fp4``.
     edge_flop, edge_keys
         Attention: FLOP of one key more for every query row whose keys a mask cuts off, and how many
         keys it cuts at most. Kernels compute whole tiles along the mask's edge.
@@ -88,6 +90,7 @@ class Compute:
     depth: Array
     selective: Array | float
     first_block: Array | float = 1.0
+    peak: str = "bf16"
     edge_flop: Array | float = 0.0
     edge_keys: Array | float = 0.0
     modules: RecomputeModules = NOTHING

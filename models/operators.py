@@ -15,6 +15,7 @@ from models.recompute_modules import NOTHING
 if TYPE_CHECKING:
     from models.architecture import Layer, NormKind
     from models.layout import Array
+    from models.precision import Precision
     from models.recompute_modules import RecomputeModules
     from models.shape import Shapes
 
@@ -27,11 +28,32 @@ def product(
     depth: Array | float,
     launches: Array | float = 1.0,
 ) -> tuple[tuple[Compute, ...], tuple[Compute, ...]]:
-    """Return a matrix product forward, and backward its input and weight gradients."""
-    forward = gemm(name, shapes, rows, columns, depth, launches)
-    data = gemm(f"{name} dgrad", shapes, rows, depth, columns, launches)
-    weight = gemm(f"{name}{WEIGHT_GRADIENT}", shapes, columns, depth, rows, launches)
-    return (forward,), (data, weight)
+    """Return a matrix product forward, and backward its input and weight gradients.
+
+    Before each pass what weights are multiplied with is quantised, if the precision does so.
+    """
+    used = shapes.precision.of_product(name)
+    outer, own = used.input_gradient, used.weight_gradient
+    forward = gemm(name, shapes, rows, columns, depth, launches, used.forward)
+    data = gemm(f"{name} dgrad", shapes, rows, depth, columns, launches, outer)
+    weight = gemm(f"{name}{WEIGHT_GRADIENT}", shapes, columns, depth, rows, launches, own)
+    inputs = cast(f"{name} cast", shapes, used, rows * depth, launches)
+    gradients = cast(f"{name} gradient cast", shapes, used, rows * columns, launches)
+    return (*inputs, forward), (*gradients, data, weight)
+
+
+def cast(
+    name: str,
+    shapes: Shapes,
+    precision: Precision,
+    elements: Array | float,
+    launches: Array | float,
+) -> tuple[Compute, ...]:
+    """Return what quantises a tensor in all forms that products read; nothing in 16 bits."""
+    if not precision.quantised:
+        return ()
+    nbytes = np.broadcast_to(elements * precision.cast_bytes, (len(shapes),))
+    return (memory(name, shapes, nbytes, launches * precision.cast_kernels.value),)
 
 
 def gemm(
@@ -41,30 +63,46 @@ def gemm(
     columns: Array | float,
     depth: Array | float,
     launches: Array | float,
+    peak: str = "bf16",
 ) -> Compute:
-    """Return one matrix product of ``rows x depth`` by ``depth x columns``."""
+    """Return one matrix product of ``rows x depth`` by ``depth x columns``.
+
+    `peak` is the dense peak it runs at: that of its operands' dtype.
+    """
     m, n, k, started = (
         np.broadcast_to(np.asarray(x, float), (len(shapes),))
         for x in (rows, columns, depth, launches)
     )
     # torchtitan's per-operator policy keeps every other product's output.
-    return matrix_product(name, m, n, k, started, 0.5)
+    operand_bytes = shapes.precision.bytes_at(peak)
+    return matrix_product(name, m, n, k, started, 0.5, operand_bytes, peak)
 
 
 def matrix_product(
-    name: str, m: Array, n: Array, k: Array, launches: Array, selective: Array | float = 0.0
+    name: str,
+    m: Array,
+    n: Array,
+    k: Array,
+    launches: Array,
+    selective: Array | float = 0.0,
+    operand_bytes: float = BF16,
+    peak: str = "bf16",
 ) -> Compute:
-    """Return products of ``m x k`` by ``k x n``; parameters as of :class:`Compute`."""
+    """Return products of ``m x k`` by ``k x n`` into bf16; parameters as of :class:`Compute`.
+
+    `operand_bytes` are those of an element of either operand.
+    """
     return Compute(
         name=name,
         kind=Kind.GEMM,
         flop=2.0 * m * n * k,
-        nbytes=(m * k + k * n + m * n) * BF16,
+        nbytes=(m * k + k * n) * operand_bytes + m * n * BF16,
         launches=launches,
         rows=m,
         columns=n,
         depth=k,
         selective=selective,
+        peak=peak,
     )
 
 
@@ -91,15 +129,21 @@ def grouped_product(
         each (TransformerEngine's GroupedLinear).
     """
     each = rows / groups
+    used = shapes.precision.of_product(name)
 
-    def grouped(name: str, m: Array | float, n: Array | float, k: Array | float) -> Compute:
-        one = gemm(name, shapes, m, n, k, shapes.pick(groups, 1.0))
+    def grouped(
+        name: str, m: Array | float, n: Array | float, k: Array | float, peak: str
+    ) -> Compute:
+        one = gemm(name, shapes, m, n, k, shapes.pick(groups, 1.0), peak)
         return replace(one, flop=one.flop * groups, nbytes=one.nbytes * groups, groups=groups)
 
-    forward = grouped(name, each, columns, depth)
-    data = grouped(f"{name} dgrad", each, depth, columns)
-    weight = grouped(f"{name}{WEIGHT_GRADIENT}", columns, depth, each)
-    return (forward,), (data, weight)
+    forward = grouped(name, each, columns, depth, used.forward)
+    data = grouped(f"{name} dgrad", each, depth, columns, used.input_gradient)
+    own = used.weight_gradient
+    weight = grouped(f"{name}{WEIGHT_GRADIENT}", columns, depth, each, own)
+    inputs = cast(f"{name} cast", shapes, used, rows * depth, 1.0)
+    gradients = cast(f"{name} gradient cast", shapes, used, rows * columns, 1.0)
+    return (*inputs, forward), (*gradients, data, weight)
 
 
 def memory(

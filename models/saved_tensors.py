@@ -76,7 +76,7 @@ def embedding(architecture: Architecture, shapes: Shapes) -> tuple[Saved, ...]:
 def head(architecture: Architecture, shapes: Shapes) -> tuple[Saved, ...]:
     """Return what the last norm, the head and the loss keep."""
     kind = architecture.layers[-1].norm
-    norm = _norm_bytes(kind, architecture.hidden, shapes)
+    norm = _norm_bytes(kind, architecture.hidden, shapes, BF16)
     logits = shapes.tokens * np.ceil(architecture.vocab / shapes.tp) * LOSS_KEPT
     return (
         Saved(name="final norm", nbytes=norm, selective_nbytes=norm),
@@ -90,18 +90,27 @@ def loss_working_bytes(architecture: Architecture, shapes: Shapes) -> Array:
     return logits * shapes.pick(FUSED_LOSS_WORKING, EAGER_LOSS_WORKING)
 
 
-def _norm_bytes(kind: NormKind, hidden: int, shapes: Shapes, *, shared: bool = False) -> Array:
+def _norm_bytes(
+    kind: NormKind,
+    hidden: int,
+    shapes: Shapes,
+    input_bytes: Array | float,
+    *,
+    shared: bool = False,
+) -> Array:
     """Return what a norm and the input of the product behind it keep.
 
     With tp_sp the norm's part is sharded; eager kernels keep the gathered input beside it, fused
-    ones their shard of it. A `shared` input is kept by another norm already.
+    ones their shard of it, of `input_bytes` an element. A `shared` input is kept by another norm
+    already.
     """
     kept, output = EAGER_NORM[kind]
     again = BF16 * hidden if shared else 0.0
     copied = kind not in ("layer", "layer_offset")  # to fp32, in plain modules
     own = kept * hidden + STATISTICS[kind] - (0.0 if copied else again)
     eager = own / shapes.norm_shard + output * hidden
-    fused = (2.0 * BF16 * hidden + STATISTICS[kind] - again) / shapes.norm_shard
+    kept_bytes = (BF16 + input_bytes) * hidden + STATISTICS[kind] - again
+    fused = kept_bytes / shapes.norm_shard
     return shapes.tokens * shapes.pick(fused, eager)
 
 
@@ -121,7 +130,7 @@ def norm_input(
     those with which fused kernels keep nothing else, `shared` is whether an earlier norm of the
     layer reads the same and keeps it.
     """
-    nbytes = _norm_bytes(kind, hidden, shapes, shared=shared)
+    nbytes = _norm_bytes(kind, hidden, shapes, shapes.input_bytes, shared=shared)
     layer_input = shapes.tokens * hidden * BF16 / shapes.norm_shard
     return Saved(
         name=name,
@@ -181,6 +190,10 @@ def attention(mixer: Attention, norm: NormKind, shapes: Shapes) -> tuple[Saved, 
     beside = uncut * shapes.pick(0.0, (queries + keys) * (mixer.joint and mixer.rotary))
     # Queries put together of rotated and other columns lie by heads, and so does the output.
     assembled = mixer.rotary and (mixer.joint or mixer.rotary_share < 1)
+    inputs = shapes.input_bytes * queries
+    # The core keeps its output in bf16; that and the output product's input are one tensor where
+    # neither an exchange nor a cast is between them.
+    apart = (exchanged > 0) | (shapes.input_bytes != BF16)
     projections = shapes.pick(queries + 2.0 * keys, queries + keys * _products_kept(mixer))
     return (
         *_head_norms(mixer, norm, shapes),
@@ -196,10 +209,10 @@ def attention(mixer: Attention, norm: NormKind, shapes: Shapes) -> tuple[Saved, 
             nbytes=uncut * shapes.pick(0.0, BF16 * queries * assembled),
             selective_nbytes=np.zeros(len(shapes)),
         ),
-        Saved(name="o", nbytes=BF16 * queries, selective_nbytes=BF16 * queries),
+        Saved(name="o", nbytes=inputs, selective_nbytes=inputs),
         Saved(
-            name="o before ulysses returns it",
-            nbytes=BF16 * queries * exchanged,
+            name="o of the core",
+            nbytes=np.where(apart, BF16 * queries, 0.0),
             selective_nbytes=BF16 * queries * exchanged * shapes.pick(0.0, 1.0),
             modules=RecomputeModules.CORE_ATTN,
         ),
@@ -235,16 +248,22 @@ def _products_kept(mixer: Attention) -> float:
     return 2.0 if mixer.joint else 1.0
 
 
+def down_input(part: Mlp, shapes: Shapes) -> Array:
+    """Return what is kept of the last product's input."""
+    return shapes.input_bytes * shapes.tokens * part.intermediate / shapes.tp
+
+
 def mlp(part: Mlp, hidden: int, shapes: Shapes, products_before: int = 0) -> tuple[Saved, ...]:
     """Return what a dense channel mixer keeps, behind so many other products of its layer."""
     width = BF16 * shapes.tokens * part.intermediate / shapes.tp
+    down = down_input(part, shapes)
     stream = BF16 * shapes.tokens * hidden
     if part.gated:
         products = [2.0 * width, stream] if part.joint else [width, width, stream]
-        kept = shapes.pick(3.0 * width, 4.0 * width)
+        kept = shapes.pick(2.0 * width + down, 4.0 * width)
     else:
         products = [width, stream]
-        kept = shapes.pick(2.0 * width, UNGATED_TENSORS.get(part.activation, 2.0) * width)
+        kept = shapes.pick(width + down, UNGATED_TENSORS.get(part.activation, 2.0) * width)
     every_other = shapes.pick(0.0, reduce(np.add, products[products_before % 2 :: 2]))
     modules = RecomputeModules.MLP
     return (Saved(name="mlp", nbytes=kept, selective_nbytes=every_other, modules=modules),)

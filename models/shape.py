@@ -7,13 +7,15 @@ shape and indexed by layout.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from models.dtype import BF16
 from models.expert_mesh import expert_stride
 from models.layout import CpMethod, Kernels, Layout, LayoutBatch, SequenceOrder, stride, strides
+from models.precision import Precision, usual_precision
 from models.routing import BALANCED
 
 if TYPE_CHECKING:
@@ -56,12 +58,15 @@ class Shapes:
         How tokens spread over experts.
     domain
         Accelerators that reach each other without a network card.
+    precision
+        What products of the layers run in.
     """
 
     batch: LayoutBatch
     seq_len: int
     routing: Routing = BALANCED
     domain: int = 1
+    precision: Precision = field(default_factory=usual_precision)
 
     @classmethod
     def of(
@@ -78,13 +83,15 @@ class Shapes:
             seq_len=workload.seq_len,
             routing=workload.routing,
             domain=domain,
+            precision=workload.recipe,
         )
         return shapes, index
 
     @classmethod
     def single(cls, workload: Workload) -> Shapes:
         """Return the one shape of a whole sequence on one rank."""
-        return cls(batch=LayoutBatch.of([Layout()]), seq_len=workload.seq_len)
+        layout = LayoutBatch.of([Layout()])
+        return cls(batch=layout, seq_len=workload.seq_len, precision=workload.recipe)
 
     def __len__(self) -> int:
         """Return the number of shapes."""
@@ -182,6 +189,15 @@ class Shapes:
     def pick(self, fused: Array | float, eager: Array | float) -> Array:
         """Return one value where kernels are fused and another where they are eager."""
         return np.where(self.fused, fused, eager)
+
+    @property
+    def input_bytes(self) -> Array:
+        """Bytes per element that are kept of the input of a layer's product.
+
+        Fused kernels keep what the product reads (TransformerEngine saves the quantised tensor),
+        eager ones the bf16 tensor that was quantised (torchao's ``Float8Linear``).
+        """
+        return self.pick(self.precision.input_bytes, BF16)
 
     def strides(self) -> dict[str, Array]:
         """Return the strides of the axes whose groups a shape's work uses."""

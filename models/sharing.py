@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.collectives import cost
+from models.dtype import BF16
 from models.expert_mesh import expert_data_ranks, expert_stride
 from models.layout import strides
 from models.memory import expert_shard_ranks, shard_ranks
@@ -36,6 +37,8 @@ class Sharing:
         Links, over meshes, of the ranks that shard, and of those that hold the same shard.
     profile
         What collectives add.
+    layers
+        Of them, those of layers, whose products may run in fewer bits; all if not said.
     """
 
     def __init__(
@@ -46,9 +49,11 @@ class Sharing:
         shards: GroupLinks,
         replicas: GroupLinks,
         profile: Profile,
+        layers: Array | None = None,
     ) -> None:
         self.prepared, self.params, self.ranks = prepared, params, ranks
-        self.states = prepared.workload.states
+        self.layers = params if layers is None else layers
+        self.states, self.recipe = prepared.workload.states, prepared.workload.recipe
         self.shards, self.replicas = shards, replicas
         self.costs = {
             kind: cost(kind, shards, profile)
@@ -57,14 +62,16 @@ class Sharing:
         self.across = cost(Collective.ALL_REDUCE, replicas, profile)
 
     @classmethod
-    def by_all(cls, prepared: Prepared, params: Array, fabric: Fabric, profile: Profile) -> Sharing:
+    def by_all(
+        cls, prepared: Prepared, params: Array, fabric: Fabric, profile: Profile, layers: Array
+    ) -> Sharing:
         """Return the parameters that all data- and context-parallel ranks share."""
         meshes = prepared.meshes
         stride = strides(meshes)
         inner = meshes.dp / meshes.dp_replicate
         shards = fabric.links((meshes.cp * 1.0, stride.cp), (inner, stride.dp))
         replicas = fabric.links((meshes.dp_replicate * 1.0, stride.dp * inner))
-        return cls(prepared, params, shard_ranks(prepared), shards, replicas, profile)
+        return cls(prepared, params, shard_ranks(prepared), shards, replicas, profile, layers)
 
     @classmethod
     def of_experts(
@@ -93,13 +100,40 @@ class Sharing:
     def gather_s(self) -> Array:
         """Return their gathering."""
         sharded = self.prepared.batch.zero >= 1
-        return self.where(
-            sharded, self.costs[Collective.ALL_GATHER], self.params * self.states.parameter_bytes
-        )
+        return self.where(sharded, self.costs[Collective.ALL_GATHER], self.gathered_bytes())
+
+    def gathered_bytes(self) -> Array:
+        """Return their bytes as they are gathered."""
+        in_16_bits = self.states.parameter_bytes
+        less = in_16_bits - self.recipe.gathered_bytes.value
+        return self.params * in_16_bits - self.layers * less
+
+    def cast_bytes(self) -> Array:
+        """Return the bytes moved in a step to quantise weights.
+
+        Those that are gathered in 16 bits are cast whole, once a step, or for every micro-batch
+        where they are gathered anew or not kept; others as shards, and transposed once gathered.
+        """
+        batch, recipe = self.prepared.batch, self.recipe
+        anew = (batch.zero == 3) & (batch.pp == 1) & (self.ranks > 1)
+        anew |= recipe.kept_bytes.value <= recipe.gathered_bytes.value
+        times = np.where(anew, self.prepared.micro_batches, 1.0)
+        whole = times * recipe.cast_bytes
+        if recipe.gathers_quantised:
+            gathered = recipe.gathered_bytes.value
+            shard = (recipe.amax_bytes.value + BF16 + gathered) / self.ranks
+            apart = shard + times * 2.0 * gathered
+            whole = np.where(batch.zero >= 1, apart, recipe.cast_bytes)
+        return self.layers * whole
+
+    @property
+    def share(self) -> Array:
+        """Share of them that the optimizer of one rank updates."""
+        return np.where(self.prepared.batch.zero >= 1, 1.0 / self.ranks, 1.0)
 
     def shard(self) -> Array:
         """Return how many of them the optimizer of one rank updates."""
-        return np.where(self.prepared.batch.zero >= 1, self.params / self.ranks, self.params)
+        return self.params * self.share
 
     def where(self, used: Bools, what: Cost, nbytes: Array) -> Array:
         """Return the seconds of a collective for the layouts that use it, 0 for the others."""

@@ -2,7 +2,8 @@
 
 Megatron-LM (arXiv:1909.08053) and its sequence parallelism (Korthikanti et al., arXiv:2205.05198
 section 4.2): with tp_sp an all-gather before each column-parallel product and a reduce-scatter
-after each row-parallel one; without it one all-reduce in their place.
+after each row-parallel one; without it one all-reduce in their place. Fused kernels gather what a
+product reads, quantised where it is (:mod:`models.precision`).
 """
 
 from __future__ import annotations
@@ -40,13 +41,14 @@ def column_input(
     With tp_sp an all-gather before and a reduce-scatter of the input gradient (Korthikanti et
     al., arXiv:2205.05198 section 4.2); without it nothing before and an all-reduce after.
     """
-    nbytes = shapes.tokens * hidden * BF16
+    elements = shapes.tokens * hidden
+    nbytes = elements * BF16
     many = np.where(shapes.tp > 1, 1.0, 0.0)
     gather = Communication(
         name=f"{name} gather",
         collective=Collective.ALL_GATHER,
         axis=Axis.TP,
-        nbytes=nbytes,
+        nbytes=elements * _gathered_bytes(name, shapes),
         calls=many * shapes.sharded,
         selective=1.0,
     )
@@ -95,13 +97,14 @@ def row_output(
     name: str, hidden: int, shapes: Shapes, *, forward: bool
 ) -> tuple[Communication, ...]:
     """Return how a row-parallel product's output is joined: reduced forward, gathered backward."""
-    nbytes = shapes.tokens * hidden * BF16
+    elements = shapes.tokens * hidden
+    nbytes = elements * BF16
     many = np.where(shapes.tp > 1, 1.0, 0.0)
     scattered = Communication(
         name=f"{name} output scatter" if forward else f"{name} output gradient gather",
         collective=Collective.REDUCE_SCATTER if forward else Collective.ALL_GATHER,
         axis=Axis.TP,
-        nbytes=nbytes,
+        nbytes=nbytes if forward else elements * _gathered_bytes(name, shapes),
         calls=many * shapes.sharded,
     )
     if not forward:
@@ -115,6 +118,11 @@ def row_output(
         selective=1.0,
     )
     return scattered, reduced
+
+
+def _gathered_bytes(part: str, shapes: Shapes) -> Array:
+    """Return bytes per element of what is gathered for a product of a part of the model."""
+    return shapes.pick(shapes.precision.of_product(part).input_bytes, BF16)
 
 
 def gather_buffer(hidden: int, shapes: Shapes) -> Array:

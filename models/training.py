@@ -40,7 +40,7 @@ class StepTime:
     Parameters
     ----------
     compute, recompute
-        Kernels of forward and backward, and of what is computed again.
+        Kernels of forward and backward and of quantising weights, and of what is computed again.
     tp, cp, ep, pp, dp
         Exposed communication of each axis.
     bubble
@@ -147,7 +147,7 @@ class StepClock:
         ends = RankParts.of(prepared, 0)
         data = DataParallelClock(prepared, self.device, self.fabric, ends)
         spent = {
-            "compute": compute,
+            "compute": compute + data.casting(),
             "recompute": recompute,
             "tp": tp,
             "cp": cp,
@@ -319,7 +319,8 @@ class Rates:
     tokens_per_s_per_gpu
         Tokens of the step over its time and the accelerators.
     tflops_per_gpu, mfu
-        FLOP that MFU counts, per second and accelerator in 1e12, and over the dense peak.
+        FLOP that MFU counts, per second and accelerator in 1e12, and over the dense peak of what
+        the layers' products run in.
     mfu_full_attention
         The same with attention counted unmasked, for comparison with published figures.
     """
@@ -335,7 +336,7 @@ def rates(prepared: Prepared, step_s: Array, device: Device) -> Rates:
     per_gpu = 1.0 / (step_s * prepared.batch.gpus)
     counted = model_flop(prepared.architecture, prepared.workload) * per_gpu
     unmasked = full_attention_flop(prepared.architecture, prepared.workload) * per_gpu
-    peak = device.accelerator.bf16_flops.value
+    peak = device.accelerator.peak_flops(prepared.workload.recipe.peak)
     return Rates(
         tokens_per_s_per_gpu=prepared.workload.tokens_per_step * per_gpu,
         tflops_per_gpu=counted / 1e12,

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from models.model_states import USUAL_STATES, ModelStates
+from models.precision import USUAL, Precision, load_precision, precisions
 from models.routing import BALANCED, Routing
 from topologies.errors import Problem, SpecError, raise_if_any
 
@@ -13,7 +14,6 @@ from topologies.errors import Problem, SpecError, raise_if_any
 MULTIPLES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 LONGEST_SEQUENCE = 2**30
 LARGEST_BATCH = 2**24
-PRECISIONS = ("bf16",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class Workload:
     global_batch
         Sequences per optimizer step.
     precision
-        Of the matrix products.
+        Name of what the layers' products run in, one of :func:`~models.precision.precisions`.
     states
         How parameters are kept, reduced and updated.
     routing
@@ -36,7 +36,7 @@ class Workload:
 
     seq_len: int
     global_batch: int
-    precision: str = "bf16"
+    precision: str = USUAL
     states: ModelStates = USUAL_STATES
     routing: Routing = BALANCED
 
@@ -44,6 +44,11 @@ class Workload:
     def tokens_per_step(self) -> int:
         """Tokens of one optimizer step."""
         return self.seq_len * self.global_batch
+
+    @property
+    def recipe(self) -> Precision:
+        """What the layers' products run in."""
+        return load_precision(self.precision)
 
     def problems(self) -> list[Problem]:
         """Return what is wrong with the numbers."""
@@ -54,8 +59,8 @@ class Workload:
         if not 1 <= self.global_batch <= LARGEST_BATCH:
             mend = f"from 1 to {LARGEST_BATCH} sequences per step"
             found.append(Problem("--global-batch", self.global_batch, mend))
-        if self.precision not in PRECISIONS:
-            mend = f"this version models {', '.join(PRECISIONS)} only"
+        if self.precision not in precisions():
+            mend = f"one of {', '.join(precisions())}"
             found.append(Problem("--precision", self.precision, mend))
         return found + self.states.problems() + self.routing.problems()
 

@@ -66,6 +66,8 @@ def plan(
     profile
         What ``meshwright calibrate`` wrote on this kind of accelerator, or a whole profile as
         ``.yaml``; None for the catalogue's.
+    precision
+        What the layers' products run in (``fp8-blockwise``; see ``models/data/precisions.yaml``).
     optimizer, gradients, reduce
         What the optimizer keeps (``adamw-8bit``; see ``models/data/optimizers.yaml``), and the
         dtypes (``fp32``, ``bf16``) in which gradients are kept and are sent.

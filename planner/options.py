@@ -183,9 +183,8 @@ class MeshOptions:
         spread, flat = batch.ep > 1, batch.dispatch == Dispatch.ALL_TO_ALL
         meant &= (spread | flat) & ((spread & flat) | (batch.shared_overlap == 0))
         batch = batch.take(meant)
-        return batch.take(
-            runnable(batch, self.job.architecture, self.framework, self.job.workload.states)
-        )
+        model, work = self.job.architecture, self.job.workload
+        return batch.take(runnable(batch, model, self.framework, work.states, work.precision))
 
     def _recomputes(self) -> list[int]:
         """Return what to recompute; where modules are pinned, these."""

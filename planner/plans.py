@@ -48,6 +48,8 @@ class Plan:
     ----------
     layout
         How the job is cut.
+    precision
+        What the layers' products run in.
     states
         How parameters are kept, reduced and updated.
     placement
@@ -55,7 +57,8 @@ class Plan:
     step_time_s, interval_s
         One optimizer step, and its 10th and 90th percentile.
     tokens_per_s_per_gpu, tflops_per_gpu, mfu
-        Throughput and utilisation; causal attention counted as half, no recomputation.
+        Throughput and utilisation of the dense peak of that precision; causal attention counted as
+        half, no recomputation.
     mfu_full_attention
         Utilisation with attention counted unmasked.
     fits
@@ -76,6 +79,7 @@ class Plan:
     """
 
     layout: Layout
+    precision: str
     states: ModelStates
     placement: Placement
     step_time_s: float
@@ -134,6 +138,7 @@ class Plan:
         cost, energy = self.cost_usd_per_step, self.energy_J_per_step
         return {
             "layout": {**self.layout.to_dict(), "cp": self.layout.cp, "gpus": self.gpus},
+            "precision": self.precision,
             "states": asdict(self.states),
             "placement": self.placement.to_dict(),
             "step_time_s": self.step_time_s,

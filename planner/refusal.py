@@ -27,8 +27,8 @@ def why_nothing_is_legal(scenario: Scenario, bounds: Bounds, framework: str) -> 
         What the space was restricted to.
     """
     if framework != UNRESTRICTED and (batches := list(_space(scenario, bounds).batches())):
-        model, states = scenario.architecture, scenario.workload.states
-        words = [lacking(batch, model, framework, states) for batch in batches]
+        model, work = scenario.architecture, scenario.workload
+        words = [lacking(batch, model, framework, work.states, work.precision) for batch in batches]
         needed = sorted(set.intersection(*words))
         why = f" ({', '.join(needed)})" if needed else ""
         mend = f"runs no layout of this job within the pins{why}; try --framework unrestricted"

@@ -14,6 +14,7 @@ from models.framework import runs_in
 from models.legality import problems
 from models.memory import LINES, capacity_bytes, memory_bill
 from models.model_states import ModelStates
+from models.precision import precisions
 from models.prepared import Prepared
 from models.profile import load_profile
 from models.profile_file import read_profile
@@ -96,6 +97,8 @@ class Scenario:
         found.attempt(workload.check)
         architecture = found.attempt(lambda: load_architecture(model))
         loaded = found.attempt(lambda: load_cluster(cluster, gpus))
+        if loaded is not None and precision in precisions():
+            found.attempt(lambda: raise_if_any(workload.recipe.problems(loaded.accelerator)))
         meeting = found.attempt(lambda: parse_ecmp(ecmp, ecmp_seed))
         measured = None
         if profile is not None:
@@ -147,7 +150,8 @@ class Scenario:
         bill = memory_bill(prepared, self.device.profile)
         time = step_time(prepared, self.device, self.fabric)
         rate = rates(prepared, time.total, self.device)
-        runs = runs_in(batch, self.architecture, self.workload.states)
+        work = self.workload
+        runs = runs_in(batch, self.architecture, work.states, work.precision)
         memory_spread = self.device.profile.memory_spread.value * P90
         plans = []
         for i in range(len(batch)):
@@ -157,7 +161,8 @@ class Scenario:
             plans.append(
                 Plan(
                     layout=layout,
-                    states=self.workload.states,
+                    precision=work.precision,
+                    states=work.states,
                     placement=Placement.of(layout, self.cluster),
                     step_time_s=step,
                     interval_s=(float(time.low[i]), float(time.high[i])),
@@ -193,15 +198,17 @@ class Scenario:
             for name, figure in tier.figures()
             if figure.kind is Provenance.ASSUMED
         ]
-        profile = self.device.profile
+        profile, recipe = self.device.profile, self.workload.recipe
         return Provenances(
             model=self.architecture.source,
-            accelerator=self.cluster.accelerator.bf16_flops.source,
+            accelerator=self.cluster.accelerator.peaks()[recipe.peak].source,
             cluster=self.cluster.name,
             ecmp=str(self.ecmp),
             ecmp_seed=self.ecmp_seed if self.ecmp is Ecmp.SEEDED else None,
             profile=profile.name,
-            assumed=tuple(profile.assumed() + tiers + self.workload.states.assumed()),
+            assumed=tuple(
+                profile.assumed() + tiers + self.workload.states.assumed() + recipe.assumed()
+            ),
         )
 
     def _figure(self, name: str) -> float | None:

@@ -51,7 +51,9 @@ class AcceleratorSchema(Strict):
     hbm_GiB: FigureSchema
     hbm_GBps: FigureSchema
     fp8_TFLOPs: FigureSchema | None = None
+    fp4_TFLOPs: FigureSchema | None = None
     matmul_TFLOPs: FigureSchema | None = None
+    fp8_matmul_TFLOPs: FigureSchema | None = None
     power_W: FigureSchema | None = None
     price_usd_per_hour: FigureSchema | None = None
 
@@ -67,7 +69,9 @@ class AcceleratorSchema(Strict):
             hbm_bytes=self.hbm_GiB.si(GIB),
             hbm_Bps=self.hbm_GBps.si(GB),
             fp8_flops=optional(self.fp8_TFLOPs, TERA),
+            fp4_flops=optional(self.fp4_TFLOPs, TERA),
             matmul_flops=optional(self.matmul_TFLOPs, TERA),
+            fp8_matmul_flops=optional(self.fp8_matmul_TFLOPs, TERA),
             power_W=optional(self.power_W),
             price_usd_per_hour=optional(self.price_usd_per_hour),
         )

@@ -177,7 +177,7 @@ def _least_accelerator(parts: Sequence[Cluster]) -> Accelerator:
     """Return the slowest accelerator of the mix, with the least of every figure.
 
     Its name stays, so that its profile is found. Compute units are its own, since they go with its
-    kernels. No fp8 where one has none; price and power are the mean of all accelerators.
+    kernels. No fp8 or fp4 where one has none; price and power are the mean of all accelerators.
     """
     kinds = [part.accelerator for part in parts]
     slowest = min(kinds, key=lambda kind: kind.bf16_flops.value)
@@ -185,10 +185,11 @@ def _least_accelerator(parts: Sequence[Cluster]) -> Accelerator:
         return slowest
     least: dict[str, Any] = {
         name: _least([(kind, getattr(kind, name)) for kind in kinds])
-        for name in ("hbm_bytes", "hbm_Bps", "fp8_flops", "matmul_flops")
+        for name in ("hbm_bytes", "hbm_Bps", "matmul_flops")
     }
-    if any(kind.fp8_flops is None for kind in kinds):
-        least["fp8_flops"] = None
+    for name in ("fp8_flops", "fp4_flops", "fp8_matmul_flops"):
+        known = [(kind, getattr(kind, name)) for kind in kinds]
+        least[name] = _least(known) if all(figure for _, figure in known) else None
     return replace(
         slowest,
         title=" and ".join(dict.fromkeys(kind.title for kind in kinds)),

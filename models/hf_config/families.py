@@ -175,7 +175,6 @@ _EXPERTS: dict[str, Family] = {
         moe=channel.deepseek_moe("sigmoid"),
         predict=latent.predicting_layers,
         fixed={"moe_layer_freq": 1},
-        published_as=frozenset({"fp8"}),
     ),
     "glm4_moe": Family(
         **_SPARSE,
@@ -195,7 +194,6 @@ _EXPERTS: dict[str, Family] = {
         sinks=True,
         norm="rms_wide",
         head_dim=64,
-        published_as=frozenset({"mxfp4"}),
     ),
     "granitemoe": Family(
         **_SPARSE,

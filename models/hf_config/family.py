@@ -65,8 +65,6 @@ class Family:
         Rows of a learned position table beyond the longest sequence.
     fixed, times_hidden
         Fields that are read with one value only, or as a multiple of the hidden size only.
-    published_as
-        Quantisation methods that are the published form of the weights.
     """
 
     mixers: Callable[[ConfigReader, Family, Size], list[Mixer | None]] = softmax_everywhere
@@ -102,4 +100,3 @@ class Family:
     spare_positions: int = 0
     fixed: Mapping[str, object] = field(default_factory=dict)
     times_hidden: Mapping[str, int] = field(default_factory=dict)
-    published_as: frozenset[str] = frozenset()

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 #: More tokens than any sequence that a model was made for (Llama 4 Scout's are 10 million).
 LONGEST = 1_000_000_000
+#: Methods that keep weights as small floating-point numbers with scales: published so by DeepSeek
+#: (fp8), Meta (fbgemm_fp8) and OpenAI (mxfp4), and turned back to bf16 before training.
+DEQUANTISED = frozenset({"fp8", "fbgemm_fp8", "mxfp4"})
 _HIDDEN = ("hidden_size", "n_embd", "n_embed")
 _POSITIONS = ("max_position_embeddings", "n_positions", "seq_length")
 
@@ -61,7 +64,7 @@ def architecture_from_config(config: Mapping[str, Any], name: str) -> Architectu
         if family.positions == "learned"
         else 0,
         max_positions=positions,
-        notes=_quantisation(reader, family),
+        notes=_quantisation(reader),
     )
     raise_if_any(reader.problems)
     return architecture
@@ -112,15 +115,16 @@ def _max_positions(reader: ConfigReader, family: Family) -> int | None:
     return reader.whole(*_POSITIONS, default=2048, most=LONGEST)
 
 
-def _quantisation(reader: ConfigReader, family: Family) -> tuple[str, ...]:
-    """Return a note on weights that are published quantised; others are refused."""
+def _quantisation(reader: ConfigReader) -> tuple[str, ...]:
+    """Return a note on weights that can be turned back to bf16; others are refused."""
     given = reader.config.get("quantization_config")
     if given is None:
         return ()
     method = given.get("quant_method") if isinstance(given, dict) else None
-    if isinstance(method, str) and method in family.published_as:
-        return (f"published with weights in {method}; its parameters are counted one by one",)
+    if isinstance(method, str) and method in DEQUANTISED:
+        kept = "turned back to bf16 they are trained in the precision asked for"
+        return (f"published with weights in {method}: {kept}; parameters are counted one by one",)
     named = method if isinstance(method, str) else "a method without a name"
-    mend = "weights already quantised are not trained: give the config they were made from"
+    mend = "weights so quantised are not trained: give the config they were made from"
     reader.refuse("quantization_config", mend, shown=named)
     return ()

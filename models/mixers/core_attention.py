@@ -64,7 +64,7 @@ class CoreAttention:
         own = norm + sum(kept.values())
         # The output product's input, where that is another tensor than what the kernels keep.
         transposed = kept["o before it is transposed"]
-        returned = np.where(self.shapes.ulysses > 1, kept["o"], transposed)
+        returned = np.where(kept["o of the core"] > 0, kept["o"], transposed)
         # Until a ring has gone round, o is its sum in fp32.
         summed = np.where(self.shapes.ring > 1, self.shapes.pick(0.0, kept["o"]), 0.0)
         return (

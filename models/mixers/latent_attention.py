@@ -92,6 +92,9 @@ class LatentAttentionWork:
         queries, output = BF16 * shapes.tokens * self.queries, BF16 * shapes.tokens * self.values
         exchanged = np.where(shapes.ulysses > 1, 1.0, 0.0)
         statistics = FP32 * shapes.ring_tokens * self.heads / shapes.ulysses
+        # As of other attention: an exchange or a cast makes the output product's input another one.
+        inputs = output / BF16 * shapes.input_bytes
+        apart = (exchanged > 0) | (shapes.input_bytes != BF16)
         # Eager values are part of what one product made, with the unrotated keys; queries put
         # together of their columns lie by heads, and so does the output before it is transposed.
         uncut = np.where(shapes.batch.cp > 1, 0.0, shapes.pick(0.0, 1.0))
@@ -112,10 +115,10 @@ class LatentAttentionWork:
                 nbytes=uncut * output,
                 selective_nbytes=np.zeros(len(shapes)),
             ),
-            Saved(name="o", nbytes=output, selective_nbytes=output),
+            Saved(name="o", nbytes=inputs, selective_nbytes=inputs),
             Saved(
-                name="o before ulysses returns it",
-                nbytes=output * exchanged,
+                name="o of the core",
+                nbytes=np.where(apart, output, 0.0),
                 selective_nbytes=output * exchanged * shapes.pick(0.0, 1.0),
                 modules=RecomputeModules.CORE_ATTN,
             ),

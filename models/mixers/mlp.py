@@ -90,6 +90,7 @@ class MlpWork:
         (kept,) = self.saved()
         stream = BF16 * self.shapes.tokens * self.hidden
         width = BF16 * self.shapes.tokens * self.width
+        down = saved_tensors.down_input(self.mlp, self.shapes)
         gathered = gather_buffer(self.hidden, self.shapes)
         own = norm + kept.nbytes
         return (
@@ -97,7 +98,7 @@ class MlpWork:
             Moment(
                 name="mlp activation",
                 # What the down product kept is gone; its gradient and its inputs' are there.
-                saved=own - width * self.shapes.pick(1.0, self._keeps_input_apart),
+                saved=own - down * self.shapes.pick(1.0, self._keeps_input_apart),
                 working=passing + width * (3.0 if self._makes_two else 2.0),
             ),
             Moment(

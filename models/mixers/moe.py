@@ -185,14 +185,15 @@ class MoeWork:
         shared = self.shared.saved() if self.shared else ()
         scores = self.tokens * self.moe.experts * SCORE_KEPT
         weighted = self.copies * self.wide * self.shapes.pick(0.0, EAGER_WEIGHTED)
-        given = self.rows * self.wide * BF16
+        given = self.rows * self.wide * self.shapes.input_bytes
         width = self.rows * self.columns * BF16
+        down = self.rows * self.columns * self.shapes.input_bytes
         return (
             self._kept("router", scores),
             self._kept("weighted tokens", weighted),
             self._kept("dispatched tokens", given),
             self._kept("experts", width * (self._tensors() - 1.0)),
-            self._kept("experts activation", width, RecomputeModules.MOE_ACT),
+            self._kept("experts activation", down, RecomputeModules.MOE_ACT),
             *(
                 self._kept("latent", self.tokens * self.wide * BF16)
                 for _ in range(self._has_latent)

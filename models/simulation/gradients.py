@@ -76,7 +76,8 @@ class Gradients:
         )
         self.params = float(self.clock.params[0])
         self.whole = bool(prepared.batch.zero[0] == 0)
-        self.optimizer_s = float(self.clock.optimizer()[0])
+        # Weights are quantised where the step ends, all at once.
+        self.optimizer_s = float((self.clock.optimizer() + self.clock.casting())[0])
         self.between_s = float(self.clock.between_s()[0])
         self._gathers: dict[Stage, list[Task]] = {}
 
@@ -103,7 +104,7 @@ class Gradients:
             "gather parameters",
             Collective.ALL_GATHER,
             float(self.clock.gather_s()[0]),
-            self.params * self.clock.states.parameter_bytes,
+            float(self.clock.gathered_bytes()[0]),
         )
 
     @cached_property

@@ -27,11 +27,20 @@ GpuCounts = Annotated[
     str | None,
     typer.Option("--gpus", help="Accelerators, instead of nodes: 64, or 64,128,256 for each."),
 ]
-Precision = Annotated[str, typer.Option("--precision", help="Of the matrix products: bf16.")]
+Precision = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        help="Of the layers' products: bf16, fp16, fp8-tensorwise, fp8-rowwise, fp8-delayed, "
+        "fp8-blockwise, mxfp8, nvfp4 or mxfp4.",
+    ),
+]
 OptimizerName = Annotated[
     str,
     typer.Option(
-        "--optimizer", help="adamw, adamw-bf16, adamw-8bit, adafactor or sgd-momentum: its states."
+        "--optimizer",
+        help="adamw, adamw-bf16, adamw-8bit, adafactor, sgd-momentum, adamw-bf16-master, "
+        "adamw-pure-bf16 or muon: its states.",
     ),
 ]
 GradientDtype = Annotated[

@@ -20,6 +20,7 @@ from models.layout import (
     StageSplit,
 )
 from models.model_states import USUAL_STATES
+from models.precision import USUAL
 from models.rank_order import first_alike
 from models.recompute_modules import USUAL_MODULES
 from models.routing import BALANCED
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from models.layout import Layout
     from models.profile import Profile
+    from models.workload import Workload
     from planner.plans import Plan, PlanSet
     from planner.scenario import Scenario
     from topologies.cluster import Cluster
@@ -47,14 +49,21 @@ def heading(screen: Console, scenario: Scenario) -> None:
     """Print what was asked."""
     job = scenario.workload
     length = format_count(job.seq_len)
-    asked = f", {length} tokens x {job.global_batch} sequences a step, {job.precision}"
+    asked = f", {length} tokens x {job.global_batch} sequences a step, {_precision(job)}"
     model_and_cluster(screen, scenario, asked)
+
+
+def _precision(job: Workload) -> str:
+    """Return the precision, and what MFU is a share of where that is not bf16's peak."""
+    peak = job.recipe.peak
+    return job.precision + ("" if peak == USUAL else f" (MFU of the dense {peak} peak)")
 
 
 def model_and_cluster(screen: Console, scenario: Scenario, job: str = "") -> None:
     """Print the model, the cluster and the profile in use."""
     model, cluster = scenario.architecture, scenario.cluster
-    states = scenario.workload.states
+    work, states = scenario.workload, scenario.workload.states
+    job = job or ("" if work.precision == USUAL else f", {_precision(work)}")
     job += "" if states == USUAL_STATES else f", {states}"
     routing = scenario.workload.routing
     job += "" if routing == BALANCED else f", {routing}"
@@ -64,6 +73,8 @@ def model_and_cluster(screen: Console, scenario: Scenario, job: str = "") -> Non
     screen.print(
         f"{device}, {escape(cluster.title)}; profile {escape(profile.name)}: {_spreads(profile)}"
     )
+    for note in model.notes:
+        screen.print(escape(note))
     if scenario.ecmp is not Ecmp.PERFECT:
         screen.print(ecmp_note(cluster, scenario.ecmp, scenario.ecmp_seed))
     screen.print()
@@ -278,7 +289,7 @@ def runs(screen: Console, scenario: Scenario, plan: Plan) -> None:
         screen.print(f"runs in: {', '.join(plan.runs_in)}")
         return
     screen.print("runs in none of the known frameworks:")
-    found = why_not(plan.layout, scenario.architecture, plan.states)
+    found = why_not(plan.layout, scenario.architecture, plan.states, plan.precision)
     for name, reasons in found.items():
         screen.print(f"  {name}: {'; '.join(reasons)}")
 

@@ -95,9 +95,12 @@ def prepared(
     seq_len: int = 4096,
     global_batch: int = 64,
     states: ModelStates = USUAL_STATES,
+    precision: str = "bf16",
 ) -> Prepared:
     """Return some layouts of a model with their inventory."""
-    workload = Workload(seq_len=seq_len, global_batch=global_batch, states=states)
+    workload = Workload(
+        seq_len=seq_len, global_batch=global_batch, states=states, precision=precision
+    )
     return Prepared.of(architecture, workload, LayoutBatch.of(layouts))
 
 

@@ -123,7 +123,17 @@ def test_one_strange_field_gives_a_model_or_one_error(family: str) -> None:
     assert not crashed, "\n".join(crashed)
 
 
-@pytest.mark.parametrize(("method", "family"), [("mxfp4", "gpt_oss"), ("fp8", "deepseek_v3")])
+@pytest.mark.parametrize("method", ["gptq", "awq", "bitsandbytes", 8])
+def test_weights_that_are_not_turned_back_are_refused_in_one_sentence(method: object) -> None:
+    mends = problems_of("llama", quantization_config={"quant_method": method})
+    assert list(mends) == ["quantization_config"]
+    assert "not trained: give the config they were made from" in mends["quantization_config"]
+
+
+@pytest.mark.parametrize(
+    ("method", "family"),
+    [("mxfp4", "gpt_oss"), ("fp8", "deepseek_v3"), ("fp8", "qwen3"), ("fbgemm_fp8", "llama")],
+)
 def test_weights_in_the_form_they_are_published_in_are_read(method: str, family: str) -> None:
     config = draw(family, Random("quantised"))
     quantised = {**config, "quantization_config": {"quant_method": method}}

@@ -16,6 +16,7 @@ import pytest
 JOB = ["--cluster", "h100-dgx", "--seq-len", "8k", "--global-batch", "16"]
 PLAN_KEYS = {
     "layout",
+    "precision",
     "states",
     "placement",
     "step_time_s",
