@@ -1,8 +1,8 @@
 """Gemma 3 27B at 128K tokens: five of six layers see 1,024 tokens back, the sixth sees all.
 
 Rings that pass keys and values on are refused: a window would leave most of their blocks empty.
-Keys and values may be gathered, of which windows then use little, or heads be traded. Beside it the
-same model without windows.
+Keys and values may be gathered, of which windows then use little, or heads be traded; or each layer
+has its own method. Beside it the same model without windows.
 
     python -m examples.windows_at_128k
 """
@@ -26,6 +26,7 @@ WAYS: tuple[dict[str, object], ...] = (
     {"ulysses": 8},
     {"ulysses": 4, "tp": 2},
     {"ring": 8, "cp_method": "all-gather"},
+    {"ring": 8, "cp_method": "per-layer"},
     {"ring": 4, "tp": 2, "cp_method": "all-gather"},
     {"ring": 8},
 )

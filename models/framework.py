@@ -107,7 +107,11 @@ class Framework(BaseModel):
         return mask
 
     def refusals(
-        self, batch: LayoutBatch, architecture: Architecture, states: ModelStates, precision: str
+        self,
+        batch: LayoutBatch,
+        architecture: Architecture,
+        states: ModelStates,
+        precision: str = USUAL,
     ) -> dict[str, Mask]:
         """Return, for each axis and ability, which layouts it keeps from running.
 
@@ -371,6 +375,8 @@ def _used(axis: str, batch: LayoutBatch) -> Mask:
         return batch.pp > 1
     if axis == "dispatch":
         return batch.ep > 1
+    if axis == "recompute_method":
+        return batch.recompute_layers != 0
     if axis == "zero":
         return batch.dp * batch.cp > 1
     return np.ones(len(batch), dtype=np.bool_)

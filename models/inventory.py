@@ -11,6 +11,7 @@ kernels compute the scores again, arXiv:2205.14135), chunked scans' what their k
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache, reduce
 from operator import or_
 from typing import TYPE_CHECKING
@@ -21,10 +22,11 @@ from models import saved_tensors
 from models.architecture import Attention, LatentAttention, SideBySide
 from models.dtype import BF16
 from models.layer_peak import layer_peak
-from models.layout import Layout, LayoutBatch
+from models.layout import CpMethod, Layout, LayoutBatch
 from models.mixers.halves import halves
 from models.operation import Kind, Work
 from models.operators import elementwise, memory, norm_pair, product
+from models.prediction import Prediction
 from models.sequence_parallel.blocks import causal_pairs, sight
 from models.shape import Shapes
 from models.tensor_parallel import (
@@ -58,9 +60,11 @@ def layer_work(layer: Layer, hidden: int, shapes: Shapes) -> Work:
     Work
         Arrays over `shapes`.
     """
+    hides = layer.hides_tokens(shapes.seq_len)
+    shapes = shapes.with_method(CpMethod.ALL_GATHER if hides else CpMethod.P2P)
     parts = halves(layer, hidden, shapes)
     peak = layer_peak(parts)
-    return Work(
+    work = Work(
         forward=tuple(op for part in parts for op in part.forward()),
         backward=tuple(op for part in reversed(parts) for op in part.backward()),
         saved=tuple(kept for part in parts for kept in part.saved()),
@@ -68,6 +72,18 @@ def layer_work(layer: Layer, hidden: int, shapes: Shapes) -> Work:
         working_bytes=peak.working,
         buffer_bytes=peak.buffers,
         fused=shapes.fused,
+    )
+    return _predicting(work, Prediction(layer, hidden, shapes)) if layer.predicts else work
+
+
+def _predicting(work: Work, prediction: Prediction) -> Work:
+    """Return the work of a layer with what multi-token prediction does around it."""
+    return replace(
+        work,
+        forward=(*prediction.joined(0), *work.forward, *prediction.asked(0)),
+        backward=(*prediction.asked(1), *work.backward, *prediction.joined(1)),
+        saved=(*work.saved, *prediction.saved()),
+        working_bytes=np.maximum(work.working_bytes, prediction.working_bytes()),
     )
 
 

@@ -71,11 +71,19 @@ class Recompute(Named):
     FULL = 2
 
 
+class RecomputeMethod(Named):
+    """Which layers full recomputation of a number of layers means (Megatron-Core's names)."""
+
+    BLOCK = 0  # the first so many of each stage
+    UNIFORM = 1  # all, of which every so many keep one input together
+
+
 class CpMethod(Named):
     """How keys and values reach the ranks of the ring axis."""
 
     P2P = 0
     ALL_GATHER = 1
+    PER_LAYER = 2  # gathered where a window or chunk hides tokens, passed on in the other layers
 
 
 class SequenceOrder(Named):
@@ -133,6 +141,7 @@ class StageSplit(Named):
 NAMED_AXES: dict[str, type[Named]] = {
     "schedule": Schedule,
     "recompute": Recompute,
+    "recompute_method": RecomputeMethod,
     "cp_method": CpMethod,
     "sequence_order": SequenceOrder,
     "cp_placement": CpPlacement,
@@ -168,7 +177,8 @@ class Layout:
     tp_sp
         Megatron's sequence parallelism: activations outside attention and MLP sharded over tp.
     recompute, recompute_layers
-        What is computed again; with ``full``, in how many layers of each stage (0 for all).
+        What is computed again; with ``full``, in how many layers of each stage (0 for all), or with
+        ``uniform`` of how many layers together.
     recompute_modules
         With ``selective`` and fused kernels, the parts of every layer that are computed again.
     ep, etp
@@ -177,7 +187,9 @@ class Layout:
         parallel folding, arXiv:2504.14960).
     shared_overlap
         Whether shared experts run while tokens travel to the others.
-    cp_method, sequence_order, cp_placement, schedule, kernels, rank_order, stage_split, dispatch
+    recompute_method, cp_method, sequence_order, cp_placement, schedule, kernels, rank_order
+        See the enumerations of these names.
+    stage_split, dispatch
         See the enumerations of these names.
     """
 
@@ -206,6 +218,7 @@ class Layout:
     etp: int = 1
     dispatch: Dispatch = Dispatch.ALL_TO_ALL
     shared_overlap: bool = False
+    recompute_method: RecomputeMethod = RecomputeMethod.BLOCK
 
     @property
     def cp(self) -> int:
@@ -261,6 +274,7 @@ class LayoutBatch:
     etp: Ints
     dispatch: Ints
     shared_overlap: Ints
+    recompute_method: Ints
 
     @classmethod
     def of(cls, layouts: Sequence[Layout]) -> LayoutBatch:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.expert_mesh import expert_data_ranks
-from models.layout import Recompute
+from models.layout import Recompute, RecomputeMethod
 from models.rank_parts import RankParts
 
 if TYPE_CHECKING:
@@ -119,7 +119,8 @@ class _Ranks:
         batch, shape = prepared.batch, prepared.shape_index
         mode, modes = prepared.mode_index, prepared.modes
         self.spared = [_spared(work)[shape] for work in prepared.layers]
-        partial = (batch.recompute == Recompute.FULL) & (batch.recompute_layers > 0)
+        block = batch.recompute_method == RecomputeMethod.BLOCK
+        partial = (batch.recompute == Recompute.FULL) & (batch.recompute_layers > 0) & block
         self.partial = partial if partial.any() else None
         table = prepared.parameters
         head = table.head[shape] + prepared.copied_head()
@@ -133,6 +134,9 @@ class _Ranks:
         self.gathered_head = np.where(self.regathers, held, 0.0)
         self.whole_gradients = (batch.zero >= 2) & (shard_ranks(prepared) > 1)
         self.saved = [_kept(work, modes)[shape, mode] for work in prepared.layers]
+        self.together = prepared.together()
+        if self.together is not None:
+            self.saved = [kept / self.together for kept in self.saved]
         self.warm_up = prepared.warm_up()
         self.head_saved = prepared.head.saved_bytes()[shape] * self.warm_up.head
         # The embedding keeps a number per token of all micro-batches.
@@ -217,6 +221,9 @@ class _Ranks:
             for work in self.prepared.layers
         ]
         peak: Array = np.max(peaks, axis=0)[shape, mode]
+        if self.together is not None:  # all layers of a group are there before the last goes back
+            each = np.max([work.saved_bytes() for work in self.prepared.layers], axis=0)
+            peak = peak + (self.together - 1.0) * each[shape]
         return peak
 
     def _communication(self) -> Array:
@@ -364,6 +371,8 @@ def kept_bytes(prepared: Prepared, profile: Profile, parts: RankParts, repeated:
     if prepared.batch.recompute[0] == Recompute.FULL:
         spared = parts.sum_layers([_spared(work)[shape] for work in prepared.layers])
         kept = kept + (1.0 - repeated) * spared
+    together = prepared.together()
+    kept = kept if together is None else kept / together
     kept = kept + parts.first * prepared.embedding.saved_bytes()[shape]
     kept = kept + parts.last * prepared.head.saved_bytes()[shape]
     return float(kept[0]) * (1.0 + profile.fragmentation.value)

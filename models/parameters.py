@@ -10,6 +10,7 @@ import numpy as np
 from models.architecture import Moe
 from models.mixers.halves import halves
 from models.mixers.moe import MoeWork
+from models.prediction import Prediction
 
 if TYPE_CHECKING:
     from models.architecture import Architecture, Layer
@@ -69,7 +70,7 @@ def _layer(layer: Layer, hidden: int, shapes: Shapes) -> Array:
     total = np.full(len(shapes), float(layer.norm_params(hidden)))
     for half in halves(layer, hidden, shapes):
         total += half.mixer.parameters()
-    return total
+    return total + Prediction(layer, hidden, shapes).parameters() if layer.predicts else total
 
 
 def _experts(layer: Layer, hidden: int, shapes: Shapes) -> Array:

@@ -13,7 +13,7 @@ import numpy as np
 
 from models.dtype import BF16
 from models.inventory import embedding_work, head_work, layer_work
-from models.layout import Recompute
+from models.layout import Recompute, RecomputeMethod
 from models.parameters import ParameterTable
 from models.recompute_modes import RecomputeModes
 from models.schedule import PATHS, Path
@@ -149,9 +149,18 @@ class Prepared:
         apart = (self.batch.pp > 1) & (PATHS.take(self.batch.schedule) == Path.LOOP)
         return np.where(apart, copies[self.shape_index], 0.0)
 
+    def together(self) -> Array | None:
+        """Return how many layers keep one input together; None where each keeps its own."""
+        batch = self.batch
+        uniform = batch.recompute_method == RecomputeMethod.UNIFORM
+        if not uniform.any():
+            return None
+        return np.where(uniform, np.maximum(batch.recompute_layers, 1), 1.0)
+
     def repeated_share(self, layers: Array) -> Array:
         """Return the share of a rank's layers that full recomputation repeats."""
         batch = self.batch
-        wanted = np.where(batch.recompute_layers == 0, layers, batch.recompute_layers)
+        some = (batch.recompute_layers > 0) & (batch.recompute_method == RecomputeMethod.BLOCK)
+        wanted = np.where(some, batch.recompute_layers, layers)
         share = np.minimum(wanted / layers, 1.0)
         return np.where(batch.recompute == Recompute.FULL, share, 0.0)

@@ -7,7 +7,7 @@ shape and indexed by layout.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -92,6 +92,14 @@ class Shapes:
         """Return the one shape of a whole sequence on one rank."""
         layout = LayoutBatch.of([Layout()])
         return cls(batch=layout, seq_len=workload.seq_len, precision=workload.recipe)
+
+    def with_method(self, method: CpMethod) -> Shapes:
+        """Return the same shapes with one method where each layer has its own."""
+        own = self.batch.cp_method == CpMethod.PER_LAYER
+        if not own.any():
+            return self
+        methods = np.where(own, method, self.batch.cp_method).astype(np.int32)
+        return replace(self, batch=self.batch.with_columns(cp_method=methods))
 
     def __len__(self) -> int:
         """Return the number of shapes."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from models.framework import framework_names
 from models.layout import LayoutBatch
 from models.workload import parse_count
 from planner.bounds import Bounds
+from planner.choices import Choices
 from planner.complete import legal_layout
 from planner.ranking import plan_scenario
 from planner.scenario import Scenario
@@ -16,7 +17,6 @@ from topologies.errors import Collected, Problem, SpecError, raise_if_any, unkno
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from planner.disturbances import Disturbances
     from planner.plans import Plan, PlanSet
@@ -31,19 +31,10 @@ def plan(
     seq_len: int | str,
     global_batch: int | str,
     gpus: int | None = None,
-    precision: str = "bf16",
     framework: str = "any",
     top: int = 10,
-    ecmp: str = "perfect",
-    ecmp_seed: int = 0,
-    profile: str | Path | None = None,
-    optimizer: str = "adamw",
-    gradients: str = "fp32",
-    reduce: str = "fp32",
-    expert_skew: float = 0.0,
-    expert_capacity: float | None = None,
     simulate: bool = True,
-    **axes: object,
+    **options: object,
 ) -> PlanSet:
     """Search all layouts of a job and rank the best.
 
@@ -59,24 +50,11 @@ def plan(
         Restrict to what one framework runs; ``any`` for at least one, ``unrestricted`` for all.
     top
         Plans to return.
-    ecmp, ecmp_seed
-        How flows meet on equal links: ``perfect`` (evenly), ``expected`` (hashed, the expectation)
-        or ``seeded`` (hashed, one draw). It matters where a spine has several ``paths``, in
-        dragonflies and in clusters given link by link.
-    profile
-        What ``meshwright calibrate`` wrote on this kind of accelerator, or a whole profile as
-        ``.yaml``; None for the catalogue's.
-    precision
-        What the layers' products run in (``fp8-blockwise``; see ``models/data/precisions.yaml``).
-    optimizer, gradients, reduce
-        What the optimizer keeps (``adamw-8bit``; see ``models/data/optimizers.yaml``), and the
-        dtypes (``fp32``, ``bf16``) in which gradients are kept and are sent.
-    expert_skew, expert_capacity
-        How unevenly tokens spread over experts (:class:`models.routing.Routing`).
     simulate
         Whether to time the plans returned on the event clock too.
-    **axes
-        Pins and bounds: ``tp=8``, ``pp="1..4"``, ``zero=[1, 3]``, ``recompute="full"``.
+    **options
+        Choices (:class:`~planner.choices.Choices`: ``precision="fp8-blockwise"``), and pins and
+        bounds of axes: ``tp=8``, ``pp="1..4"``, ``zero=[1, 3]``, ``recompute="full"``.
 
     Raises
     ------
@@ -90,6 +68,7 @@ def plan(
     8
     """
     found = Collected()
+    choices, axes = Choices.among(options)
     scenario = found.attempt(
         lambda: _scenario(
             model,
@@ -97,15 +76,7 @@ def plan(
             seq_len,
             global_batch,
             gpus=gpus,
-            precision=precision,
-            ecmp=ecmp,
-            ecmp_seed=ecmp_seed,
-            profile=profile,
-            optimizer=optimizer,
-            gradients=gradients,
-            reduce=reduce,
-            expert_skew=expert_skew,
-            expert_capacity=expert_capacity,
+            choices=choices,
         )
     )
     bounds = found.attempt(lambda: Bounds.parse(axes))
@@ -123,16 +94,7 @@ def estimate(
     seq_len: int | str,
     global_batch: int | str,
     gpus: int | None = None,
-    precision: str = "bf16",
-    ecmp: str = "perfect",
-    ecmp_seed: int = 0,
-    profile: str | Path | None = None,
-    optimizer: str = "adamw",
-    gradients: str = "fp32",
-    reduce: str = "fp32",
-    expert_skew: float = 0.0,
-    expert_capacity: float | None = None,
-    **axes: object,
+    **options: object,
 ) -> Plan:
     """Return one layout in full.
 
@@ -145,21 +107,14 @@ def estimate(
     SpecError
         With a sentence for every rule the layout breaks.
     """
+    choices, axes = Choices.among(options)
     scenario = _scenario(
         model,
         cluster,
         seq_len,
         global_batch,
         gpus=gpus,
-        precision=precision,
-        ecmp=ecmp,
-        ecmp_seed=ecmp_seed,
-        profile=profile,
-        optimizer=optimizer,
-        gradients=gradients,
-        reduce=reduce,
-        expert_skew=expert_skew,
-        expert_capacity=expert_capacity,
+        choices=choices,
     )
     return estimate_scenario(scenario, axes)
 
@@ -172,17 +127,8 @@ def sweep(
     global_batches: Sequence[int],
     gpus: Sequence[int] | None = None,
     networks: Sequence[float] = (1.0,),
-    precision: str = "bf16",
     framework: str = "any",
-    ecmp: str = "perfect",
-    ecmp_seed: int = 0,
-    profile: str | Path | None = None,
-    optimizer: str = "adamw",
-    gradients: str = "fp32",
-    reduce: str = "fp32",
-    expert_skew: float = 0.0,
-    expert_capacity: float | None = None,
-    **axes: object,
+    **options: object,
 ) -> list[SweepPoint]:
     """Plan at every point of a grid; see :func:`plan` for the arguments.
 
@@ -197,21 +143,14 @@ def sweep(
         If a point cannot be.
     """
     lengths = [_count(length, "seq_len") for length in seq_lens]
+    choices, axes = Choices.among(options)
     base = _scenario(
         model,
         cluster,
         lengths[0],
         global_batches[0],
         gpus=gpus[0] if gpus else None,
-        precision=precision,
-        ecmp=ecmp,
-        ecmp_seed=ecmp_seed,
-        profile=profile,
-        optimizer=optimizer,
-        gradients=gradients,
-        reduce=reduce,
-        expert_skew=expert_skew,
-        expert_capacity=expert_capacity,
+        choices=choices,
     )
     grid = Grid(
         seq_lens=lengths,
@@ -234,17 +173,8 @@ def simulate(
     seq_len: int | str,
     global_batch: int | str,
     gpus: int | None = None,
-    precision: str = "bf16",
-    ecmp: str = "perfect",
-    ecmp_seed: int = 0,
-    profile: str | Path | None = None,
-    optimizer: str = "adamw",
-    gradients: str = "fp32",
-    reduce: str = "fp32",
-    expert_skew: float = 0.0,
-    expert_capacity: float | None = None,
     disturbances: Disturbances | None = None,
-    **axes: object,
+    **options: object,
 ) -> Simulated:
     """Return one layout's step on the event clock, beside the analytical estimate.
 
@@ -260,21 +190,14 @@ def simulate(
     """
     from planner.disturbances import Disturbances
 
+    choices, axes = Choices.among(options)
     scenario = _scenario(
         model,
         cluster,
         seq_len,
         global_batch,
         gpus=gpus,
-        precision=precision,
-        ecmp=ecmp,
-        ecmp_seed=ecmp_seed,
-        profile=profile,
-        optimizer=optimizer,
-        gradients=gradients,
-        reduce=reduce,
-        expert_skew=expert_skew,
-        expert_capacity=expert_capacity,
+        choices=choices,
     )
     return simulate_scenario(scenario, axes, disturbances or Disturbances())
 
@@ -328,10 +251,14 @@ def _scenario(
     cluster: str,
     seq_len: int | str,
     global_batch: int | str,
-    **choices: Any,  # noqa: ANN401 - those of Scenario.load
+    *,
+    gpus: int | None,
+    choices: Choices,
 ) -> Scenario:
     length, batch = _count(seq_len, "seq_len"), _count(global_batch, "global_batch")
-    return Scenario.load(model, cluster, seq_len=length, global_batch=batch, **choices)
+    return Scenario.asked(
+        model, cluster, seq_len=length, global_batch=batch, gpus=gpus, choices=choices
+    )
 
 
 def _count(value: int | str, field: str) -> int:

@@ -18,6 +18,7 @@ from models.layout import (
     LayoutBatch,
     RankOrder,
     Recompute,
+    RecomputeMethod,
     Schedule,
     SequenceOrder,
     StageSplit,
@@ -25,7 +26,7 @@ from models.layout import (
 from models.rank_order import distinct_orders
 from models.recompute_modules import USUAL_MODULES
 from models.rules.experts import has_shared, mixtures
-from models.rules.sequence import replicates_kv
+from models.rules.sequence import differs_by_layer, replicates_kv
 from models.schedule import SEVERAL_CHUNKS
 from models.stages import layer_weights, split_layers
 from planner.recompute_sets import module_sets
@@ -150,13 +151,14 @@ class MeshOptions:
         order = SequenceOrder.ZIGZAG if halves else SequenceOrder.CONTIGUOUS
         axes: dict[str, list[int]] = {
             "kernels": self._pick("kernels", list(Kernels)),
-            "cp_method": self._pick("cp_method", list(CpMethod), CpMethod.P2P, used=ring > 1),
+            "cp_method": self._pick("cp_method", self._methods, CpMethod.P2P, used=ring > 1),
             "inner_ring": self._inner_rings(ring),
             "sequence_order": self._pick("sequence_order", [order]),
             "cp_placement": self._pick("cp_placement", list(CpPlacement), 0, used=both),
             "tp_sp": self._pick("tp_sp", [1] if self._mixed else [0, 1], 0, used=tp > 1),
             "recompute": self._recomputes(),
             "recompute_layers": self._pick("recompute_layers", [0, FEWEST]),
+            "recompute_method": self._pick("recompute_method", [RecomputeMethod.BLOCK]),
             "recompute_modules": self._pick("recompute_modules", self._module_sets),
             "schedule": self._pick("schedule", SCHEDULES, Schedule.ONE_F_ONE_B, used=pp > 1),
             "stage_split": self._pick("stage_split", list(StageSplit), 0, used=pp > 1),
@@ -194,6 +196,11 @@ class MeshOptions:
     @cached_property
     def _module_sets(self) -> list[RecomputeModules]:
         return module_sets(self.job.architecture, self.framework)
+
+    @cached_property
+    def _methods(self) -> list[CpMethod]:
+        alone = [CpMethod.P2P, CpMethod.ALL_GATHER]
+        return [*alone, CpMethod.PER_LAYER] if differs_by_layer(self.job) else alone
 
     @cached_property
     def _mixed(self) -> bool:

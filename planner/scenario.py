@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from models.routing import Routing
 from models.rules.rule import Job
 from models.training import P90, PARTS, rates, step_time
 from models.workload import Workload
+from planner.choices import Choices
 from planner.placement import Placement
 from planner.plans import Plan, Provenances
 from topologies.catalogue import load_cluster
@@ -31,8 +32,6 @@ from topologies.fabric import Fabric
 from topologies.figure import Provenance
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from models.architecture import Architecture
     from models.layout import Layout, LayoutBatch
     from models.profile import Profile
@@ -69,17 +68,36 @@ class Scenario:
         seq_len: int,
         global_batch: int,
         gpus: int | None = None,
-        precision: str = "bf16",
-        ecmp: str = Ecmp.PERFECT,
-        ecmp_seed: int = 0,
-        profile: str | Path | None = None,
-        optimizer: str = "adamw",
-        gradients: str = "fp32",
-        reduce: str = "fp32",
-        expert_skew: float = 0.0,
-        expert_capacity: float | None = None,
+        **choices: Any,  # noqa: ANN401 - those of Choices
     ) -> Scenario:
-        """Return the scenario of names or files and numbers.
+        """Return the scenario of names or files, numbers, and the fields of some choices.
+
+        Raises
+        ------
+        SpecError
+            With every problem of all of them together.
+        """
+        return cls.asked(
+            model,
+            cluster,
+            seq_len=seq_len,
+            global_batch=global_batch,
+            gpus=gpus,
+            choices=Choices(**choices),
+        )
+
+    @classmethod
+    def asked(
+        cls,
+        model: str,
+        cluster: str,
+        *,
+        seq_len: int,
+        global_batch: int,
+        gpus: int | None,
+        choices: Choices,
+    ) -> Scenario:
+        """Return the scenario of names or files, numbers and choices.
 
         Raises
         ------
@@ -90,22 +108,23 @@ class Scenario:
         workload = Workload(
             seq_len=seq_len,
             global_batch=global_batch,
-            precision=precision,
-            states=ModelStates(optimizer, gradients, reduce),
-            routing=Routing(expert_skew, expert_capacity),
+            precision=choices.precision,
+            states=ModelStates(choices.optimizer, choices.gradients, choices.reduce),
+            routing=Routing(choices.expert_skew, choices.expert_capacity),
         )
         found.attempt(workload.check)
-        architecture = found.attempt(lambda: load_architecture(model))
+        depth = choices.predict_depth
+        architecture = found.attempt(lambda: load_architecture(model).predicting(depth))
         loaded = found.attempt(lambda: load_cluster(cluster, gpus))
-        if loaded is not None and precision in precisions():
+        if loaded is not None and choices.precision in precisions():
             found.attempt(lambda: raise_if_any(workload.recipe.problems(loaded.accelerator)))
-        meeting = found.attempt(lambda: parse_ecmp(ecmp, ecmp_seed))
+        meeting = found.attempt(lambda: parse_ecmp(choices.ecmp, choices.ecmp_seed))
         measured = None
-        if profile is not None:
+        if (file := choices.profile) is not None:
             device = loaded.accelerator.name if loaded else None
-            measured = found.attempt(lambda: read_profile(profile, device))
+            measured = found.attempt(lambda: read_profile(file, device))
         found.raise_if_any()
-        return cls(architecture, loaded, workload, meeting, ecmp_seed, measured)
+        return cls(architecture, loaded, workload, meeting, choices.ecmp_seed, measured)
 
     @property
     def job(self) -> Job:

@@ -17,7 +17,8 @@ out of a set, and sets that are then the same are tried once. Any other set can 
 
 Left out unless pinned, because they are never faster nor smaller than what is in: GPipe (against
 1F1B), looped BFS (against interleaved 1F1B), contiguous rings where the sequence can be cut in
-zigzag, more recomputed layers than needed.
+zigzag, more recomputed layers than needed. Full recomputation that keeps one input of several
+layers (uniform) is as fast as that of all layers and may be smaller; it is left to a pin as well.
 """
 
 from __future__ import annotations

@@ -13,12 +13,12 @@ LAYOUT_OPTIONS = {
     *("--dp-replicate", "--tp-sp", "--cp-method", "--sequence-order", "--cp-placement"),
     *("--schedule", "--recompute", "--recompute-layers", "--recompute-modules", "--rank-order"),
     *("--stage-split", "--kernels", "--inner-ring", "--ep", "--etp", "--dispatch"),
-    "--shared-overlap",
+    *("--shared-overlap", "--recompute-method"),
 }
 JOB_OPTIONS = {
     *("--cluster", "--seq-len", "--global-batch", "--gpus", "--precision", "--json"),
     *("--ecmp", "--ecmp-seed", "--profile", "--optimizer", "--gradients", "--reduce"),
-    *("--expert-skew", "--expert-capacity"),
+    *("--expert-skew", "--expert-capacity", "--predict-depth"),
 }
 OWN_OPTIONS = {
     "plan": {"--framework", "--top", "--beside", "--task", "--simulate"},

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 from models.architecture.layer import NORM_VECTORS
+from topologies.errors import Problem, SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -127,12 +128,39 @@ class Architecture:
         a norm before the head (DeepSeek-V3, arXiv:2412.19437, section 2.2); embedding and head
         are shared.
         """
-        joining = 2 * self.hidden**2 + 3 * self.hidden
-        return sum(layer.params(self.hidden) + joining for layer in self.predict_layers)
+        hidden = self.hidden
+        return sum(x.params(hidden) + x.joining_params(hidden) for x in self.predict_layers)
+
+    def predicting(self, depth: int) -> Architecture:
+        """Return the model with some of :attr:`predict_layers` among its layers.
+
+        Raises
+        ------
+        SpecError
+            If it has fewer.
+        """
+        return _predicting(self, depth)
 
     @property
     def _around(self) -> int:
         return self.embedding_params + self.head_params + self.final_norm_params
+
+
+@cache
+def _predicting(architecture: Architecture, depth: int) -> Architecture:
+    most = len(architecture.predict_layers)
+    if not 0 <= depth <= most:
+        has = f"{architecture.title} has {most} layers of multi-token prediction"
+        raise SpecError([Problem("--predict-depth", depth, f"from 0 to {most}: {has}")])
+    if not depth:
+        return architecture
+    asked = architecture.predict_layers[:depth]
+    more = tuple(replace(layer, predicts=architecture.vocab) for layer in asked)
+    return replace(
+        architecture,
+        layers=architecture.layers + more,
+        predict_layers=architecture.predict_layers[depth:],
+    )
 
 
 def _distinct(found: Iterable[tuple[tuple[int, str], ...]]) -> tuple[tuple[int, str], ...]:

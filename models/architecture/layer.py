@@ -56,6 +56,9 @@ class Layer:
         Whether the two norms come after the mixers instead (OLMo 2).
     parallel
         Whether both mixers read the same stream, their outputs added at once (GPT-NeoX).
+    predicts
+        Words of the vocabulary, if the layer predicts one token more than the one before it
+        (DeepSeek-V3's multi-token prediction); 0 for any other layer.
     """
 
     mixer: Mixer | None
@@ -64,6 +67,7 @@ class Layer:
     norms: Literal[1, 2, 4] = 2
     norms_after: bool = False
     parallel: bool = False
+    predicts: int = 0
 
     @property
     def attention(self) -> Attention:
@@ -104,6 +108,17 @@ class Layer:
         """
         return not self.norms_after and (first or self.norms > 1)
 
+    def hides_tokens(self, seq_len: int) -> bool:
+        """Return whether a window or chunks hide tokens that come before a query.
+
+        A window or chunk of the whole sequence or more is the causal mask.
+        """
+        mixer = self.mixer.attention if isinstance(self.mixer, SideBySide) else self.mixer
+        if not isinstance(mixer, Attention):
+            return False
+        seen = mixer.window if mixer.chunk is None else mixer.chunk
+        return seen is not None and seen < seq_len
+
     @property
     def parts(self) -> tuple[Mixer | ChannelMixer, ...]:
         """The mixers it has."""
@@ -123,7 +138,15 @@ class Layer:
     def params(self, hidden: int) -> int:
         """Return all parameters of the layer."""
         parts = sum(part.matrix_params(hidden) + part.small_params(hidden) for part in self.parts)
-        return parts + self.norm_params(hidden)
+        joining = self.joining_params(hidden) if self.predicts else 0
+        return parts + self.norm_params(hidden) + joining
+
+    def joining_params(self, hidden: int) -> int:
+        """Return what a layer of multi-token prediction has beside a layer's parameters.
+
+        The product of the joined pair, their two norms, and the norm before the head.
+        """
+        return 2 * hidden**2 + 3 * hidden * NORM_VECTORS[self.norm]
 
     def active_params(self, hidden: int) -> int:
         """Return parameters a token uses: all but those of experts it does not visit."""

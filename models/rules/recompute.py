@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from models.inventory import repeatable_modules
-from models.layout import Kernels, LayoutBatch, Recompute
+from models.layout import Kernels, LayoutBatch, Recompute, RecomputeMethod
 from models.recompute_modules import USUAL_MODULES
 from models.rules.rule import Rule
 
@@ -37,6 +39,31 @@ RECOMPUTE_RULES: tuple[Rule, ...] = (
             )
         ),
         lambda *_: "a number of layers goes with --recompute full, and is at most all of them",
+    ),
+    Rule(
+        "recompute_method",
+        lambda b, _: (
+            (b.recompute_method == RecomputeMethod.BLOCK)
+            | ((b.recompute == Recompute.FULL) & (b.recompute_layers > 0))
+        ),
+        lambda *_: (
+            "keeps one input of every few layers: it goes with --recompute full and "
+            "--recompute-layers, such as 2"
+        ),
+    ),
+    Rule(
+        "recompute_layers",
+        lambda b, job: (
+            (b.recompute_method == RecomputeMethod.BLOCK)
+            | (
+                len(job.architecture.layers) % (b.pp * b.vp * np.maximum(b.recompute_layers, 1))
+                == 0
+            )
+        ),
+        lambda x, job: (
+            f"with --recompute-method uniform it must divide the layers of a stage: "
+            f"{len(job.architecture.layers)} over {x.pp * x.vp} stages"
+        ),
     ),
     Rule(
         "recompute_modules",

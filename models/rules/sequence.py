@@ -9,7 +9,6 @@ import numpy as np
 from models.architecture import Attention, Recurrent, SideBySide
 from models.layout import CpMethod, Layout, LayoutBatch, SequenceOrder
 from models.rules.rule import Rule
-from models.sequence_parallel.blocks import sight
 
 if TYPE_CHECKING:
     from models.architecture import Architecture
@@ -28,14 +27,17 @@ def _windowed(job: Job) -> bool:
 
 
 def _hiding(job: Job) -> str:
-    """Return what hides tokens before a query in some layer; empty if nothing does.
+    """Return what hides tokens before a query in some layer; empty if nothing does."""
+    hiding = [x for x in job.architecture.kinds if x.hides_tokens(job.workload.seq_len)]
+    if not hiding:
+        return ""
+    return "sliding windows" if hiding[0].attention.chunk is None else "chunks"
 
-    A window or chunk of the whole sequence or more is the causal mask.
-    """
-    for mixer in _softmax(job.architecture):
-        if (sight(mixer) or job.workload.seq_len) < job.workload.seq_len:
-            return "sliding windows" if mixer.chunk is None else "chunks"
-    return ""
+
+def differs_by_layer(job: Job) -> bool:
+    """Return whether windows or chunks hide tokens in some layers with attention only."""
+    kinds = [x for x in job.architecture.kinds if isinstance(x.mixer, Attention | SideBySide)]
+    return len({x.hides_tokens(job.workload.seq_len) for x in kinds}) > 1
 
 
 def _limits_ring(job: Job) -> str:
@@ -87,10 +89,18 @@ SEQUENCE_RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "cp_method",
-        lambda b, _: (b.cp_method != CpMethod.ALL_GATHER) | (b.ulysses == 1),
+        lambda b, _: (b.cp_method == CpMethod.P2P) | (b.ulysses == 1),
         lambda _, job: (
             "gathered keys and values do not combine with Ulysses; "
             + (f"use either: layers have {_hiding(job)}" if _windowed(job) else "use p2p")
+        ),
+    ),
+    Rule(
+        "cp_method",
+        lambda b, job: (b.cp_method != CpMethod.PER_LAYER) | differs_by_layer(job),
+        lambda *_: (
+            "gathers where a window or chunk hides tokens and passes on elsewhere: all layers of "
+            "this job are alike, use p2p or all-gather"
         ),
     ),
     Rule(
@@ -106,13 +116,12 @@ SEQUENCE_RULES: tuple[Rule, ...] = (
     Rule(
         "ring",
         lambda b, job: (
-            np.full(len(b), not _windowed(job))
-            | (b.ring == 1)
-            | (b.cp_method == CpMethod.ALL_GATHER)
+            np.full(len(b), not _windowed(job)) | (b.ring == 1) | (b.cp_method != CpMethod.P2P)
         ),
         lambda _, job: (
             f"layers with {_hiding(job)} do not run on a p2p ring; "
             "use --ulysses, or --cp-method all-gather without it"
+            + (" (or per-layer, which gathers in these layers only)" * differs_by_layer(job))
         ),
     ),
     Rule(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.layout import Recompute
+from models.layout import Recompute, RecomputeMethod
 from models.rank_parts import RankParts
 from models.stages import layer_weights, split_layers
 
@@ -70,7 +70,8 @@ def _repeated(prepared: Prepared, way: Way, bounds: Sequence[int]) -> list[tuple
     """Return which layers of each stage are recomputed, spread evenly over those of a rank."""
     batch = prepared.batch
     full = batch.recompute[0] == Recompute.FULL
-    wanted = int(batch.recompute_layers[0])
+    uniform = batch.recompute_method[0] == RecomputeMethod.UNIFORM
+    wanted = 0 if uniform else int(batch.recompute_layers[0])
     found: list[tuple[bool, ...]] = [()] * len(way.ranks)
     for rank in set(way.ranks):
         stages = [at for at, holder in enumerate(way.ranks) if holder == rank]

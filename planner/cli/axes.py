@@ -27,12 +27,13 @@ AXIS_HELP: dict[str, str] = {
     "zero": "ZeRO stage 0..3; 3 is FSDP.",
     "dp_replicate": "HSDP: replicas of the shards.",
     "tp_sp": "Megatron's sequence parallelism: on or off.",
-    "cp_method": "p2p or all_gather, for the ring axis.",
+    "cp_method": "p2p, all_gather or per-layer (gathered under windows), for the ring axis.",
     "sequence_order": "zigzag or contiguous, for the ring axis.",
     "cp_placement": "head-first or context-first: the inner of ulysses and ring.",
     "schedule": "1f1b, interleaved, gpipe, looped-bfs, zb-h1, zb-h2, zb-v, dualpipe or dualpipe-v.",
     "recompute": "none, selective or full.",
     "recompute_layers": "With full: layers of each stage (0 for all).",
+    "recompute_method": "block (the first layers of a stage) or uniform (every so many together).",
     "recompute_modules": (
         "With selective and fused kernels: core_attn (the default), layernorm, mlp, moe_act, "
         "mla_up_proj, moe, shared_experts, or several, joined by commas."

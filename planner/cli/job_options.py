@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from planner.choices import Choices
 from planner.cli.signature import with_options
 
 if TYPE_CHECKING:
@@ -87,24 +88,32 @@ ExpertCapacity = Annotated[
         "--expert-capacity", help="Most tokens of an expert over the mean; others are dropped."
     ),
 ]
+PredictDepth = Annotated[
+    int,
+    typer.Option("--predict-depth", help="Layers of multi-token prediction that are trained too."),
+]
 
-#: What a job is asked with beside its size: option, how it is written, what it is if not given.
-CHOICES: dict[str, tuple[Any, Any]] = {
-    "precision": (Precision, "bf16"),
-    "ecmp": (EcmpMode, "perfect"),
-    "ecmp_seed": (EcmpSeed, 0),
-    "profile": (ProfileName, None),
-    "optimizer": (OptimizerName, "adamw"),
-    "gradients": (GradientDtype, "fp32"),
-    "reduce": (ReduceDtype, "fp32"),
-    "expert_skew": (ExpertSkew, 0.0),
-    "expert_capacity": (ExpertCapacity, None),
+#: The fields of :class:`~planner.choices.Choices` as options.
+CHOICES: dict[str, Any] = {
+    "precision": Precision,
+    "ecmp": EcmpMode,
+    "ecmp_seed": EcmpSeed,
+    "profile": ProfileName,
+    "optimizer": OptimizerName,
+    "gradients": GradientDtype,
+    "reduce": ReduceDtype,
+    "expert_skew": ExpertSkew,
+    "expert_capacity": ExpertCapacity,
+    "predict_depth": PredictDepth,
 }
 
 
 def with_choices(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of :data:`CHOICES`, in its ``**options``."""
-    return with_options(command, CHOICES)
+    usual = Choices()
+    return with_options(
+        command, {name: (kind, getattr(usual, name)) for name, kind in CHOICES.items()}
+    )
 
 
 def load_scenario(

@@ -16,6 +16,7 @@ from models.layout import (
     Kernels,
     LayoutBatch,
     Recompute,
+    RecomputeMethod,
     Schedule,
     StageSplit,
 )
@@ -161,14 +162,16 @@ def details(layout: Layout) -> str:
         parts.append(layout.schedule.label)
     if layout.pp > 1 and layout.stage_split == StageSplit.BALANCED:
         parts.append("balanced")
-    if layout.ring > 1 and layout.cp_method == CpMethod.ALL_GATHER:
-        parts.append("all-gather")
+    if layout.ring > 1 and layout.cp_method != CpMethod.P2P:
+        parts.append(layout.cp_method.label)
     if layout.inner_ring > 1:
         parts.append(f"inner-ring {layout.inner_ring}")
     if layout.ulysses > 1 < layout.ring and layout.cp_placement == CpPlacement.CONTEXT_FIRST:
         parts.append("context-first")
     if layout.recompute != Recompute.NONE:
         some = f":{layout.recompute_layers}" if layout.recompute_layers else ""
+        if layout.recompute_method != RecomputeMethod.BLOCK:
+            some += f" {layout.recompute_method.label}"
         if layout.recompute_modules != USUAL_MODULES:
             some = f":{layout.recompute_modules.label}"
         parts.append(f"recompute {layout.recompute.label}{some}")

@@ -12,13 +12,23 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from models.catalogue import load_architecture
-from models.layout import CpMethod, Kernels, Layout, LayoutBatch, Recompute, Schedule, StageSplit
+from models.layout import (
+    CpMethod,
+    Kernels,
+    Layout,
+    LayoutBatch,
+    Recompute,
+    RecomputeMethod,
+    Schedule,
+    StageSplit,
+)
 from models.legality import legal
 from models.memory import LINES, MemoryBill, capacity_bytes, fewest_repeated_layers, memory_bill
 from models.prepared import Prepared
 from models.rules.rule import Job
 from models.schedule import SEVERAL_CHUNKS
 from models.sequence_parallel.sent import backward_buffer_bytes, forward_buffer_bytes
+from models.training import step_time
 from models.workload import Workload
 from tests import strategies
 from tests.models.cases import machine, prepared, shapes, toy, tuned, work_of
@@ -398,3 +408,25 @@ def test_workloads_only_enter_through_tokens_of_a_micro_batch() -> None:
         LayoutBatch.of([Layout(micro_batch=2)]),
     )
     assert memory_bill(long, BARE).total == pytest.approx(memory_bill(wide, BARE).total)
+
+
+def test_one_input_of_several_layers_saves_inputs_and_costs_a_group_at_the_peak() -> None:
+    """Of 32 layers: inputs of 32, 16, 8 layers, and 1, 2, 4 layers while one runs."""
+    architecture = load_architecture("llama-3.1-8b")
+    layouts = [
+        Layout(dp=16, recompute=Recompute.FULL, recompute_layers=many, recompute_method=method)
+        for many, method in zip((0, 2, 4), [RecomputeMethod(at) for at in (0, 1, 1)], strict=True)
+    ]
+    work = Prepared.of(
+        architecture, Workload(seq_len=8192, global_batch=64), LayoutBatch.of(layouts)
+    )
+    bill = memory_bill(work, BARE)
+    (layer,) = work.layers
+    stream, saved = (float(each[0]) for each in (layer.input_bytes, layer.saved_bytes()))
+    ends = bill.activations[0] - 32 * stream
+    for at, many in enumerate((1, 2, 4)):
+        assert bill.activations[at] == pytest.approx(32 * stream / many + ends)
+        grown = bill.working[at] + bill.logits[at] - bill.working[0] - bill.logits[0]
+        assert grown == pytest.approx((many - 1) * saved)
+    device, fabric = machine("h100-dgx:2")
+    assert len(set(step_time(work, device, fabric).total.tolist())) == 1

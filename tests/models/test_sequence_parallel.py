@@ -358,3 +358,24 @@ def test_windowed_layers_send_no_more_than_their_neighbours() -> None:
         for layer in (windowed, unwindowed(gemma))
     ]
     assert sent_bytes(both[0], Axis.ULYSSES, 4) == sent_bytes(both[1], Axis.ULYSSES, 4)
+
+
+def test_each_layer_may_have_its_own_method() -> None:
+    """Windows gather, layers that see everything pass on: each as if all layers did so."""
+    architecture = load_architecture("gemma-3-27b")
+    cut = {"ring": 8, "kernels": Kernels.FUSED}
+    for layer in architecture.kinds:
+        alone = CpMethod.ALL_GATHER if layer.attention.window else CpMethod.P2P
+        mixed, own = (
+            layer_work(layer, architecture.hidden, shapes(65536, cp_method=method, **cut))
+            for method in (CpMethod.PER_LAYER, alone)
+        )
+        for ours, theirs in zip(
+            mixed.forward_communication(), own.forward_communication(), strict=True
+        ):
+            assert (ours.name, ours.nbytes, ours.calls) == (
+                theirs.name,
+                theirs.nbytes,
+                theirs.calls,
+            )
+        assert mixed.buffer_bytes == own.buffer_bytes

@@ -78,6 +78,7 @@ def test_json_has_the_placement_of_every_plan() -> None:
             {"axis": "pp", "size": 2, "stride": 2, "reach": "nvlink"},
             {"axis": "ring", "size": 4, "stride": 4, "reach": "infiniband"},
         ],
+        "expert_axes": [],
         "accelerators_per_node": 8,
         "map": "accelerator = sum of coordinate * stride",
     }

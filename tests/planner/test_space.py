@@ -128,6 +128,7 @@ def every_combination(
             "kernels": list(Kernels),
             "rank_order": [0],
             "stage_split": list(StageSplit),
+            "recompute_method": [0],
             "ep": [1, 2],
             "etp": [1],
             "dispatch": [0],

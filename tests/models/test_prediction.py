@@ -1,0 +1,70 @@
+"""Multi-token prediction: what it adds to DeepSeek-V3, by the paper's equations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from models.catalogue import load_architecture
+from models.inventory import head_work, layer_work, model_flop
+from models.layout import Layout, LayoutBatch
+from models.prepared import Prepared
+from models.stages import layer_weights, split_layers
+from models.workload import Workload
+from tests.models.cases import shapes
+from topologies.errors import SpecError
+
+if TYPE_CHECKING:
+    from models.parameters import ParameterTable
+
+PLAIN = load_architecture("deepseek-v3")
+DEEPER = PLAIN.predicting(1)
+HIDDEN = PLAIN.hidden
+
+
+def test_it_has_one_layer_more_and_the_parameters_published() -> None:
+    """README_WEIGHTS.md of the release: 11.5B unique parameters."""
+    assert len(DEEPER.layers) == len(PLAIN.layers) + 1
+    assert DEEPER.params - PLAIN.params == PLAIN.predict_params
+    assert DEEPER.predict_params == 0
+    assert PLAIN.predicting(0) is PLAIN
+    assert PLAIN.predicting(1) is DEEPER  # so that it keys caches
+
+
+def test_it_costs_a_layer_a_product_of_the_pair_and_the_head() -> None:
+    tokens = 4096
+    joined = 2 * tokens * 2 * HIDDEN * HIDDEN
+    shape = shapes(tokens)
+    layer, deeper = (layer_work(x.layers[-1], HIDDEN, shape) for x in (PLAIN, DEEPER))
+    head = head_work(PLAIN, shape)
+    assert deeper.forward_flop() == layer.forward_flop() + head.forward_flop() + joined
+    assert deeper.backward_flop() == layer.backward_flop() + head.backward_flop() + 2 * joined
+    assert deeper.saved_bytes() > layer.saved_bytes() + head.saved_bytes()
+
+
+def test_a_step_counts_it_for_mfu() -> None:
+    work = Workload(seq_len=4096, global_batch=8)
+    share = model_flop(DEEPER, work) / model_flop(PLAIN, work)
+    assert 1 / 61 < share - 1 < 3 / 61
+
+
+def test_ranks_hold_it_together_and_the_last_stage_is_shorter_for_it() -> None:
+    work = Prepared.of(
+        DEEPER, Workload(seq_len=4096, global_batch=64), LayoutBatch.of([Layout(dp=64, ep=64)])
+    )
+    table: ParameterTable = work.parameters
+    own = sum(float(table.layers[kind][0]) for kind in DEEPER.kind_of_layer)
+    experts = sum(float(table.experts[kind][0]) for kind in DEEPER.kind_of_layer)
+    ends = float((table.embedding + table.head)[0])
+    assert own + 64 * experts + ends == DEEPER.params
+    weights, head = layer_weights(DEEPER, work.workload)
+    assert weights[-1] > weights[-2]
+    sizes = split_layers(16, 1, weights, head)
+    assert sizes[-1] < max(sizes)
+
+
+@pytest.mark.parametrize(("model", "depth"), [("deepseek-v3", 2), ("llama-3.1-8b", 1)])
+def test_more_than_a_model_has_is_refused(model: str, depth: int) -> None:
+    with pytest.raises(SpecError, match="layers of multi-token prediction"):
+        load_architecture(model).predicting(depth)
