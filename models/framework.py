@@ -376,7 +376,7 @@ def _used(axis: str, batch: LayoutBatch) -> Mask:
     if axis == "dispatch":
         return batch.ep > 1
     if axis == "recompute_method":
-        return batch.recompute_layers != 0
+        return batch.recompute_layers > 0
     if axis == "zero":
         return batch.dp * batch.cp > 1
     return np.ones(len(batch), dtype=np.bool_)
