@@ -1,6 +1,6 @@
 """Layouts costed per second on one core: every figure of the time and the memory of each.
 
-``python -m benchmarks.layouts_per_second`` enumerates the legal space of two large jobs, then costs
+``python -m benchmarks.layouts_per_second`` enumerates the legal space of three large jobs, then costs
 all of it (nothing is pruned), and prints the rate of the costing, of the enumeration, and of both.
 """
 
@@ -23,6 +23,7 @@ from planner.space import Space
 JOBS = (
     ("llama-3.1-405b", "h100-dgx:2048", 131_072, 128),
     ("gpt3-175b", "a100-dgx:128", 2_048, 1_536),
+    ("deepseek-v3", "h800-hgx:16", 4_096, 960),
 )
 ROUNDS = 3
 #: Full recomputation of the fewest layers is solved for by the search; here all layers count.
@@ -30,7 +31,7 @@ WHOLE_LAYERS = {"recompute_layers": 0}
 
 
 def main() -> None:
-    """Cost both jobs and print the best round of each."""
+    """Cost all jobs and print the best round of each."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     for model, cluster, seq_len, global_batch in JOBS:
@@ -52,7 +53,8 @@ def _run(scenario: Scenario) -> tuple[int, float, float]:
     batches = list(Space(scenario.job, Bounds.parse(WHOLE_LAYERS), "any").batches())
     listed = time.perf_counter()
     for batch in batches:
-        prepared = Prepared.of(scenario.architecture, scenario.workload, batch)
+        domain = scenario.cluster.fast_domain
+        prepared = Prepared.of(scenario.architecture, scenario.workload, batch, domain)
         bill = memory_bill(prepared, scenario.device.profile)
         step = step_time(prepared, scenario.device, scenario.fabric)
         rates(prepared, step.total, scenario.device)
