@@ -1,7 +1,7 @@
 """Layouts costed per second on one core: every figure of the time and the memory of each.
 
-``python -m benchmarks.layouts_per_second`` enumerates the legal space of three large jobs, then costs
-all of it (nothing is pruned), and prints the rate of the costing, of the enumeration, and of both.
+``python -m benchmarks.layouts_per_second`` enumerates the legal space of three large jobs, then
+costs all of it (nothing is pruned), and prints the rate of the costing, and with the enumeration.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from models.memory import memory_bill
 from models.prepared import Prepared
-from models.training import rates, step_time
+from models.rates import rates
+from models.training import step_time
 from planner.bounds import Bounds
 from planner.scenario import Scenario
 from planner.space import Space

@@ -4,31 +4,23 @@ from __future__ import annotations
 
 from functools import cache, reduce
 from operator import or_
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from models.architecture import LatentAttention, Moe
-from models.layout import NAMED_AXES, Kernels, Layout, LayoutBatch, RankOrder, Recompute
-from models.model_states import USUAL_STATES
+from models.layout import NAMED_AXES, Kernels, LayoutBatch, Recompute
 from models.precision import USUAL
 from models.rank_order import in_order
 from models.recompute_modules import NOTHING, RecomputeModules
 from models.rules.sequence import hands_on_states, replicates_kv
-from topologies.errors import SpecError, unknown_name
-from topologies.yaml_file import read_yaml
 
 if TYPE_CHECKING:
     from models.architecture import Architecture
     from models.layout import Ints
     from models.model_states import ModelStates
     from models.rules.rule import Mask
-
-FILE = Path(__file__).parent / "data" / "frameworks.yaml"
-#: Any framework of the table; and no framework asked, only what is possible.
-ANY, UNRESTRICTED = "any", "unrestricted"
 
 
 class Framework(BaseModel):
@@ -206,146 +198,6 @@ LACKS = {
     "expert_tensor": "no experts cut over ranks",
     "shared_overlap": "no shared experts beside the exchange of tokens",
 }
-
-
-@cache
-def frameworks() -> dict[str, Framework]:
-    """Return all frameworks by name."""
-    return {name: Framework.model_validate(entry) for name, entry in read_yaml(FILE).items()}
-
-
-def framework_names() -> tuple[str, ...]:
-    """Return what ``--framework`` accepts."""
-    return (ANY, UNRESTRICTED, *frameworks())
-
-
-def runnable(
-    batch: LayoutBatch,
-    architecture: Architecture,
-    choice: str,
-    states: ModelStates = USUAL_STATES,
-    precision: str = USUAL,
-) -> Mask:
-    """Return which layouts run under a choice of framework.
-
-    Raises
-    ------
-    SpecError
-        If there is no such framework.
-    """
-    if choice == UNRESTRICTED:
-        return np.ones(len(batch), dtype=np.bool_)
-    mask = np.zeros(len(batch), dtype=np.bool_)
-    for framework in _meant(choice):
-        mask |= framework.runs(batch, architecture, states, precision)
-    return mask
-
-
-def rank_orders(choice: str) -> list[int]:
-    """Return the rank orders that the frameworks of a choice name; all where none restricts.
-
-    Raises
-    ------
-    SpecError
-        If there is no such framework.
-    """
-    if choice == UNRESTRICTED:
-        return list(RankOrder)
-    named = {label for framework in _meant(choice) for label in framework.values["rank_order"]}
-    return [order for order in RankOrder if order.label in named]
-
-
-def has_ability(ability: str, choice: str) -> bool:
-    """Return whether a choice of framework has an ability of :data:`LACKS` at all.
-
-    Raises
-    ------
-    SpecError
-        If there is no such framework.
-    """
-    if choice == UNRESTRICTED:
-        return True
-    return any(getattr(framework, ability) for framework in _meant(choice))
-
-
-def recompute_modules(choice: str, architecture: Architecture) -> RecomputeModules:
-    """Return what some framework of a choice can repeat of a model with fused kernels.
-
-    Raises
-    ------
-    SpecError
-        If there is no such framework.
-    """
-    if choice == UNRESTRICTED:
-        return ~NOTHING
-    return reduce(or_, (framework.modules(architecture) for framework in _meant(choice)))
-
-
-def lacking(
-    batch: LayoutBatch,
-    architecture: Architecture,
-    choice: str,
-    states: ModelStates = USUAL_STATES,
-    precision: str = USUAL,
-) -> set[str]:
-    """Return what every layout of a batch needs and no framework of a choice has, in words.
-
-    Raises
-    ------
-    SpecError
-        If there is no such framework.
-    """
-    found = []
-    for framework in _meant(choice):
-        words = framework.lacks(states, precision)
-        refused = framework.refusals(batch, architecture, states, precision)
-        found.append({words[name] for name in words.keys() & refused if refused[name].all()})
-    return set.intersection(*found)
-
-
-def _meant(choice: str) -> list[Framework]:
-    if choice == ANY:
-        return list(frameworks().values())
-    if choice not in frameworks():
-        raise SpecError([unknown_name("--framework", choice, framework_names())])
-    return [frameworks()[choice]]
-
-
-def runs_in(
-    batch: LayoutBatch,
-    architecture: Architecture,
-    states: ModelStates = USUAL_STATES,
-    precision: str = USUAL,
-) -> list[list[str]]:
-    """Return for each layout the names of the frameworks that run it."""
-    masks = {
-        name: each.runs(batch, architecture, states, precision)
-        for name, each in frameworks().items()
-    }
-    return [[name for name, mask in masks.items() if mask[i]] for i in range(len(batch))]
-
-
-def why_not(
-    layout: Layout,
-    architecture: Architecture,
-    states: ModelStates = USUAL_STATES,
-    precision: str = USUAL,
-) -> dict[str, list[str]]:
-    """Return, for each framework that cannot run a layout, what it lacks, in words."""
-    batch = LayoutBatch.of([layout])
-    shown = layout.to_dict()
-    found: dict[str, list[str]] = {}
-    for name, framework in frameworks().items():
-        refused = framework.refusals(batch, architecture, states, precision)
-        words = framework.lacks(states, precision)
-        reasons = [
-            words.get(what, f"no {what.replace('_', ' ')} {shown.get(what)}")
-            for what, mask in refused.items()
-            if mask[0]
-        ]
-        if reasons:
-            found[name] = reasons
-    return found
 
 
 def _is_one_of(column: Ints, values: list[int]) -> Mask:

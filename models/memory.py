@@ -16,9 +16,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.expert_mesh import expert_data_ranks
 from models.layout import Recompute, RecomputeMethod
 from models.rank_parts import RankParts
+from models.state_bytes import (
+    end_bytes,
+    expert_shard_ranks,
+    shard_ranks,
+    state_bytes,
+    weight_bytes,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -100,17 +106,6 @@ def memory_bill(prepared: Prepared, profile: Profile) -> MemoryBill:
     return ranks.bill(np.argmax(totals, axis=0))
 
 
-def shard_ranks(prepared: Prepared) -> Array:
-    """Return the ranks over which ZeRO shards: data times context parallel, within a replica."""
-    batch = prepared.batch
-    return batch.dp * batch.cp / batch.dp_replicate
-
-
-def expert_shard_ranks(prepared: Prepared) -> Array:
-    """Return the ranks over which ZeRO shards experts: those that hold the same, in a replica."""
-    return expert_data_ranks(prepared.batch) / prepared.batch.dp_replicate
-
-
 class _Ranks:
     """Memory per kind of pipeline rank; lines that are equal on all ranks are taken once."""
 
@@ -142,10 +137,10 @@ class _Ranks:
         # The embedding keeps a number per token of all micro-batches.
         self.embedding_saved = prepared.embedding.saved_bytes()[shape] * prepared.micro_batches
         self.logits = prepared.head.working_bytes[shape]
-        self.state_bytes = _state_bytes(prepared, shard_ranks(prepared))
-        self.expert_bytes = _state_bytes(prepared, expert_shard_ranks(prepared))
+        self.state_bytes = state_bytes(prepared, shard_ranks(prepared))
+        self.expert_bytes = state_bytes(prepared, expert_shard_ranks(prepared))
         self.forms = prepared.workload.recipe.quantised
-        self.end_bytes = _end_bytes(prepared) if prepared.workload.states.end_bytes else None
+        self.end_bytes = end_bytes(prepared) if prepared.workload.states.end_bytes else None
         self.layer_peak = self._layer_peak()
         self.communication = self._communication()
         self.context = self._context()
@@ -165,7 +160,7 @@ class _Ranks:
         weights, gradients, optimizer = (params * nbytes for nbytes in self.state_bytes)
         if self.forms:
             shards = shard_ranks(self.prepared)
-            weights += parts.sum_layers(layers) * _weight_bytes(self.prepared, shards)
+            weights += parts.sum_layers(layers) * weight_bytes(self.prepared, shards)
         if self.end_bytes is not None:
             optimizer += (params - parts.sum_layers(layers)) * self.end_bytes
         if self.experts is None:
@@ -173,7 +168,7 @@ class _Ranks:
         experts = parts.sum_layers(self.experts)
         held, summed, kept = self.expert_bytes
         if self.forms:
-            held = held + _weight_bytes(self.prepared, expert_shard_ranks(self.prepared))
+            held = held + weight_bytes(self.prepared, expert_shard_ranks(self.prepared))
         return weights + experts * held, gradients + experts * summed, optimizer + experts * kept
 
     def bill(self, rank: NDArray[np.intp]) -> MemoryBill:
@@ -249,52 +244,6 @@ class _Ranks:
                 groups += axis > 1
         fixed = profile.context_bytes.value + profile.workspace_bytes.value
         return fixed + groups * profile.group_bytes.value
-
-
-def _state_bytes(prepared: Prepared, shards: Array) -> tuple[Array, Array, Array]:
-    """Return bytes per parameter of a rank, sharded so many ways: parameters, gradients, optimizer.
-
-    With ZeRO-3 and pipeline stages the parameters of a stage stay gathered from the first to the
-    last micro-batch (torchtitan's default with pipelining), beside the shard.
-    """
-    batch, states = prepared.batch, prepared.workload.states
-    share = 1.0 / shards
-    whole, sharded = _held(prepared)
-    parameters = whole + sharded * share
-    gradients = np.where(batch.zero >= 2, share, 1.0)
-    optimizer = np.where(batch.zero >= 1, share, 1.0)
-    return (
-        states.parameter_bytes * parameters,
-        states.gradient_bytes * gradients,
-        states.optimizer_bytes * optimizer,
-    )
-
-
-def _held(prepared: Prepared) -> tuple[Array, Array]:
-    """Return how often a rank holds its parameters whole between layers, and how often as a shard.
-
-    With ZeRO-3 and pipeline stages it does both.
-    """
-    batch = prepared.batch
-    sharded = batch.zero == 3
-    return np.where(sharded & (batch.pp == 1), 0.0, 1.0), np.where(sharded, 1.0, 0.0)
-
-
-def _weight_bytes(prepared: Prepared, shards: Array) -> Array:
-    """Return bytes per parameter of a layer beyond those of :func:`_state_bytes`.
-
-    Passes hold every form of a quantised weight; shards are what is gathered.
-    """
-    recipe, usual = prepared.workload.recipe, prepared.workload.states.parameter_bytes
-    whole, sharded = _held(prepared)
-    forms = recipe.kept_bytes.value - usual
-    return whole * forms + sharded / shards * (recipe.gathered_bytes.value - usual)
-
-
-def _end_bytes(prepared: Prepared) -> Array:
-    """Return what the optimizer keeps more of each parameter of the embedding and the head."""
-    share = np.where(prepared.batch.zero >= 1, 1.0 / shard_ranks(prepared), 1.0)
-    return share * prepared.workload.states.end_bytes
 
 
 def _kept(work: Work, modes: RecomputeModes) -> Array:

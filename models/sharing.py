@@ -10,7 +10,7 @@ from models.collectives import cost
 from models.dtype import BF16
 from models.expert_mesh import expert_data_ranks, expert_stride
 from models.layout import strides
-from models.memory import expert_shard_ranks, shard_ranks
+from models.state_bytes import expert_shard_ranks, shard_ranks
 from topologies.collective import Collective
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from models.framework import framework_names
+from models.framework_choice import framework_names
 from models.layout import LayoutBatch
 from models.workload import parse_count
 from planner.bounds import Bounds

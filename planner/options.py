@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.framework import has_ability, rank_orders, runnable
+from models.framework_choice import has_ability, rank_orders, runnable
 from models.layout import (
     AXES,
     CpMethod,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from models.framework import recompute_modules
+from models.framework_choice import recompute_modules
 from models.inventory import repeatable_modules
 from models.recompute_modules import NOTHING, USUAL_MODULES, RecomputeModules
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from models.framework import UNRESTRICTED, lacking
+from models.framework_choice import UNRESTRICTED, lacking
 from models.layout import Schedule
 from models.legality import problems
 from planner.bounds import Bounds, flag

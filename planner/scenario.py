@@ -10,7 +10,7 @@ import numpy as np
 
 from models.catalogue import load_architecture
 from models.compute import Device
-from models.framework import runs_in
+from models.framework_choice import runs_in
 from models.legality import problems
 from models.memory import LINES, capacity_bytes, memory_bill
 from models.model_states import ModelStates
@@ -18,9 +18,10 @@ from models.precision import precisions
 from models.prepared import Prepared
 from models.profile import load_profile
 from models.profile_file import read_profile
+from models.rates import rates
 from models.routing import Routing
 from models.rules.rule import Job
-from models.training import P90, PARTS, rates, step_time
+from models.training import P90, PARTS, step_time
 from models.workload import Workload
 from planner.choices import Choices
 from planner.placement import Placement

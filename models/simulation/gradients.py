@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.data_parallel import DataParallelClock
-from models.memory import shard_ranks
 from models.simulation.operations import load
 from models.simulation.program import Task
 from models.simulation.stages import parts_of
 from models.simulation.timeline import Call, Stream
+from models.state_bytes import shard_ranks
 from topologies.collective import Collective
 
 if TYPE_CHECKING:

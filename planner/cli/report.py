@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from models.framework import why_not
+from models.framework_choice import why_not
 from models.layout import (
     CpMethod,
     CpPlacement,

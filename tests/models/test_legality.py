@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.catalogue import load_architecture
-from models.framework import (
+from models.framework_choice import (
     ANY,
     UNRESTRICTED,
     framework_names,

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from models.catalogue import load_architecture
 from models.data_parallel import DataParallelClock
-from models.framework import ANY, UNRESTRICTED, frameworks, lacking, runnable, runs_in, why_not
+from models.framework_choice import (
+    ANY,
+    UNRESTRICTED,
+    frameworks,
+    lacking,
+    runnable,
+    runs_in,
+    why_not,
+)
 from models.layout import Kernels, Layout, LayoutBatch
 from models.memory import LINES, MemoryBill, memory_bill
 from models.model_states import GRADIENT_DTYPES, USUAL_STATES, ModelStates, optimizers

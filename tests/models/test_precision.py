@@ -11,7 +11,7 @@ import pytest
 from models.catalogue import load_architecture
 from models.compute import Device
 from models.data_parallel import DataParallelClock
-from models.framework import frameworks, runs_in, why_not
+from models.framework_choice import frameworks, runs_in, why_not
 from models.inventory import model_flop
 from models.layout import Kernels, Layout, LayoutBatch
 from models.memory import LINES, memory_bill
@@ -20,7 +20,8 @@ from models.operators import product
 from models.precision import FIGURES, PEAKS, load_precision, precisions, usual_precision
 from models.profile import load_profile
 from models.rank_parts import RankParts
-from models.training import rates, step_time
+from models.rates import rates
+from models.training import step_time
 from models.workload import Workload
 from tests.models.cases import machine, prepared, sent_for_weights, shapes
 from topologies.catalogue import accelerator_names, load_accelerator

@@ -17,9 +17,10 @@ from models.layout import Kernels, Layout, Recompute, Schedule, StageSplit
 from models.memory import LINES, memory_bill
 from models.profile import load_profile
 from models.rank_parts import RankParts
+from models.rates import rates
 from models.recompute_modules import RecomputeModules
 from models.schedule import APART
-from models.training import PARTS, StepClock, StepTime, rates, step_time
+from models.training import PARTS, StepClock, StepTime, step_time
 from tests import strategies
 from tests.models.cases import machine, prepared, toy, tuned
 from tests.models.schedules import Row, rows

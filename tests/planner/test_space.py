@@ -12,7 +12,7 @@ import pytest
 
 import planner.space
 from models.catalogue import load_architecture
-from models.framework import frameworks, runnable
+from models.framework_choice import frameworks, runnable
 from models.hf_config import architecture_from_config
 from models.layout import (
     AXES,
