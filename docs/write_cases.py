@@ -34,10 +34,11 @@ def main() -> None:
 
 
 def _links() -> str:
-    """Return the output of the example, which is kept beside it."""
-    found = _run([sys.executable, "-m", "examples.links_decide"])
-    (README.parent / "examples" / "links_decide.txt").write_text(f"{found}\n", encoding="utf-8")
-    return found.rstrip()
+    """Write the output of every example beside it, and return that of links."""
+    for output in sorted((README.parent / "examples").glob("*.txt")):
+        found = _run([sys.executable, "-m", f"examples.{output.stem}"])
+        output.write_text(f"{found}\n", encoding="utf-8")
+    return (README.parent / "examples" / "links_decide.txt").read_text(encoding="utf-8").rstrip()
 
 
 def _published() -> str:

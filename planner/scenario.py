@@ -21,6 +21,7 @@ from models.profile_file import read_profile
 from models.rates import rates
 from models.routing import Routing
 from models.rules.rule import Job
+from models.rules.sequence import window_problems
 from models.training import P90, PARTS, step_time
 from models.workload import Workload
 from planner.choices import Choices
@@ -116,6 +117,8 @@ class Scenario:
         found.attempt(workload.check)
         depth = choices.predict_depth
         architecture = found.attempt(lambda: load_architecture(model).predicting(depth))
+        if architecture is not None:
+            found.problems += window_problems(architecture, seq_len)
         loaded = found.attempt(lambda: load_cluster(cluster, gpus))
         if loaded is not None and choices.precision in precisions():
             found.attempt(lambda: raise_if_any(workload.recipe.problems(loaded.accelerator)))

@@ -7,6 +7,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from models.layout import CpMethod
+from models.rules.sequence import window_problems
 from planner.bounds import Bound, Bounds
 from planner.refusal import why_nothing_is_legal
 from planner.search import search
@@ -120,6 +121,7 @@ class Grid:
         for gpus, batch, network, length in product(*quantities):
             workload = replace(base.workload, seq_len=length, global_batch=batch)
             workload.check()
+            raise_if_any(window_problems(base.architecture, length))
             cluster = base.cluster.take(gpus).scale_network(network)
             yield replace(base, cluster=cluster, workload=workload), network
 

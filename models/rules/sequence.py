@@ -9,6 +9,7 @@ import numpy as np
 from models.architecture import Attention, Recurrent, SideBySide
 from models.layout import CpMethod, Layout, LayoutBatch, SequenceOrder
 from models.rules.rule import Rule
+from topologies.errors import Problem
 
 if TYPE_CHECKING:
     from models.architecture import Architecture
@@ -32,6 +33,19 @@ def _hiding(job: Job) -> str:
     if not hiding:
         return ""
     return "sliding windows" if hiding[0].attention.chunk is None else "chunks"
+
+
+def window_problems(architecture: Architecture, seq_len: int) -> list[Problem]:
+    """Return that sequences are shorter than a window, which then is none and not what is meant."""
+    windows = {x.window for x in _softmax(architecture) if x.window is not None}
+    if not windows or max(windows) <= seq_len:
+        return []
+    longest = max(windows)
+    mend = (
+        f"layers of {architecture.title} see windows of {longest:,} tokens, longer than the "
+        f"sequence: take sequences of {longest:,} tokens or more, or a config without windows"
+    )
+    return [Problem("--seq-len", seq_len, mend)]
 
 
 def differs_by_layer(job: Job) -> bool:

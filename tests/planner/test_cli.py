@@ -196,6 +196,22 @@ def test_models_are_shown_layer_kind_by_layer_kind():
     assert types == {(24, "Mamba2", None), (24, None, "Mlp"), (4, "Attention", None)}
 
 
+@pytest.mark.parametrize(
+    ("request_", "field", "mend"),
+    [
+        (["gemma-3-27b", "--seq-len", "512"], "--seq-len = 512", "windows of 1,024 tokens"),
+        (["deepseek-v3", "--seq-len", "4k", "--predict-depth", "2"], "--predict-depth = 2", "to 1"),
+        (["mixtral-8x7b", "--seq-len", "4k", "--expert-skew", "9"], "--expert-skew = 9", "to 4"),
+        (["mixtral-8x7b", "--seq-len", "4k", "--ep", "3"], "--ep = 3", "divide the 8 experts"),
+        (["llama-3.1-8b", "--seq-len", "8k", "--ep", "2"], "--ep = 2", "the model has no experts"),
+    ],
+)
+def test_models_refuse_what_they_do_not_have(request_, field, mend):
+    line, *_ = refused("plan", *request_, "--cluster", "h100-dgx", "--global-batch", "8")
+    assert line.startswith(field)
+    assert mend in line
+
+
 def test_all_problems_of_a_request_come_at_once():
     request = ["plan", "lama-3.1-8b", "--cluster", "h100dgx", "--seq-len", "0"]
     lines = refused(*request, "--global-batch", "-3", "--gpus", "x")
