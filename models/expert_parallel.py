@@ -28,7 +28,13 @@ if TYPE_CHECKING:
 
 
 def exchange(
-    name: str, moe: Moe, width: int, shapes: Shapes, hidden_by: str
+    name: str,
+    moe: Moe,
+    width: int,
+    shapes: Shapes,
+    hidden_by: str,
+    *,
+    to_experts: bool,
 ) -> tuple[Communication, ...]:
     """Return one exchange between the ranks that experts are spread over.
 
@@ -40,8 +46,11 @@ def exchange(
         The experts, columns of what travels, and shapes of work.
     hidden_by
         The product of shared experts that it may run beside, where layouts have it so.
+    to_experts
+        Whether it goes there, which some precisions do in fewer bits, or comes back.
     """
-    row = shapes.own_tokens * width * BF16
+    element_bytes = shapes.precision.dispatched_bytes if to_experts else BF16
+    row = shapes.own_tokens * width * element_bytes
     spread = np.where(shapes.ep > 1, 1.0, 0.0)
     way = shapes.batch.dispatch
     copies = row * moe.top_k

@@ -40,6 +40,7 @@ class _PrecisionSchema(Strict):
     needs: str
     unquantised: list[str]
     keeps_quantised: bool
+    sends_quantised: bool
     vendors: list[str] = Field(default_factory=list)
     operand_bytes: AmountSchema
     scale_bytes: AmountSchema
@@ -75,6 +76,8 @@ class Precision:
     keeps_quantised
         Whether fused kernels keep a product's input quantised for the backward pass, and gather it
         so over tensor-parallel ranks.
+    sends_quantised
+        Whether tokens travel to experts, and gradients of what these made of them, quantised.
     operand_bytes, scale_bytes
         An operand of a product, and its share of scales.
     amax_bytes
@@ -98,6 +101,7 @@ class Precision:
     vendors: tuple[str, ...]
     unquantised: tuple[str, ...]
     keeps_quantised: bool
+    sends_quantised: bool
     operand_bytes: Figure
     scale_bytes: Figure
     amax_bytes: Figure
@@ -140,6 +144,11 @@ class Precision:
     def input_bytes(self) -> float:
         """Bytes that fused kernels keep and gather of a product's input."""
         return self.element_bytes if self.keeps_quantised else BF16
+
+    @property
+    def dispatched_bytes(self) -> float:
+        """Bytes of an element on its way to experts."""
+        return self.element_bytes if self.sends_quantised else BF16
 
     @property
     def peak(self) -> str:
@@ -196,6 +205,7 @@ def precisions() -> dict[str, Precision]:
             vendors=tuple(read.vendors),
             unquantised=tuple(read.unquantised),
             keeps_quantised=read.keeps_quantised,
+            sends_quantised=read.sends_quantised,
             **{figure: getattr(read, figure).si() for figure in FIGURES},
         )
     return found

@@ -79,12 +79,12 @@ class MoeWork:
             *self._routed(0),
             *self._latent("into latent", self.wide, self.hidden)[0],
             self._moved("permute tokens", self.copies, 2.0),
-            *expert_parallel.exchange("dispatch", self.moe, self.wide, self.shapes, first),
+            *self._exchange("dispatch", first, to_experts=True),
             *into,
             *self._tokens_gathered(),
             *self._experts()[0],
             *self._outputs_scattered(),
-            *expert_parallel.exchange("combine", self.moe, self.wide, self.shapes, last),
+            *self._exchange("combine", last, to_experts=False),
             *back,
             self._moved("weighted sum", self.copies + self.tokens, 1.0),
             *self._latent("out of latent", self.hidden, self.wide)[0],
@@ -95,20 +95,24 @@ class MoeWork:
         """Return the backward operations in order."""
         into, back = self._shared_backward()
         first, last = self._beside("down dgrad", "up dgrad")
-        exchange = expert_parallel.exchange
         return (
             *self._latent("out of latent", self.hidden, self.wide)[1],
             self._moved("weighted sum", self.copies + self.tokens, 1.0),
-            *exchange("combine gradients", self.moe, self.wide, self.shapes, first),
+            *self._exchange("combine gradients", first, to_experts=True),
             *into,
             *self._tokens_gathered(),
             *self._experts()[1],
             *self._outputs_scattered(),
-            *exchange("dispatch gradients", self.moe, self.wide, self.shapes, last),
+            *self._exchange("dispatch gradients", last, to_experts=False),
             *back,
             self._moved("permute tokens", self.copies, 2.0),
             *self._latent("into latent", self.wide, self.hidden)[1],
             *self._routed(1),
+        )
+
+    def _exchange(self, name: str, hidden_by: str, *, to_experts: bool) -> tuple[Operation, ...]:
+        return expert_parallel.exchange(
+            name, self.moe, self.wide, self.shapes, hidden_by, to_experts=to_experts
         )
 
     def _routed(self, phase: int) -> tuple[Compute, ...]:

@@ -17,6 +17,7 @@ from models.inventory import layer_work
 from models.layout import Dispatch, Layout, LayoutBatch, RankOrder, Schedule, strides
 from models.memory import memory_bill
 from models.operation import Axis, Communication, Compute
+from models.precision import load_precision
 from models.prepared import Prepared
 from models.routing import Routing, parts_visited
 from models.simulation.step import StepSimulation
@@ -259,3 +260,24 @@ def test_pairs_of_passes_hide_the_exchange() -> None:
     work = Prepared.of(load_architecture("qwen3-235b-a22b"), workload, _batch(*layouts), 8)
     alone, paired = step_time(work, device, fabric).ep
     assert paired < 0.35 * alone
+
+
+def test_blocks_of_fp8_travel_to_experts_and_bf16_comes_back() -> None:
+    """A byte and an fp32 scale for each 128 (DeepSeek-V3, section 3.3.3), forward and backward."""
+    layer = Layer(mixer=load_architecture("mixtral-8x7b").layers[0].mixer, mlp=moe("deepseek-v3"))
+    work = layer_work(
+        layer, 7168, replace(shapes(4096, ep=64), precision=load_precision("fp8-blockwise"))
+    )
+    copies = 4096 * 8 * 7168
+    nbytes = {
+        op.name: float(op.nbytes[0])
+        for op in (*work.forward, *work.backward)
+        if isinstance(op, Communication) and op.axis is Axis.EP and op.calls[0]
+    }
+    few, usual = copies * (1 + 4 / 128), copies * 2
+    assert nbytes == {
+        "dispatch": few,
+        "combine": usual,
+        "combine gradients": few,
+        "dispatch gradients": usual,
+    }
