@@ -1,0 +1,1 @@
+"""Published runs: read from tables, predicted, and compared with what was measured."""

@@ -1,0 +1,83 @@
+"""The one table of what columns of published runs are called, and which schema a file has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from topologies.errors import Problem, SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: What a column is called here, in tables of training runs, and in tables of sequence parallelism;
+#: empty where a table has none.
+COLUMNS: tuple[tuple[str, str, str], ...] = (
+    ("id", "row_id", "id"),
+    ("source", "source_id", "source"),
+    ("grade", "completeness", "grade"),
+    ("suspect", "suspect", ""),
+    ("repeats", "dup_group", ""),
+    ("accelerator", "accel_class", "hardware"),
+    ("gpus", "n_accel", "n_gpus"),
+    ("gpus_per_node", "accel_per_node", "gpus_per_node"),
+    ("interconnect", "interconnect", "interconnect"),
+    ("model", "model", "model"),
+    ("layers", "layers", "layers"),
+    ("hidden", "hidden", "hidden"),
+    ("heads", "heads", "heads"),
+    ("kv_heads", "kv_heads", "kv_heads"),
+    ("head_dim", "head_dim", "head_dim"),
+    ("ffn", "ffn", "ffn"),
+    ("vocab", "vocab", "vocab"),
+    ("gated", "glu", ""),
+    ("tied", "tied_emb", ""),
+    ("attention", "attn_kind", ""),
+    ("experts", "moe_experts", ""),
+    ("top_k", "moe_topk", ""),
+    ("expert_ffn", "moe_ffn", ""),
+    ("shared_ffn", "moe_shared_ffn", ""),
+    ("expert_layers", "moe_layers", ""),
+    ("predict_depth", "mtp_layers", ""),
+    ("seq_len", "seq", "seq_len"),
+    ("global_batch", "global_batch", "batch"),
+    ("micro_batch", "micro_batch", ""),
+    ("precision", "precision", "precision"),
+    ("tp", "tp", "tp"),
+    ("tp_sp", "sp", ""),
+    ("cp", "cp", "sp_degree"),
+    ("ulysses", "ulysses", "ulysses_degree"),
+    ("ring", "ring", "ring_degree"),
+    ("pp", "pp", "pp"),
+    ("vp", "vp", ""),
+    ("ep", "ep", "ep"),
+    ("etp", "etp", ""),
+    ("zero", "zero_stage", "zero_fsdp"),
+    ("dp_replicate", "dp_replicate", ""),
+    ("recompute", "recompute", "recompute"),
+    ("offload", "offload", "offload"),
+    ("task", "task", "scope"),
+    ("framework", "framework", ""),
+    ("step_s", "ref_step_time_s", ""),
+    ("split", "split", ""),
+    ("assumed", "assumed", ""),
+)
+#: What the first column is called in each schema.
+TRAINING, SEQUENCE_PARALLEL = "row_id", "id"
+
+
+def names_of(header: Sequence[str], file: str) -> dict[str, str]:
+    """Return what each column is called in a file, by its header.
+
+    Raises
+    ------
+    SpecError
+        If it is of neither schema.
+    """
+    if TRAINING in header:
+        schema = 1
+    elif SEQUENCE_PARALLEL in header:
+        schema = 2
+    else:
+        mend = f"a column {TRAINING} (training runs) or {SEQUENCE_PARALLEL} (sequence parallelism)"
+        raise SpecError([Problem(file, ",".join(header[:4]), f"no known table: it needs {mend}")])
+    return {each[0]: each[schema] for each in COLUMNS if each[schema]}

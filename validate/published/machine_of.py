@@ -1,0 +1,79 @@
+"""The cluster of a published run: one of the catalogue's, with the network its row states."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import TYPE_CHECKING
+
+from topologies.catalogue import load_cluster
+from topologies.errors import SpecError
+from validate.published.row import UnexpressedError
+
+if TYPE_CHECKING:
+    from topologies.cluster import Cluster
+    from validate.published.row import Row
+
+#: The catalogue's cluster of each accelerator, by how tables call it.
+CLUSTERS = {
+    "A100": "a100-dgx",
+    "A100-80GB": "a100-dgx",
+    "A100-40GB": "a100-40gb-dgx",
+    "H100": "h100-dgx",
+    "H200": "h200-hgx",
+    "H800": "h800-hgx",
+    "H20": "h20-hgx",
+    "B200": "b200-dgx",
+    "B300": "b300-dgx",
+    "GB200": "gb200-nvl72",
+    "GB300": "gb300-nvl72",
+    "GH200": "gh200",
+    "MI300X": "mi300x",
+    "MI325X": "mi325x",
+    "MI355X": "mi355x",
+    "TPU v5p": "tpu-v5p",
+    "TPU v6e": "tpu-v6e",
+    "Gaudi2": "gaudi2",
+    "Gaudi3": "gaudi3",
+}
+#: How rows state what a node's cards carry: 4 x 100 Gb/s, 8x400G, "800 Gbps" per node.
+_CARDS = re.compile(r"(\d+) ?x ?(?:[A-Z]+ ?)?(\d+) ?(?:Gb/s|Gbps|G\b)", re.IGNORECASE)
+_NODE = re.compile(r"\"?(\d+) ?(?:Gb/s|Gbps)\"? ?(?:node-node|inter-node|per node)", re.IGNORECASE)
+BITS = 8.0
+GIGA = 1e9
+
+
+def machine_of(row: Row) -> Cluster:
+    """Return the cluster of a row.
+
+    Raises
+    ------
+    UnexpressedError
+        If its accelerator is not in the catalogue, or their number cannot be.
+    """
+    kind = row.text("accelerator")
+    if kind not in CLUSTERS:
+        raise UnexpressedError(f"accelerator not in the catalogue: {kind[:40]}")
+    try:
+        return _cluster(CLUSTERS[kind], row.count("gpus"), row.text("interconnect"))
+    except SpecError as error:
+        raise UnexpressedError(str(error.problems[0])) from error
+
+
+@cache
+def _cluster(name: str, gpus: int, interconnect: str) -> Cluster:
+    cluster = load_cluster(name, gpus)
+    stated = _node_Bps(interconnect)
+    cards = [tier for tier in cluster.tiers if tier.fabric == "nic"]
+    if stated is None or not cards:
+        return cluster
+    return cluster.scale_network(stated / cluster.accelerators_per_node / cards[0].Bps.value)
+
+
+def _node_Bps(interconnect: str) -> float | None:
+    """Return bytes/s that a node's cards carry, if a row says so."""
+    if cards := _CARDS.search(interconnect):
+        return float(cards[1]) * float(cards[2]) * GIGA / BITS
+    if node := _NODE.search(interconnect):
+        return float(node[1]) * GIGA / BITS
+    return None

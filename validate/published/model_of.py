@@ -1,0 +1,151 @@
+"""The model of a published run: built of what its row says, or one of the catalogue."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from models.architecture import Architecture, Attention, Layer, Mlp, Moe
+from models.catalogue import load_architecture
+from validate.published.row import UnexpressedError
+
+if TYPE_CHECKING:
+    from validate.published.row import Row
+
+#: Models whose layers a row cannot say: latent attention, windows in some layers, chunks, states.
+CATALOGUE = {
+    r"deepseek-?v3": "deepseek-v3",
+    r"gpt-oss-120b": "gpt-oss-120b",
+    r"gpt-oss-20b": "gpt-oss-20b",
+    r"llama-?4.*maverick": "llama-4-maverick",
+    r"llama-?4.*(scout|17b-16e)": "llama-4-scout",
+    r"gemma-?3-27b": "gemma-3-27b",
+    r"gemma-?3-1b": "gemma-3-1b",
+    r"nemotron-?h-8b": "nemotron-h-8b",
+    r"mistral-7b": "mistral-7b",
+}
+#: What of an attention's description a row's numbers say.
+_PLAIN = re.compile(r"(MHA|GQA|MQA)( \(flash\), learned pos emb| \(?alibi.*)?", re.IGNORECASE)
+
+
+def model_of(row: Row) -> Architecture:
+    """Return the model of a row.
+
+    Raises
+    ------
+    UnexpressedError
+        If the row does not say enough.
+    """
+    name = row.text("model").lower()
+    for pattern, known in CATALOGUE.items():
+        if re.match(pattern, name):
+            if "truncated" in name or "proxy" in name:
+                raise UnexpressedError(f"a shortened {known}")
+            return load_architecture(known)
+    kind = row.text("attention", "MHA")
+    if not _PLAIN.fullmatch(kind):
+        raise UnexpressedError(f"attention not expressed: {kind[:40]}")
+    return _built(_sizes(row))
+
+
+class _Sizes(NamedTuple):
+    """What a model is built of, so that equal rows share one."""
+
+    name: str
+    kind: str
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    ffn: int
+    vocab: int
+    seq_len: int
+    gated: bool
+    tied: bool
+    experts: int
+    top_k: int
+    expert_ffn: int
+    shared_ffn: int
+    dense_layers: int
+
+
+def _sizes(row: Row) -> _Sizes:
+    layers, hidden, heads = (row.count(name) for name in ("layers", "hidden", "heads"))
+    ffn, experts = row.count("ffn", 4 * hidden), row.count("experts", 0)
+    return _Sizes(
+        name=row.text("model"),
+        kind=row.text("attention", "MHA"),
+        layers=layers,
+        hidden=hidden,
+        heads=heads,
+        kv_heads=row.count("kv_heads", heads),
+        head_dim=row.count("head_dim", hidden // heads),
+        ffn=ffn,
+        vocab=row.count("vocab"),
+        seq_len=row.count("seq_len"),
+        gated=bool(row.count("gated", 0)),
+        tied=bool(row.count("tied", 0)),
+        experts=experts,
+        top_k=row.count("top_k") if experts else 0,
+        expert_ffn=row.count("expert_ffn", ffn) if experts else 0,
+        shared_ffn=row.count("shared_ffn", 0),
+        dense_layers=layers - _expert_layers(row, layers) if experts else layers,
+    )
+
+
+def _expert_layers(row: Row, layers: int) -> int:
+    """Return how many layers have experts: ``58 of 61``, ``all`` or a number."""
+    said = row.text("expert_layers", "all")
+    some = re.match(r"(\d+)( of \d+|$)", said)
+    if said != "all" and not some:
+        raise UnexpressedError(f"layers with experts not expressed: {said[:40]}")
+    return int(some[1]) if some else layers
+
+
+@cache
+def _built(sizes: _Sizes) -> Architecture:
+    """Return a model of some sizes; the same object for the same, as models key caches."""
+    learned = "learned" in sizes.kind or sizes.name.lower().startswith("gpt")
+    alibi = "alibi" in sizes.kind
+    mlp = Mlp(
+        intermediate=sizes.ffn,
+        gated=sizes.gated,
+        activation="silu" if sizes.gated else "gelu",
+        bias=not sizes.gated,
+    )
+    dense = Layer(
+        mixer=Attention(
+            heads=sizes.heads,
+            kv_heads=sizes.kv_heads,
+            head_dim=sizes.head_dim,
+            rotary=not (learned or alibi),
+            alibi=alibi,
+        ),
+        mlp=mlp,
+        norm="rms" if sizes.gated else "layer",
+    )
+    with_experts = replace(dense, mlp=_mixture(sizes, mlp)) if sizes.experts else dense
+    return Architecture(
+        name=sizes.name,
+        title=sizes.name,
+        source="a table of published runs",
+        hidden=sizes.hidden,
+        vocab=sizes.vocab,
+        layers=(dense,) * sizes.dense_layers
+        + (with_experts,) * (sizes.layers - sizes.dense_layers),
+        tied=sizes.tied,
+        learned_positions=sizes.seq_len if learned else 0,
+    )
+
+
+def _mixture(sizes: _Sizes, mlp: Mlp) -> Moe:
+    shared = replace(mlp, intermediate=sizes.shared_ffn) if sizes.shared_ffn else None
+    return Moe(
+        experts=sizes.experts,
+        top_k=sizes.top_k,
+        expert=replace(mlp, intermediate=sizes.expert_ffn),
+        shared=shared,
+    )

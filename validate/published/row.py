@@ -1,0 +1,109 @@
+"""Rows of a table of published runs, by the names of :mod:`validate.published.columns`."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from topologies.errors import Problem, SpecError
+from validate.published.columns import names_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class UnexpressedError(Exception):
+    """Why a row cannot be predicted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One published run.
+
+    Parameters
+    ----------
+    cells
+        What its columns say, by the names used here; without those that are empty.
+    weight
+        One over the rows that repeat the same configuration.
+    """
+
+    cells: Mapping[str, str]
+    weight: float
+
+    def text(self, name: str, otherwise: str = "") -> str:
+        """Return what a column says."""
+        return self.cells.get(name, otherwise)
+
+    def number(self, name: str, otherwise: float | None = None) -> float:
+        """Return a column's number.
+
+        Raises
+        ------
+        UnexpressedError
+            If it is not there, nor otherwise said, or is no number.
+        """
+        text = self.cells.get(name)
+        if text is None:
+            if otherwise is None:
+                raise UnexpressedError(f"{name} is not stated")
+            return otherwise
+        if not re.fullmatch(r"[0-9.]+(e[+-]?[0-9]+)?", text):
+            raise UnexpressedError(f"{name} is no number: {text[:40]}")
+        return float(text)
+
+    def count(self, name: str, otherwise: int | None = None) -> int:
+        """Return a column's whole number; errors as of :meth:`number`."""
+        found = self.number(name, otherwise)
+        if found != int(found):
+            raise UnexpressedError(f"{name} is no whole number: {found}")
+        return int(found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """The rows of a file.
+
+    Parameters
+    ----------
+    rows
+        All of them, in order.
+    missing
+        Columns of its schema that the file does not have.
+    """
+
+    rows: tuple[Row, ...]
+    missing: tuple[str, ...]
+
+
+def read_table(path: str) -> Table:
+    """Return the rows of a CSV file of either schema.
+
+    Raises
+    ------
+    SpecError
+        If it cannot be read, or is of no known schema.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError([Problem("ROWS.csv", path, f"cannot be read: {error}")]) from error
+    reader = csv.DictReader(text.splitlines())
+    header = reader.fieldnames or []
+    names = names_of(header, path)
+    found = [
+        {name: cell for name, column in names.items() if (cell := (line.get(column) or "").strip())}
+        for line in reader
+    ]
+    repeats = Counter(cells.get("repeats", str(at)) for at, cells in enumerate(found))
+    return Table(
+        rows=tuple(
+            Row(cells, 1.0 / repeats[cells.get("repeats", str(at))])
+            for at, cells in enumerate(found)
+        ),
+        missing=tuple(column for column in names.values() if column not in header),
+    )
