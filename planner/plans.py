@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from models.layout import Layout
     from models.model_states import ModelStates
+    from models.routing import Routing
     from planner.placement import Placement
 
 HOUR_S = 3600.0
@@ -52,6 +53,8 @@ class Plan:
         What the layers' products run in.
     states
         How parameters are kept, reduced and updated.
+    routing
+        How tokens spread over experts, where there are any.
     placement
         Where its ranks sit.
     step_time_s, interval_s
@@ -81,6 +84,7 @@ class Plan:
     layout: Layout
     precision: str
     states: ModelStates
+    routing: Routing
     placement: Placement
     step_time_s: float
     interval_s: tuple[float, float]
@@ -140,6 +144,7 @@ class Plan:
             "layout": {**self.layout.to_dict(), "cp": self.layout.cp, "gpus": self.gpus},
             "precision": self.precision,
             "states": asdict(self.states),
+            "routing": asdict(self.routing),
             "placement": self.placement.to_dict(),
             "step_time_s": self.step_time_s,
             "event_step_time_s": self.event_step_s,
