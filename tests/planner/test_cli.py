@@ -18,6 +18,7 @@ PLAN_KEYS = {
     "layout",
     "precision",
     "states",
+    "routing",
     "placement",
     "step_time_s",
     "event_step_time_s",
