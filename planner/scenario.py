@@ -186,6 +186,7 @@ class Scenario:
                     layout=layout,
                     precision=work.precision,
                     states=work.states,
+                    routing=work.routing,
                     placement=Placement.of(layout, self.cluster),
                     step_time_s=step,
                     interval_s=(float(time.low[i]), float(time.high[i])),
