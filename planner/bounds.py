@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.layout import AXES, NAMED_AXES
+from models.layout import AXES, NAMED_AXES, Layout
 from models.recompute_modules import NOTHING, RecomputeModules
 from topologies.errors import Problem, SpecError
 
@@ -186,12 +186,12 @@ def _value(axis: str, text: str, given: object) -> int:
         if _is_code(text, len(labels)):
             return NAMED_AXES[axis](int(text))
         return NAMED_AXES[axis].from_label(text.replace("_", "-"))
-    truth = {"true": "1", "false": "0", "on": "1", "off": "0"}
-    text = truth.get(text, text)
-    low, high = _RANGE.get(axis, (1, LARGEST))
+    switch = axis in _SWITCHES
+    text = _TRUTH.get(text, text) if switch else text
+    low, high = (0, 1) if switch else _RANGE.get(axis, (1, LARGEST))
     if not _is_number(text) or not low <= int(text) <= high:
-        mend = f"a whole number from {low} to {high}, a list (2,4) or a range (2..8)"
-        raise SpecError([Problem(flag(axis), given, mend)])
+        whole = f"a whole number from {low} to {high}, a list (2,4) or a range (2..8)"
+        raise SpecError([Problem(flag(axis), given, "on or off" if switch else whole)])
     return int(text)
 
 
@@ -204,4 +204,7 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) <= LONGEST_NUMBER
 
 
-_RANGE = {"zero": (0, 3), "tp_sp": (0, 1), "recompute_layers": (0, LARGEST)}
+_TRUTH = {"true": "1", "false": "0", "on": "1", "off": "0"}
+#: Axes that are on or off.
+_SWITCHES = frozenset(each.name for each in fields(Layout) if isinstance(each.default, bool))
+_RANGE = {"zero": (0, 3), "recompute_layers": (0, LARGEST)}
