@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 #: Conditions on the degrees together with the other axes.
 OPTION_RULES = SEQUENCE_RULES + PIPELINE_RULES + RECOMPUTE_RULES + EXPERT_RULES
 RULES = MESH_RULES + OPTION_RULES
+#: Products of axes below it fit the 32-bit integers of a batch, even twice (zigzag rings).
+LARGEST_PRODUCT = 2**30
 
 
 def legal(batch: LayoutBatch, job: Job, refused: Counter[str] | None = None) -> Mask:
@@ -67,16 +69,33 @@ def _hold(
 
 def problems(layout: Layout, job: Job) -> list[Problem]:
     """Return a sentence for every rule that one layout breaks."""
+    if overflowing := _overflowing(layout, job):
+        return overflowing
     batch = LayoutBatch.of([layout])
     broken = [rule for rule in RULES if not rule.holds(batch, job)[0]]
+    return [_problem(layout, job, rule.axis, rule.mend(layout, job)) for rule in broken]
+
+
+def _overflowing(layout: Layout, job: Job) -> list[Problem]:
+    """Return products that a batch cannot hold, so that no rule could be asked about them."""
+    layers, batch = len(job.architecture.layers), job.workload.global_batch
+    stages = layout.pp * layout.vp * max(layout.recompute_layers, 1)
+    ranks, each = layout.ep * layout.etp, layout.dp * layout.micro_batch
+    products = (
+        ("dp", layout.gpus, "dp x tp x pp x ulysses x ring", f"the cluster has {job.gpus}"),
+        ("ep", ranks, "ep x etp", f"the cluster has {job.gpus}"),
+        ("pp", stages, "pp x vp x recompute-layers", f"there are {layers} layers"),
+        ("micro_batch", each, "dp x micro-batch", f"--global-batch is {batch}"),
+    )
     return [
-        Problem(
-            f"--{rule.axis.replace('_', '-')}",
-            _shown(layout, rule.axis, job),
-            rule.mend(layout, job),
-        )
-        for rule in broken
+        _problem(layout, job, axis, f"{what} is {product}, and {limit}: lower these axes")
+        for axis, product, what, limit in products
+        if product >= LARGEST_PRODUCT
     ]
+
+
+def _problem(layout: Layout, job: Job, axis: str, mend: str) -> Problem:
+    return Problem(f"--{axis.replace('_', '-')}", _shown(layout, axis, job), mend)
 
 
 def _shown(layout: Layout, axis: str, job: Job) -> object:

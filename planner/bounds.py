@@ -34,9 +34,8 @@ class Bound:
     def __str__(self) -> str:
         """Return the bound as users write it."""
         if self.values is None:
-            return f"{self.low}..{self.high}"
-        labels = (getattr(v, "label", str(int(v))) for v in sorted(self.values))
-        return ",".join(labels)
+            return f"{self.low:d}..{self.high:d}"
+        return ",".join(map(_label, sorted(self.values)))
 
     def allows(self, column: Ints) -> Mask:
         """Return which values of an array are allowed."""
@@ -192,7 +191,13 @@ def _value(axis: str, text: str, given: object) -> int:
     if not _is_number(text) or not low <= int(text) <= high:
         whole = f"a whole number from {low} to {high}, a list (2,4) or a range (2..8)"
         raise SpecError([Problem(flag(axis), given, "on or off" if switch else whole)])
-    return int(text)
+    return bool(int(text)) if switch else int(text)
+
+
+def _label(value: int) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return getattr(value, "label", str(value))
 
 
 def _is_code(text: str, many: int) -> bool:

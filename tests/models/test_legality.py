@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -329,6 +330,28 @@ def test_all_problems_come_at_once() -> None:
     expected = ("--dp", "--tp", "--ulysses", "--vp", "--stage-split", "--dp-replicate", "--tp-sp")
     assert set(expected) <= set(fields)
     assert "--micro-batch" in fields
+
+
+@pytest.mark.parametrize(
+    ("axis", "layout"),
+    [
+        ("dp", Layout(tp=65536, ulysses=65536)),
+        ("dp", Layout(ulysses=32768, ring=32768)),
+        ("dp", Layout(dp=10**7, tp=10**7, pp=10**7, ulysses=10**7, ring=10**7)),
+        ("ep", Layout(dp=8, ep=65536, etp=65536)),
+        ("pp", Layout(pp=65536, vp=65536)),
+        ("pp", Layout(pp=2, recompute=Recompute.FULL, recompute_layers=2**30)),
+        ("micro_batch", Layout(dp=65536, micro_batch=65536)),
+    ],
+)
+def test_degrees_that_would_overflow_are_refused_without_a_warning(
+    axis: str, layout: Layout
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (found,) = problems(layout, mixtral())
+    assert found.field == f"--{axis.replace('_', '-')}"
+    assert "lower these axes" in found.mend
 
 
 def test_a_layout_without_problems_has_none() -> None:

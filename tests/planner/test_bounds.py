@@ -108,6 +108,14 @@ def test_a_set_of_modules_is_shown_as_it_can_be_written() -> None:
         assert RecomputeModules(bound.low).label == text
 
 
+@pytest.mark.parametrize(
+    ("axis", "text"),
+    [("shared_overlap", "on"), ("tp_sp", "off,on"), ("tp_sp", "0..1"), ("tp", "2")],
+)
+def test_a_bound_is_shown_as_it_can_be_written(axis: str, text: str) -> None:
+    assert str(parse_bound(axis, text)) == text
+
+
 def test_all_problems_come_at_once() -> None:
     with pytest.raises(SpecError) as caught:
         Bounds.parse({"tp": "x", "pp": 0, "sp": 4, "dp": 8, "zero": "5", "ring": None})
