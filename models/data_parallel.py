@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.collectives import cost, steal
+from models.layer_chain import LayerChain, Parts
 from models.layout import strides
 from models.muon import newton_schulz
 from models.overlap import beside
@@ -62,11 +63,14 @@ class Pass:
         backward nothing is ready to be reduced.
     between_s
         From one stage of the rank to its next, where it has several.
+    parts_s
+        Of all of it, each layer's, the embedding's and the head's.
     """
 
     busy_s: Array
     edge_s: Array
     between_s: Array
+    parts_s: Parts
 
 
 class DataParallelClock:
@@ -94,7 +98,7 @@ class DataParallelClock:
             experts = self._of_layers(table.experts)
             self.sharings.append(Sharing.of_experts(prepared, experts, fabric, profile))
         self.params: Array = reduce(np.add, (each.params for each in self.sharings))
-        self.first_share, self.layer_share, self.last_share = self._buckets()
+        self.first_share, self.layer_share = self._buckets()
         self.steal, self.steal_across = (
             steal(links, profile)[prepared.mesh_index]
             for links in (self.shared.shards, self.shared.replicas)
@@ -167,9 +171,10 @@ class DataParallelClock:
             waiting = passes * self._each_time(reduce, backward, steal)
             reduced = np.where(batch.zero >= 2, waiting, reduced)
         if every.any():
-            both = many * self._both_ways(gather, reduce, backward, steal)
-            reduced = np.where(every, both, reduced)
-            left = np.where(every, many * self._gathered(gather, forward, near), left)
+            chain = self._chain()
+            waiting = many * chain.backward(gather, reduce, backward.parts_s, steal)
+            reduced = np.where(every, waiting, reduced)
+            left = np.where(every, many * chain.forward(gather, forward.parts_s, near), left)
         total: Array = left + reduced + self.between_s()
         return total
 
@@ -196,45 +201,17 @@ class DataParallelClock:
         room = beyond.busy_s - (1.0 + further) * beyond.edge_s
         return apart + beside(time - apart, room, steal)
 
-    def _gathered(self, gather: Array, forward: Pass, steal: Array) -> Array:
-        """Return what a forward pass waits for its parameters, gathered a layer ahead."""
-        first, layer, last = self._of_buckets(gather)
-        layer_s, several = self._layer_s(forward), self.layers > 1
-        chain: Array = np.maximum(self.layers - 2.0, 0.0) * beside(layer, layer_s, steal)
-        chain += np.where(several, beside(last, layer_s, steal), 0.0)
-        chain += np.where(several, first, gather)
-        return chain
-
-    def _both_ways(self, gather: Array, reduce: Array, backward: Pass, steal: Array) -> Array:
-        """Return what a backward pass waits for that gathers its parameters, layer by layer.
-
-        Beside every layer run the gathering of the next one's and the reduction of the last one's.
-        """
-        ahead_first, ahead, ahead_last = self._of_buckets(gather)
-        behind_first, behind, behind_last = self._of_buckets(reduce)
-        layers, layer_s = self.layers, self._layer_s(backward)
-
-        def wait(sent_s: Array) -> Array:
-            return beside(sent_s, layer_s, steal)
-
-        ends = beside(np.where(layers > 2, ahead, ahead_first), backward.edge_s, steal)
-        ends = ends + wait(np.where(layers > 2, behind, behind_last))
-        many = wait(ahead + behind_last) + wait(ahead_first + behind)
-        many = many + np.maximum(layers - 4.0, 0.0) * wait(ahead + behind)
-        middle = np.where(
-            layers > 3, many, np.where(layers > 2, wait(ahead_first + behind_last), 0)
+    def _chain(self) -> LayerChain:
+        """Return the layers of a rank that holds the whole model."""
+        table, shape = self.prepared.parameters, self.prepared.shape_index
+        wholes = (own + experts for own, experts in zip(table.layers, table.experts, strict=True))
+        embedding, head = self._ends()
+        shares = Parts(
+            layers=tuple(whole[shape] / self.params for whole in wholes),
+            embedding=embedding / self.params,
+            head=head / self.params,
         )
-        first_and_last = np.where(layers > 1, ahead_last + behind_first, gather + reduce)
-        return first_and_last + np.where(layers > 1, ends + middle, 0.0)
-
-    def _of_buckets(self, time: Array) -> tuple[Array, Array, Array]:
-        """Return the seconds of the first, of any and of the last bucket."""
-        return time * self.first_share, time * self.layer_share, time * self.last_share
-
-    def _layer_s(self, beyond: Pass) -> Array:
-        """Return the seconds of one layer of a pass."""
-        layer_s: Array = (beyond.busy_s - beyond.edge_s) / np.maximum(self.layers - 1.0, 1.0)
-        return layer_s
+        return LayerChain(self.prepared.architecture.kind_of_layer, shares)
 
     def between_s(self) -> Array:
         """Return the sum of gradients that ranks at both ends of the pipeline have of one tensor.
@@ -281,12 +258,12 @@ class DataParallelClock:
         head = table.head[shape] + self.prepared.copied_head()
         return self.parts.first * table.embedding[shape], self.parts.last * head
 
-    def _buckets(self) -> tuple[Array, Array, Array]:
-        """Return the shares that the rank's first, any and its last bucket have of its parameters.
+    def _buckets(self) -> tuple[Array, Array]:
+        """Return the shares that the rank's first and any bucket have of its parameters.
 
         A bucket is a layer's; the embedding's parameters are in the first, the head's in the last.
         """
         embedding, head = self._ends()
         total = self.params
         each = (total - embedding - head) / self.layers
-        return (each + embedding) / total, each / total, (each + head) / total
+        return (each + embedding) / total, each / total

@@ -13,6 +13,7 @@ import numpy as np
 
 from models.bubble import turning
 from models.data_parallel import DataParallelClock, Pass
+from models.layer_chain import Parts
 from models.layout import Recompute
 from models.operation import Axis
 from models.part_times import PartClock, PartTimes, Spent
@@ -21,6 +22,8 @@ from models.rank_parts import RankParts
 from models.schedule import ALWAYS_APART, APART, PAIRED
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from models.compute import Device
@@ -219,18 +222,34 @@ class StepClock:
             backward = np.where(apart, weights, backward)
             behind = [np.where(apart, *each) for each in zip(ends, behind, strict=True)]
         return (
-            self._pass(parts, forward, stages_ahead * forward, *ahead),
-            self._pass(parts, backward, between, *behind),
+            self._pass(parts, forward, stages_ahead * forward, self.forward[0], *ahead),
+            self._pass(parts, backward, between, self._kinds_backward(), *behind),
         )
 
     def _pass(
-        self, parts: RankParts, busy: Array, between: Array, embedding: Array, head: Array
+        self,
+        parts: RankParts,
+        busy: Array,
+        between: Array,
+        kinds: Sequence[Array],
+        embedding: Array,
+        head: Array,
     ) -> Pass:
-        """Return a pass over a rank, given what the ends of the model take of it."""
+        """Return a pass over a rank, given what a layer of each kind and the ends take of it."""
         share = self.pipeline.share
         last = share * parts.last * head
         layers = busy - share * parts.first * embedding - last
-        return Pass(busy, layers / (share * parts.layers) + last, between)
+        each = Parts(layers=tuple(kinds), embedding=embedding, head=head)
+        return Pass(busy, layers / (share * parts.layers) + last, between, each)
+
+    def _kinds_backward(self) -> list[Array]:
+        """Return a backward pass through a layer of each kind, with what is computed again."""
+        if not self.partial:
+            return list(self.backward[0])
+        share = self._repeats(0)
+        return [
+            own + again * share for own, again in zip(self.backward[0], self.again, strict=True)
+        ]
 
     def _repeats(self, rank: int | NDArray[np.intp]) -> Array | float:
         """Return the share of a rank's layers whose recomputation counts."""

@@ -10,6 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from models.architecture import GatedDeltaNet, Mamba1, Mamba2
+from models.catalogue import load_architecture
 from models.hf_config import architecture_from_config
 from models.layout import Kernels, Layout, LayoutBatch, Recompute, Schedule, SequenceOrder
 from models.legality import legal
@@ -64,6 +65,18 @@ def test_both_clocks_agree(name: str, layout: Layout) -> None:
     closed = float(step_time(work, DEVICE, FABRIC).total[0])
     played = StepSimulation(work, DEVICE, FABRIC, contention=False).step().step_s
     assert played == pytest.approx(closed, rel=0.01)
+
+
+@pytest.mark.parametrize("name", ["jamba-v0.1", "llama-4-maverick", "deepseek-v3"])
+@pytest.mark.parametrize("recompute", [Recompute.NONE, Recompute.FULL])
+def test_experts_between_dense_layers_are_waited_for_on_both_clocks(
+    name: str, recompute: Recompute
+) -> None:
+    layout = Layout(dp=64, ep=8, zero=3, recompute=recompute)
+    work = prepared(load_architecture(name), layout, seq_len=8192, global_batch=64)
+    closed = float(step_time(work, DEVICE, FABRIC).total[0])
+    played = StepSimulation(work, DEVICE, FABRIC, contention=False).step().step_s
+    assert played == pytest.approx(closed, rel=0.001)
 
 
 @settings(max_examples=60)
