@@ -42,10 +42,12 @@ def why_nothing_is_legal(scenario: Scenario, bounds: Bounds, framework: str) -> 
         return alone
     together = complete_layout(scenario, {axis: b.low for axis, b in bounds.axes.items()})
     flags = {flag(axis) for axis in bounds.axes}
-    named = [found for found in problems(together, scenario.job) if found.field in flags]
+    broken = problems(together, scenario.job)
+    named = [found for found in broken if found.field in flags]
     if named:
         return named
-    mend = "no layout satisfies all pins together; free one of them"
+    why = f" ({broken[0].mend})" if broken else ""
+    mend = f"no layout satisfies all pins together{why}; free one of them"
     return [Problem(flag(axis), bound, mend) for axis, bound in bounds.axes.items()]
 
 

@@ -18,6 +18,7 @@ from planner.options import FEWEST, MESH_AXES
 from planner.scenario import Scenario
 from planner.search import Found, first_fit, search
 from planner.space import Space
+from topologies.errors import SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -252,3 +253,11 @@ def test_an_empty_space_has_no_answer() -> None:
     assert len(found.best) == 0
     assert found.smallest is None
     assert (found.counts.legal, found.counts.fit, found.counts.costed) == (0, 0, 0)
+
+
+def test_pins_that_leave_too_many_data_parallel_ranks_say_so() -> None:
+    with pytest.raises(SpecError) as caught:
+        planner.plan("llama-3.2-1b", "h100-dgx:2", seq_len=4096, global_batch=8, tp=1, cp=1, pp=1)
+    assert len(caught.value.problems) == 3
+    for problem in caught.value.problems:
+        assert "dp x micro-batch = 16 must divide --global-batch 8" in problem.mend
