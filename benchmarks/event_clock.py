@@ -16,7 +16,8 @@ from unittest import mock
 import numpy as np
 import simpy
 
-from models.layout import Layout, LayoutBatch, Schedule, StageSplit
+from models.layout import Layout, LayoutBatch
+from models.named_axes import Schedule, StageSplit
 from models.prepared import Prepared
 from models.simulation import reference
 from models.simulation.dynamics import Dynamics, sample_steps

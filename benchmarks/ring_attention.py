@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor.experimental._context_parallel import _attention as template
 
-from models.layout import SequenceOrder
+from models.named_axes import SequenceOrder
 from validate import processes
 from validate.kernels import ring
 from validate.kernels.axis import GroupAxis

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 from examples.published import like
 from examples.table import HEAD, cells, print_table
-from models.layout import Dispatch, LayoutBatch
+from models.layout import LayoutBatch
+from models.named_axes import Dispatch
 from models.routing import Routing
 from planner.bounds import Bounds
 from planner.cli.report import details

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.layout import Schedule
+from models.named_axes import Schedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.layout import RankOrder
+from models.named_axes import RankOrder
 
 if TYPE_CHECKING:
     from models.layout import Bools, Ints, LayoutBatch

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.dtype import BF16
-from models.layout import Dispatch
+from models.named_axes import Dispatch
 from models.operation import Axis, Communication
 from models.routing import parts_visited
 from topologies.collective import Collective

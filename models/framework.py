@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from models.architecture import LatentAttention, Moe
-from models.layout import NAMED_AXES, Kernels, LayoutBatch, Recompute
+from models.named_axes import NAMED_AXES, Kernels, Recompute
 from models.precision import USUAL
 from models.rank_order import in_order
 from models.recompute_modules import NOTHING, RecomputeModules
@@ -18,7 +18,7 @@ from models.rules.sequence import hands_on_states, replicates_kv
 
 if TYPE_CHECKING:
     from models.architecture import Architecture
-    from models.layout import Ints
+    from models.layout import Ints, LayoutBatch
     from models.model_states import ModelStates
     from models.rules.rule import Mask
 

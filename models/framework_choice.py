@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.framework import Framework
-from models.layout import Layout, LayoutBatch, RankOrder
+from models.layout import Layout, LayoutBatch
 from models.model_states import USUAL_STATES
+from models.named_axes import RankOrder
 from models.precision import USUAL
 from models.recompute_modules import NOTHING, RecomputeModules
 from topologies.errors import SpecError, unknown_name

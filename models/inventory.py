@@ -22,8 +22,9 @@ from models import saved_tensors
 from models.architecture import Attention, LatentAttention, SideBySide
 from models.dtype import BF16
 from models.layer_peak import layer_peak
-from models.layout import CpMethod, Layout, LayoutBatch
+from models.layout import Layout, LayoutBatch
 from models.mixers.halves import halves
+from models.named_axes import CpMethod
 from models.operation import Kind, Work
 from models.operators import elementwise, memory, norm_pair, product
 from models.prediction import Prediction

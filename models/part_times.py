@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models import collectives
-from models.layout import Dispatch
+from models.named_axes import Dispatch
 from models.operation import EXPERT_AXES, Axis, repeated_share
 from models.overlap import beside
 from models.ring_times import RingTimes

@@ -20,7 +20,8 @@ import numpy as np
 
 from models import collectives
 from models.bubble import BUBBLES, Turn, bubble
-from models.layout import Schedule, strides
+from models.layout import strides
+from models.named_axes import Schedule
 from models.overlap import beside
 from models.schedule import BOTH_WAYS, PATHS, WAITING, Path
 from topologies.collective import Collective

@@ -13,7 +13,7 @@ import numpy as np
 
 from models.dtype import BF16
 from models.inventory import embedding_work, head_work, layer_work
-from models.layout import Recompute, RecomputeMethod
+from models.named_axes import Recompute, RecomputeMethod
 from models.parameters import ParameterTable
 from models.recompute_modes import RecomputeModes
 from models.schedule import PATHS, Path

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.layout import RankOrder
+from models.named_axes import RankOrder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.layout import Recompute
+from models.named_axes import Recompute
 from models.recompute_modules import RecomputeModules
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ import numpy as np
 
 from models.dtype import BF16
 from models.expert_mesh import expert_stride
-from models.layout import CpMethod, Kernels, Layout, LayoutBatch, SequenceOrder, stride, strides
+from models.layout import Layout, LayoutBatch, stride, strides
+from models.named_axes import CpMethod, Kernels, SequenceOrder
 from models.precision import Precision, usual_precision
 from models.routing import BALANCED
 

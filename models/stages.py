@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.inventory import head_work, layer_work
-from models.layout import StageSplit
+from models.named_axes import StageSplit
 from models.schedule import PATHS, Path
 from models.shape import Shapes, distinct
 

@@ -14,7 +14,7 @@ import numpy as np
 from models.bubble import turning
 from models.data_parallel import DataParallelClock, Pass
 from models.layer_chain import Parts
-from models.layout import Recompute
+from models.named_axes import Recompute
 from models.operation import Axis
 from models.part_times import PartClock, PartTimes, Spent
 from models.pipeline import Passes, PipelineClock

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.layout import Schedule
+from models.named_axes import Schedule
 
 if TYPE_CHECKING:
     from models.layout import Array, LayoutBatch

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.layout import AXES, NAMED_AXES, Layout
+from models.layout import AXES, Layout
+from models.named_axes import NAMED_AXES
 from models.recompute_modules import NOTHING, RecomputeModules
 from topologies.errors import Problem, SpecError
 

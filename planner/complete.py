@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from models.layout import Layout, LayoutBatch, Recompute, Schedule, StageSplit
+from models.layout import Layout, LayoutBatch
+from models.named_axes import Recompute, Schedule, StageSplit
 from models.schedule import VEE, VEE_CHUNKS
 from planner.bounds import Bounds, flag
 from topologies.errors import Problem, SpecError, raise_if_any

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.framework_choice import has_ability, rank_orders, runnable
-from models.layout import (
-    AXES,
+from models.layout import AXES, LayoutBatch
+from models.named_axes import (
     CpMethod,
     CpPlacement,
     Dispatch,
     Kernels,
-    LayoutBatch,
     RankOrder,
     Recompute,
     RecomputeMethod,

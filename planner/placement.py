@@ -14,7 +14,8 @@ from topologies.errors import Problem, raise_if_any
 from topologies.reach import outermost_tier
 
 if TYPE_CHECKING:
-    from models.layout import Ints, Layout, RankOrder
+    from models.layout import Ints, Layout
+    from models.named_axes import RankOrder
     from topologies.cluster import Cluster
 
 #: Axes that place ranks; a double ring has its windows as `ring`, their members as `inner_ring`.

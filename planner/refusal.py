@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from models.framework_choice import UNRESTRICTED, lacking
-from models.layout import Schedule
 from models.legality import problems
+from models.named_axes import Schedule
 from planner.bounds import Bounds, flag
 from planner.complete import complete_layout
 from planner.space import Space

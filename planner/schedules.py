@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.layout import Schedule
+from models.named_axes import Schedule
 from models.schedule import BOTH_WAYS, CHUNKED, VEE, VEE_CHUNKS, fewest_micro_batches
 
 if TYPE_CHECKING:

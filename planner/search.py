@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.layout import LayoutBatch, Recompute
+from models.layout import LayoutBatch
 from models.memory import fewest_repeated_layers, memory_bill
+from models.named_axes import Recompute
 from models.prepared import Prepared
 from models.shape import run_starts
 from models.training import StepClock

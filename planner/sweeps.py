@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from models.layout import CpMethod
+from models.named_axes import CpMethod
 from models.rules.sequence import window_problems
 from planner.bounds import Bound, Bounds
 from planner.refusal import why_nothing_is_legal

@@ -9,19 +9,18 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from models.catalogue import load_architecture
-from models.layout import (
+from models.layout import Layout, LayoutBatch
+from models.legality import legal
+from models.named_axes import (
     CpMethod,
     CpPlacement,
     Kernels,
-    Layout,
-    LayoutBatch,
     RankOrder,
     Recompute,
     Schedule,
     SequenceOrder,
     StageSplit,
 )
-from models.legality import legal
 from models.prepared import Prepared
 from models.recompute_modules import RecomputeModules
 from models.rules.rule import Job

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from models.layout import SequenceOrder
+from models.named_axes import SequenceOrder
 from validate.kernels.ring import Ring
 
 if TYPE_CHECKING:

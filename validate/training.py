@@ -20,7 +20,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.nn import functional
 
-from models.layout import SequenceOrder
+from models.named_axes import SequenceOrder
 from validate.cases import DTYPES
 from validate.exactness import mesh_of_job
 from validate.kernels import shards

@@ -8,7 +8,8 @@ import numpy as np
 
 from models.architecture import Moe
 from models.expert_mesh import expert_data_ranks, expert_stride
-from models.layout import Dispatch, LayoutBatch, stride
+from models.layout import LayoutBatch, stride
+from models.named_axes import Dispatch
 from models.rules.rule import Rule
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.layout import Schedule, StageSplit
+from models.named_axes import Schedule, StageSplit
 from models.rules.rule import Rule
 from models.schedule import BOTH_WAYS, CHUNKED, VEE, VEE_CHUNKS, fewest_micro_batches
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.inventory import repeatable_modules
-from models.layout import Kernels, LayoutBatch, Recompute, RecomputeMethod
+from models.named_axes import Kernels, Recompute, RecomputeMethod
 from models.recompute_modules import USUAL_MODULES
 from models.rules.rule import Rule
 
 if TYPE_CHECKING:
-    from models.layout import Ints
+    from models.layout import Ints, LayoutBatch
     from models.rules.rule import Job, Mask
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.architecture import Attention, Recurrent, SideBySide
-from models.layout import CpMethod, Layout, LayoutBatch, SequenceOrder
+from models.layout import Layout, LayoutBatch
+from models.named_axes import CpMethod, SequenceOrder
 from models.rules.rule import Rule
 from topologies.errors import Problem
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from models.layout import SequenceOrder
+from models.named_axes import SequenceOrder
 
 
 class Part(Enum):

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.layout import SequenceOrder, strides
+from models.layout import strides
+from models.named_axes import SequenceOrder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from models.layout import Recompute
+from models.named_axes import Recompute
 from models.simulation.beside import Beside, Run
 from models.simulation.operations import Phase
 from models.simulation.pipeline_order import Pass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from models.layout import Schedule
+from models.named_axes import Schedule
 from models.schedule import CHUNKED, VEE, VEE_CHUNKS, fewest_micro_batches
 from models.simulation import pipeline_order, vee_order
 from models.simulation.pipeline_order import Way

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.layout import Recompute, RecomputeMethod
+from models.named_axes import Recompute, RecomputeMethod
 from models.rank_parts import RankParts
 from models.stages import layer_weights, split_layers
 

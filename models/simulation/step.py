@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.layout import Schedule
+from models.named_axes import Schedule
 from models.recompute_modules import RecomputeModules
 from models.schedule import PAIRED, WAITING
 from models.simulation.gradients import Gradients

@@ -9,18 +9,18 @@ from rich.table import Table
 from rich.text import Text
 
 from models.framework_choice import why_not
-from models.layout import (
+from models.layout import LayoutBatch
+from models.model_states import USUAL_STATES
+from models.named_axes import (
     CpMethod,
     CpPlacement,
     Dispatch,
     Kernels,
-    LayoutBatch,
     Recompute,
     RecomputeMethod,
     Schedule,
     StageSplit,
 )
-from models.model_states import USUAL_STATES
 from models.precision import USUAL
 from models.rank_order import first_alike
 from models.recompute_modules import USUAL_MODULES

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.layout import Schedule
+from models.named_axes import Schedule
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.bubble import BUBBLES, Turn, bubble, turning
-from models.layout import Schedule
+from models.named_axes import Schedule
 from models.schedule import ALWAYS_APART, CHUNKED, SEVERAL_CHUNKS, fewest_micro_batches
 from models.simulation.pipeline_order import Pass
 from models.simulation.schedules import ordered

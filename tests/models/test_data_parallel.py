@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from models.hf_config import architecture_from_config
-from models.layout import Kernels, Layout
+from models.layout import Layout
+from models.named_axes import Kernels
 from models.operation import Axis
 from tests.models.cases import config, prepared, sent_bytes, sent_for_weights
 from tests.oracles import sharded_reference as oracle

@@ -14,7 +14,8 @@ import pytest
 
 from models import collectives
 from models.catalogue import load_architecture
-from models.layout import CpPlacement, Kernels, Layout, LayoutBatch, strides
+from models.layout import Layout, LayoutBatch, strides
+from models.named_axes import CpPlacement, Kernels
 from models.operation import Axis, Communication
 from models.part_times import PartClock
 from models.sequence_parallel.sent import (

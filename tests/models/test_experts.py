@@ -14,8 +14,9 @@ from models.catalogue import load_architecture
 from models.expert_mesh import expert_data_ranks, expert_stride
 from models.hf_config import architecture_from_config
 from models.inventory import layer_work
-from models.layout import Dispatch, Layout, LayoutBatch, RankOrder, Schedule, strides
+from models.layout import Layout, LayoutBatch, strides
 from models.memory import memory_bill
+from models.named_axes import Dispatch, RankOrder, Schedule
 from models.operation import Axis, Communication, Compute
 from models.precision import load_precision
 from models.prepared import Prepared

@@ -7,7 +7,8 @@ import pytest
 from models.catalogue import load_architecture
 from models.hf_config import architecture_from_config
 from models.inventory import full_attention_flop, head_work, layer_work, model_flop
-from models.layout import Kernels, Layout
+from models.layout import Layout
+from models.named_axes import Kernels
 from models.operation import Kind
 from models.workload import Workload
 from tests.models.cases import FAMILIES, config, prepared, shapes, unwindowed, work_of

@@ -9,9 +9,9 @@ import pytest
 
 from models.architecture import Attention, LatentAttention, Layer, Mlp
 from models.inventory import layer_work
-from models.layout import Kernels
 from models.mixers.core_attention import CoreAttention
 from models.mixers.latent_attention import LatentAttentionWork
+from models.named_axes import Kernels
 from models.operation import Axis
 from models.sequence_parallel.sent import EXCHANGE
 from tests.models.cases import sent_bytes, shapes

@@ -17,9 +17,9 @@ from models.catalogue import load_architecture
 from models.dtype import BF16, FP32
 from models.hf_config import architecture_from_config
 from models.layer_peak import moments
-from models.layout import CpMethod, Kernels
 from models.mixers.core_attention import attention_gradients
 from models.mixers.halves import halves
+from models.named_axes import CpMethod, Kernels
 from models.sequence_parallel.heads import (
     exchanged_elements,
     local_kv_elements,

@@ -25,12 +25,13 @@ from models.framework_choice import (
     runs_in,
     why_not,
 )
-from models.layout import (
+from models.layout import Layout, LayoutBatch
+from models.legality import RULES, legal, mesh_legal, options_legal, problems
+from models.model_states import USUAL_STATES
+from models.named_axes import (
     CpMethod,
     Dispatch,
     Kernels,
-    Layout,
-    LayoutBatch,
     RankOrder,
     Recompute,
     RecomputeMethod,
@@ -38,8 +39,6 @@ from models.layout import (
     SequenceOrder,
     StageSplit,
 )
-from models.legality import RULES, legal, mesh_legal, options_legal, problems
-from models.model_states import USUAL_STATES
 from models.recompute_modules import NOTHING, RecomputeModules
 from models.rules.rule import Job
 from models.workload import Workload

@@ -12,18 +12,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from models.catalogue import load_architecture
-from models.layout import (
-    CpMethod,
-    Kernels,
-    Layout,
-    LayoutBatch,
-    Recompute,
-    RecomputeMethod,
-    Schedule,
-    StageSplit,
-)
+from models.layout import Layout, LayoutBatch
 from models.legality import legal
 from models.memory import LINES, MemoryBill, capacity_bytes, fewest_repeated_layers, memory_bill
+from models.named_axes import CpMethod, Kernels, Recompute, RecomputeMethod, Schedule, StageSplit
 from models.prepared import Prepared
 from models.rules.rule import Job
 from models.schedule import SEVERAL_CHUNKS

@@ -21,9 +21,10 @@ from models.framework_choice import (
     runs_in,
     why_not,
 )
-from models.layout import Kernels, Layout, LayoutBatch
+from models.layout import Layout, LayoutBatch
 from models.memory import LINES, MemoryBill, memory_bill
 from models.model_states import GRADIENT_DTYPES, USUAL_STATES, ModelStates, optimizers
+from models.named_axes import Kernels
 from models.rank_parts import RankParts
 from models.workload import Workload
 from tests import strategies

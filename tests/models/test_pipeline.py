@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.layout import Layout, Schedule
+from models.layout import Layout
+from models.named_axes import Schedule
 from models.pipeline import Passes, PipelineClock
 from models.rank_parts import RankParts
 from models.schedule import APART, PATHS, SEVERAL_CHUNKS, Path

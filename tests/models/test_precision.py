@@ -13,8 +13,9 @@ from models.compute import Device
 from models.data_parallel import DataParallelClock
 from models.framework_choice import frameworks, runs_in, why_not
 from models.inventory import model_flop
-from models.layout import Kernels, Layout, LayoutBatch
+from models.layout import Layout, LayoutBatch
 from models.memory import LINES, memory_bill
+from models.named_axes import Kernels
 from models.operation import Axis, Compute, Kind
 from models.operators import product
 from models.precision import FIGURES, PEAKS, load_precision, precisions, usual_precision

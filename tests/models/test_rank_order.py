@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.layout import CpPlacement, Layout, LayoutBatch, RankOrder, Strides, strides
+from models.layout import Layout, LayoutBatch, Strides, strides
+from models.named_axes import CpPlacement, RankOrder
 from models.rank_order import first_alike, in_order
 from models.shape import Shapes
 from planner.scenario import Scenario

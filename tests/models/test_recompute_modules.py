@@ -6,7 +6,8 @@ import pytest
 
 from models.catalogue import load_architecture
 from models.inventory import layer_work, repeatable_modules
-from models.layout import Layout, Recompute
+from models.layout import Layout
+from models.named_axes import Recompute
 from models.recompute_modules import RecomputeModules
 from models.simulation.step import StepSimulation
 from models.training import step_time

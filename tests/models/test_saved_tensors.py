@@ -15,7 +15,7 @@ from models.architecture import Attention, Mlp
 from models.catalogue import load_architecture, model_names
 from models.hf_config import architecture_from_config
 from models.inventory import head_work, layer_work
-from models.layout import Kernels, Recompute
+from models.named_axes import Kernels, Recompute
 from models.operation import repeated_share
 from models.recompute_modules import USUAL_MODULES, RecomputeModules
 from tests.models.cases import FAMILIES, config, shapes, toy, work_of

@@ -9,7 +9,7 @@ import pytest
 
 from models.catalogue import load_architecture
 from models.inventory import layer_work
-from models.layout import CpMethod, Kernels, SequenceOrder
+from models.named_axes import CpMethod, Kernels, SequenceOrder
 from models.sequence_parallel.blocks import (
     busiest_over_mean,
     first_block_share,

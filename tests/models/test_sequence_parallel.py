@@ -15,7 +15,7 @@ import pytest
 from models.architecture import Attention
 from models.catalogue import load_architecture
 from models.inventory import embedding_work, head_work, layer_work
-from models.layout import CpMethod, Kernels, SequenceOrder
+from models.named_axes import CpMethod, Kernels, SequenceOrder
 from models.operation import Axis, Communication, Kind
 from models.sequence_parallel.blocks import busiest_over_mean, causal_pairs
 from tests.models.cases import config, sent_bytes, shapes, unwindowed, work_of

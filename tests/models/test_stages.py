@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.catalogue import load_architecture
-from models.layout import Layout, Schedule, StageSplit
+from models.layout import Layout
+from models.named_axes import Schedule, StageSplit
 from models.stages import layer_weights, split_layers
 from models.workload import Workload
 from tests.models.cases import prepared, toy

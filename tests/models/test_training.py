@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from models.catalogue import load_architecture
 from models.compute import Device
 from models.inventory import model_flop
-from models.layout import Kernels, Layout, Recompute, Schedule, StageSplit
+from models.layout import Layout
 from models.memory import LINES, memory_bill
+from models.named_axes import Kernels, Recompute, Schedule, StageSplit
 from models.profile import load_profile
 from models.rank_parts import RankParts
 from models.rates import rates

@@ -11,7 +11,7 @@ import pytest
 from models.architecture import Attention, LatentAttention, Layer, Mlp
 from models.hf_config import architecture_from_config
 from models.inventory import layer_work
-from models.layout import Kernels, Recompute
+from models.named_axes import Kernels, Recompute
 from models.operation import Kind
 from models.parameters import ParameterTable
 from tests.models.cases import shapes

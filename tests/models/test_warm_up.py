@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.layout import Layout, LayoutBatch, Schedule
+from models.layout import Layout, LayoutBatch
+from models.named_axes import Schedule
 from models.schedule import BOTH_WAYS, CHUNKED, SEVERAL_CHUNKS, fewest_micro_batches
 from models.simulation.pipeline_order import Action, Pass
 from models.simulation.schedules import ordered

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.layout import AXES, NAMED_AXES, Recompute, Schedule
+from models.layout import AXES
+from models.named_axes import NAMED_AXES, Recompute, Schedule
 from models.recompute_modules import RecomputeModules
 from planner.bounds import BOUNDED_AXES, Bound, Bounds, parse_bound
 from topologies.errors import SpecError

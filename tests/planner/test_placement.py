@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.layout import CpPlacement, Layout, RankOrder
+from models.layout import Layout
+from models.named_axes import CpPlacement, RankOrder
 from planner.cli.placement_report import first_nodes, sentence
 from planner.placement import Placement
 from topologies import load_cluster

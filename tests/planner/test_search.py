@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import planner.space
-from models.layout import LayoutBatch, Recompute
+from models.layout import LayoutBatch
 from models.memory import memory_bill
+from models.named_axes import Recompute
 from models.prepared import Prepared
 from models.training import step_time
 from planner.bounds import Bounds

@@ -14,19 +14,18 @@ import planner.space
 from models.catalogue import load_architecture
 from models.framework_choice import frameworks, runnable
 from models.hf_config import architecture_from_config
-from models.layout import (
-    AXES,
+from models.layout import AXES, LayoutBatch
+from models.legality import legal
+from models.named_axes import (
     CpMethod,
     CpPlacement,
     Kernels,
-    LayoutBatch,
     RankOrder,
     Recompute,
     Schedule,
     SequenceOrder,
     StageSplit,
 )
-from models.legality import legal
 from models.rules.rule import Job
 from models.stages import layer_weights, split_layers
 from models.workload import Workload

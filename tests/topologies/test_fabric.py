@@ -11,7 +11,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from models.collectives import cost
-from models.layout import Layout, LayoutBatch, RankOrder, strides
+from models.layout import Layout, LayoutBatch, strides
+from models.named_axes import RankOrder
 from models.profile import load_profile
 from topologies.algorithms import ALGORITHMS, way
 from topologies.catalogue import cluster_names, load_cluster

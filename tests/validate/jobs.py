@@ -9,7 +9,7 @@ import time
 import torch
 import torch.distributed as dist
 
-from models.layout import SequenceOrder
+from models.named_axes import SequenceOrder
 from topologies.errors import Problem, SpecError
 from validate import exactness, training
 from validate.kernels import attention, merge, ring

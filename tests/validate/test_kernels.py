@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from models.layout import CpMethod, Kernels, SequenceOrder
+from models.named_axes import CpMethod, Kernels, SequenceOrder
 from models.operation import Axis as MeshAxis
 from models.sequence_parallel.schedule import Part
 from tests.models.cases import sent_bytes, work_of

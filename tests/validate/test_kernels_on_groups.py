@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from models.catalogue import load_architecture
 from models.inventory import layer_work
-from models.layout import CpMethod, Kernels, SequenceOrder
+from models.named_axes import CpMethod, Kernels, SequenceOrder
 from models.operation import Axis as MeshAxis
 from models.operation import Kind
 from tests.models.cases import sent_bytes, shapes

@@ -14,7 +14,8 @@ import pytest
 from torch.distributed.device_mesh import init_device_mesh
 
 from models.hf_config import architecture_from_config
-from models.layout import CpMethod, Kernels, Layout, SequenceOrder
+from models.layout import Layout
+from models.named_axes import CpMethod, Kernels, SequenceOrder
 from models.operation import Axis
 from tests.models.cases import config, prepared, sent_bytes, sent_for_weights, work_of
 from tests.oracles import sharded_reference as oracle

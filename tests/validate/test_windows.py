@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.layout import SequenceOrder
+from models.named_axes import SequenceOrder
 from tests.validate.slips import wrong
 from topologies.errors import SpecError
 from validate import exactness

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.flash_attention import flash_attention
-from models.layout import SequenceOrder
+from models.named_axes import SequenceOrder
 from models.sequence_parallel.schedule import Part, schedule
 from validate.calibration.item import Item, Scale
 from validate.kernels import block

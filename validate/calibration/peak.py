@@ -17,7 +17,8 @@ from models.architecture import Attention, Mlp
 from models.architecture import Layer as Part
 from models.inventory import layer_work
 from models.layer_peak import forward_peak_bytes
-from models.layout import Kernels, Layout, LayoutBatch
+from models.layout import Layout, LayoutBatch
+from models.named_axes import Kernels
 from models.shape import Shapes
 from validate.llama import Layer, Size
 

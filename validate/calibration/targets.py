@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from models.layout import CpMethod, Kernels, Layout, SequenceOrder
+from models.layout import Layout
+from models.named_axes import CpMethod, Kernels, SequenceOrder
 from validate.calibration.item import Item, Scale
 from validate.kernels import attention
 from validate.kernels.ring import Ring

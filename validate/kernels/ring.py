@@ -26,7 +26,7 @@ from validate.kernels.shards import uneven
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from models.layout import SequenceOrder
+    from models.named_axes import SequenceOrder
     from models.sequence_parallel.schedule import Task
     from validate.kernels.axis import Axis
 

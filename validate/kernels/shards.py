@@ -13,7 +13,7 @@ from topologies.errors import Problem, raise_if_any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from models.layout import SequenceOrder
+    from models.named_axes import SequenceOrder
 
 
 def check_length(documents: Sequence[int], ulysses: int, ring: int, order: SequenceOrder) -> None:

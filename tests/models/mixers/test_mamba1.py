@@ -7,8 +7,9 @@ import pytest
 from models.catalogue import load_architecture
 from models.hf_config import architecture_from_config
 from models.inventory import layer_work
-from models.layout import Kernels, Layout, LayoutBatch
+from models.layout import Layout, LayoutBatch
 from models.mixers.mamba1 import Mamba1Work
+from models.named_axes import Kernels
 from models.operation import Axis
 from models.shape import Shapes
 from tests.models.cases import config, shapes

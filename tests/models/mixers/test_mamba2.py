@@ -10,8 +10,9 @@ import torch
 
 from models.architecture import Mamba2
 from models.catalogue import load_architecture
-from models.layout import Kernels, Layout, LayoutBatch
+from models.layout import Layout, LayoutBatch
 from models.mixers.mamba2 import Mamba2Work
+from models.named_axes import Kernels
 from models.operation import Axis
 from models.parameters import ParameterTable
 from models.shape import Shapes

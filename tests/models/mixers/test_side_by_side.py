@@ -8,7 +8,7 @@ import pytest
 
 from models.hf_config import architecture_from_config
 from models.inventory import full_attention_flop, layer_work, model_flop
-from models.layout import Kernels
+from models.named_axes import Kernels
 from models.workload import Workload
 from tests.models.cases import TOY, shapes
 from tests.models.mixers.cases import flop, kept, recurrent

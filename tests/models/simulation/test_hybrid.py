@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from models.architecture import GatedDeltaNet, Mamba1, Mamba2
 from models.catalogue import load_architecture
 from models.hf_config import architecture_from_config
-from models.layout import Kernels, Layout, LayoutBatch, Recompute, Schedule, SequenceOrder
+from models.layout import Layout, LayoutBatch
 from models.legality import legal
 from models.memory import memory_bill
+from models.named_axes import Kernels, Recompute, Schedule, SequenceOrder
 from models.rules.rule import Job
 from models.simulation.step import StepSimulation
 from models.training import step_time

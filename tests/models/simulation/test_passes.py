@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from models.catalogue import load_architecture
-from models.layout import Layout, Schedule
+from models.layout import Layout
+from models.named_axes import Schedule
 from models.simulation.passes import Company
 from models.simulation.pipeline_order import Pass
 from models.simulation.step import StepSimulation

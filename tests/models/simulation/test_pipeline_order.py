@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.layout import Schedule
+from models.named_axes import Schedule
 from models.schedule import CHUNKED, VEE
 from models.simulation.pipeline_order import Action, Pass
 from models.simulation.schedules import ordered

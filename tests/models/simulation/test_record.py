@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from models.catalogue import load_architecture
-from models.layout import Layout, Schedule
+from models.layout import Layout
+from models.named_axes import Schedule
 from models.simulation.pipeline_order import Pass
 from models.simulation.record import record
 from models.simulation.stages import held_by

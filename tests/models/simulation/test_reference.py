@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.layout import Schedule
+from models.named_axes import Schedule
 from models.simulation import reference
 from models.simulation.pipeline_order import Action, Pass, Way, one_f_one_b
 from models.simulation.program import Program

@@ -11,7 +11,8 @@ import pytest
 from models.catalogue import load_architecture
 from models.compute import Device
 from models.inventory import layer_work
-from models.layout import Kernels, Layout, LayoutBatch, SequenceOrder
+from models.layout import Layout, LayoutBatch
+from models.named_axes import Kernels, SequenceOrder
 from models.profile import load_profile
 from models.sequence_parallel.sent import CORE_ATTENTION
 from models.shape import Shapes

@@ -10,9 +10,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from models.catalogue import load_architecture
-from models.layout import Kernels, Layout, LayoutBatch, Recompute, Schedule, StageSplit
+from models.layout import Layout, LayoutBatch
 from models.legality import legal
 from models.memory import memory_bill
+from models.named_axes import Kernels, Recompute, Schedule, StageSplit
 from models.recompute_modules import RecomputeModules
 from models.rules.rule import Job
 from models.simulation.record import record

@@ -9,7 +9,8 @@ import pytest
 
 from models.architecture import Attention, Layer, Mlp
 from models.inventory import layer_work
-from models.layout import LayoutBatch, SequenceOrder
+from models.layout import LayoutBatch
+from models.named_axes import SequenceOrder
 from models.operation import Communication
 from models.sequence_parallel.schedule import schedule
 from models.shape import Shapes

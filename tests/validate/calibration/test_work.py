@@ -8,7 +8,8 @@ import pytest
 from models.architecture import Attention, Layer, Mlp
 from models.catalogue import load_architecture
 from models.inventory import head_work, layer_work
-from models.layout import Kernels, Layout, LayoutBatch, SequenceOrder
+from models.layout import Layout, LayoutBatch
+from models.named_axes import Kernels, SequenceOrder
 from models.operation import Compute
 from models.sequence_parallel.schedule import schedule
 from models.shape import Shapes
