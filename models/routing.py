@@ -48,6 +48,12 @@ class Routing:
         own = experts // ranks
         return (first + (own - 1) * rest) / own
 
+    def idle_problems(self, title: str) -> list[Problem]:
+        """Return that a model without experts, of some title, has nothing to spread."""
+        asked = {"--expert-skew": self.skew or None, "--expert-capacity": self.capacity}
+        mend = f"{title} has no experts: leave it out"
+        return [Problem(flag, value, mend) for flag, value in asked.items() if value is not None]
+
     def problems(self) -> list[Problem]:
         """Return what is wrong with the numbers."""
         found = []

@@ -20,6 +20,7 @@ from models.profile import load_profile
 from models.profile_file import read_profile
 from models.rates import rates
 from models.routing import Routing
+from models.rules.experts import mixtures
 from models.rules.rule import Job
 from models.rules.sequence import window_problems
 from models.training import P90, PARTS, step_time
@@ -119,6 +120,8 @@ class Scenario:
         architecture = found.attempt(lambda: load_architecture(model).predicting(depth))
         if architecture is not None:
             found.problems += window_problems(architecture, seq_len)
+            if not mixtures(architecture):
+                found.problems += workload.routing.idle_problems(architecture.title)
         loaded = found.attempt(lambda: load_cluster(cluster, gpus))
         if loaded is not None and choices.precision in precisions():
             found.attempt(lambda: raise_if_any(workload.recipe.problems(loaded.accelerator)))

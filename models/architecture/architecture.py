@@ -150,8 +150,10 @@ class Architecture:
 def _predicting(architecture: Architecture, depth: int) -> Architecture:
     most = len(architecture.predict_layers)
     if not 0 <= depth <= most:
-        has = f"{architecture.title} has {most} layers of multi-token prediction"
-        raise SpecError([Problem("--predict-depth", depth, f"from 0 to {most}: {has}")])
+        has = f"{most} layers" if most > 1 else "one layer" if most else "no layers"
+        mend = f"{architecture.title} has {has} of multi-token prediction"
+        mend += f": from 0 to {most}" if most else ": leave it out"
+        raise SpecError([Problem("--predict-depth", depth, mend)])
     if not depth:
         return architecture
     asked = architecture.predict_layers[:depth]

@@ -202,6 +202,11 @@ def test_models_are_shown_layer_kind_by_layer_kind():
     [
         (["gemma-3-27b", "--seq-len", "512"], "--seq-len = 512", "windows of 1,024 tokens"),
         (["deepseek-v3", "--seq-len", "4k", "--predict-depth", "2"], "--predict-depth = 2", "to 1"),
+        (
+            ["llama-3.1-8b", "--seq-len", "4k", "--expert-skew", "0.2"],
+            "--expert-skew",
+            "no experts",
+        ),
         (["mixtral-8x7b", "--seq-len", "4k", "--expert-skew", "9"], "--expert-skew = 9", "to 4"),
         (["mixtral-8x7b", "--seq-len", "4k", "--ep", "3"], "--ep = 3", "divide the 8 experts"),
         (["llama-3.1-8b", "--seq-len", "8k", "--ep", "2"], "--ep = 2", "the model has no experts"),
