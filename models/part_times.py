@@ -54,10 +54,10 @@ class Spent:
     def paired(self, steal: Array) -> Spent:
         """Return it in a pass that runs beside another one, with as much to compute at least.
 
-        What goes to experts and comes back then hides behind what the other computes (DeepSeek-V3,
-        arXiv:2412.19437 section 3.2.1).
+        What goes to experts and comes back then hides behind what the other computes, and waits
+        for on other axes (DeepSeek-V3, arXiv:2412.19437 section 3.2.1).
         """
-        return replace(self, ep=beside(self.ep, self.compute, steal))
+        return replace(self, ep=beside(self.ep, self.compute + self.tp + self.cp, steal))
 
     def stacked(self) -> Array:
         """Return the four as one array with a last axis of 4."""

@@ -11,6 +11,7 @@ from models.expert_mesh import expert_data_ranks, expert_stride
 from models.layout import LayoutBatch, stride
 from models.named_axes import Dispatch
 from models.rules.rule import Rule
+from models.schedule import PAIRED
 
 if TYPE_CHECKING:
     from models.architecture import Architecture
@@ -107,11 +108,16 @@ EXPERT_RULES: tuple[Rule, ...] = (
         "shared_overlap",
         lambda b, job: (
             (b.shared_overlap == 0)
-            | ((b.ep > 1) & (b.dispatch == Dispatch.ALL_TO_ALL) & has_shared(job.architecture))
+            | (
+                (b.ep > 1)
+                & (b.dispatch == Dispatch.ALL_TO_ALL)
+                & ~PAIRED.take(b.schedule)
+                & has_shared(job.architecture)
+            )
         ),
         lambda *_: (
             "runs shared experts beside an all-to-all of tokens: it needs shared experts, --ep 2 "
-            "or more and --dispatch all-to-all"
+            "or more, --dispatch all-to-all and a schedule that hides it behind no other pass"
         ),
     ),
 )

@@ -182,7 +182,7 @@ class _Part:
                     continue
                 tasks = [self._sent(op), *self._with(at)]
                 if self.parent.paired and op.axis in EXPERT_AXES:
-                    travelling += self._aside(tasks)
+                    travelling = self._aside(tasks, travelling)
                 else:
                     self._together(tasks)
             elif op.name == CORE_ATTENTION and self._hops():
@@ -193,10 +193,10 @@ class _Part:
         self.written.wait_for(tuple(travelling))
         return self.written
 
-    def _aside(self, tasks: list[Task]) -> list[int]:
-        """Start what another pass computes beside, as early as the part begins."""
+    def _aside(self, tasks: list[Task], before: list[int]) -> list[int]:
+        """Start what another pass computes beside, the first as early as the part begins."""
         longest = max(tasks, key=lambda task: task.seconds)
-        return [self.written.issue(longest, ())] if longest.seconds > 0 else []
+        return [self.written.issue(longest, tuple(before))] if longest.seconds > 0 else before
 
     def _with(self, at: int) -> list[Task]:
         """Return what travels together with a communication: the one that follows, or nothing."""
