@@ -195,8 +195,13 @@ class DataParallelClock:
         return apart + np.maximum(np.maximum(own, everything), steal * (time - apart))
 
     def _each_time(self, time: Array, beyond: Pass, steal: Array) -> Array:
-        """Return what of a reduction is exposed if every pass waits for it, chunk by chunk."""
-        further = self.prepared.batch.vp - 1.0
+        """Return what of a reduction is exposed if every pass waits for it, chunk by chunk.
+
+        Where the pipeline runs both ways, a pass has the gradients of one of the rank's two stages.
+        """
+        batch = self.prepared.batch
+        time = np.where(BOTH_WAYS.take(batch.schedule), time / 2.0, time)
+        further = batch.vp - 1.0
         apart = time * (self.first_share + further * self.layer_share)
         room = beyond.busy_s - (1.0 + further) * beyond.edge_s
         return apart + beside(time - apart, room, steal)

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from models.catalogue import load_architecture
 from models.hf_config import architecture_from_config
 from models.layout import Layout
-from models.named_axes import Kernels
+from models.named_axes import Kernels, Schedule
 from models.operation import Axis
 from tests.models.cases import config, prepared, sent_bytes, sent_for_weights
 from tests.oracles import sharded_reference as oracle
@@ -135,3 +136,10 @@ def test_tensor_parallel_ranks_shard_what_they_hold(shards: int, tp: int, tp_sp:
     norms = 5 * architecture.hidden * 2 * 2 * (tp - 1) / tp if tp_sp else 0
     said = sent_bytes(operations, Axis.TP, tp) + sent_for_weights(work).step
     assert sent.total_bytes == pytest.approx(said + norms, rel=1e-12)
+
+
+def test_a_pass_of_a_pipeline_both_ways_reduces_one_of_the_ranks_two_stages() -> None:
+    """ZeRO-2: parameters gathered once, and gradients of half of them reduced in 16 + 1 passes."""
+    layout = Layout(dp=4, pp=2, zero=2, schedule=Schedule.DUALPIPE)
+    found = sent_for_weights(prepared(load_architecture("llama-3.1-8b"), layout))
+    assert found.step == pytest.approx(found.gather + 17 * found.scatter / 2)
