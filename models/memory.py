@@ -224,13 +224,16 @@ class _Ranks:
     def _communication(self) -> Array:
         shape, states = self.prepared.shape_index, self.prepared.workload.states
         buffers: Array = np.max([work.buffer_bytes for work in self.prepared.layers], axis=0)
-        table = self.prepared.parameters
-        wholes = [own + experts for own, experts in zip(table.layers, table.experts, strict=True)]
-        layer: Array = np.max(wholes, axis=0)
+        layers, *_ = self.params
+        if self.experts is not None:
+            # Experts that no other rank holds are never sent: they are whole where they are.
+            sent = np.where(expert_shard_ranks(self.prepared) > 1, 1.0, 0.0)
+            layers = [own + sent * each for own, each in zip(layers, self.experts, strict=True)]
+        layer: Array = np.max(layers, axis=0)
         whole_bytes = self.prepared.workload.recipe.kept_bytes.value
         gathered = np.where(self.regathers, GATHERED_LAYERS * whole_bytes, 0.0)
         gradients = np.where(self.whole_gradients, states.reduced_bytes, 0.0)
-        total: Array = buffers[shape] + layer[shape] * (gathered + gradients)
+        total: Array = buffers[shape] + layer * (gathered + gradients)
         return total
 
     def _context(self) -> Array:
