@@ -7,6 +7,8 @@ a fast domain and then between those of one place in each domain, in fewer and l
 of its own, to the rank of the same place, and from there once to every rank that has, while others
 still arrive (deepseek-ai/DeepEP, normal kernels). Experts that are cut (`etp`) have their tokens
 gathered, and what they made of them reduced, over the ranks that cut them.
+
+Where some experts are wanted more, all wait for what their rank receives and sends back.
 """
 
 from __future__ import annotations
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
     from models.architecture import Moe
     from models.layout import Array
     from models.shape import Shapes
+
+
+def busiest(moe: Moe, shapes: Shapes, parts: Array) -> Array:
+    """Return the tokens of the busiest of some equal parts of the experts over the mean."""
+    return np.array([shapes.routing.busiest(moe.experts, int(part)) for part in parts])
 
 
 def exchange(
@@ -53,7 +60,8 @@ def exchange(
     row = shapes.own_tokens * width * element_bytes
     spread = np.where(shapes.ep > 1, 1.0, 0.0)
     way = shapes.batch.dispatch
-    copies = row * moe.top_k
+    uneven = busiest(moe, shapes, shapes.ep)
+    copies = row * moe.top_k * uneven
     beside = shapes.batch.shared_overlap * spread
     flat = np.where(way == Dispatch.ALL_TO_ALL, spread, 0.0)
     staged = np.where(way == Dispatch.HIERARCHICAL, spread, 0.0)
@@ -63,6 +71,9 @@ def exchange(
     near, far = np.where(inside > 1, 1.0, 0.0), np.where(across > 1, 1.0, 0.0)
     ranks = np.array([parts_visited(moe, int(ep)) for ep in shapes.ep])
     domains = np.array([parts_visited(moe, int(parts)) for parts in across])
+    # No more reach a rank, or a domain, than there are.
+    ranks = np.minimum(ranks * uneven, shapes.ep)
+    domains = np.minimum(domains * busiest(moe, shapes, across), across)
     found = [
         _sent(name, Axis.EP, copies, flat * (1.0 - beside)),
         _sent(f"{name} in domains", Axis.EP_INSIDE, copies, staged * near),
@@ -86,12 +97,12 @@ def scatter(name: str, moe: Moe, width: int, shapes: Shapes) -> Communication:
 
 
 def _cut(name: str, what: Collective, moe: Moe, width: int, shapes: Shapes) -> Communication:
-    whole = shapes.own_tokens * moe.top_k * width * BF16 * shapes.etp
+    rows = shapes.own_tokens * moe.top_k * shapes.etp * busiest(moe, shapes, shapes.ep)
     return Communication(
         name=name,
         collective=what,
         axis=Axis.ETP,
-        nbytes=whole,
+        nbytes=rows * width * BF16,
         calls=np.where(shapes.etp > 1, 1.0, 0.0),
     )
 

@@ -62,14 +62,16 @@ class Prediction:
         """Return what autograd keeps: norms with what they give, and probabilities."""
         logits = self.shapes.tokens * self.columns * LOSS_KEPT
         return (
-            self._norm("predict norms", 2 * self.hidden),
-            self._norm("predict final norm", self.hidden),
+            self._norm("predict norms", 2 * self.hidden, self.shapes.input_bytes),
+            self._norm("predict final norm", self.hidden, BF16),  # for the head
             Saved(name="predict loss", nbytes=logits, selective_nbytes=logits),
         )
 
-    def _norm(self, name: str, width: int) -> Saved:
-        kind = self.layer.norm
-        return norm_input(name, kind, width, self.shapes, selective_input=False, modules=NOTHING)
+    def _norm(self, name: str, width: int, input_bytes: Array | float) -> Saved:
+        kind, shapes = self.layer.norm, self.shapes
+        return norm_input(
+            name, kind, width, shapes, input_bytes, selective_input=False, modules=NOTHING
+        )
 
     def working_bytes(self) -> Array:
         """Return what the loss needs beyond what it keeps: the gradient of its logits."""

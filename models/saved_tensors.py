@@ -119,18 +119,19 @@ def norm_input(
     kind: NormKind,
     hidden: int,
     shapes: Shapes,
+    input_bytes: Array | float,
     *,
     selective_input: bool,
     modules: RecomputeModules,
     shared: bool = False,
 ) -> Saved:
-    """Return what a norm before a mixer keeps, and the mixer's input.
+    """Return what a norm before a mixer keeps, and the mixer's input, of `input_bytes` an element.
 
     `selective_input` is whether eager selective recomputation keeps the norm's input, `modules` are
     those with which fused kernels keep nothing else, `shared` is whether an earlier norm of the
     layer reads the same and keeps it.
     """
-    nbytes = _norm_bytes(kind, hidden, shapes, shapes.input_bytes, shared=shared)
+    nbytes = _norm_bytes(kind, hidden, shapes, input_bytes, shared=shared)
     layer_input = shapes.tokens * hidden * BF16 / shapes.norm_shard
     return Saved(
         name=name,

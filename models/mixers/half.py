@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from models import saved_tensors
+from models.architecture import Moe
 from models.dtype import BF16, FP32
 from models.operation import repeated_by
 from models.operators import norm_pair, residual
@@ -164,6 +165,12 @@ class Half:
     def _normed(self) -> bool:
         return self.layer.normed_before(first=self.first)
 
+    @property
+    def _routes(self) -> bool:
+        """Whether the mixer is one of experts, whose router keeps its input in bf16."""
+        last = self.layer.mixer is None or not self.first
+        return isinstance(self.layer.mlp, Moe) and last
+
     def _norm(self, phase: int) -> tuple[Compute, ...]:
         """Return the norm before the mixer, if there is one."""
         if not self._normed:
@@ -181,6 +188,7 @@ class Half:
                     layer.norm,
                     hidden,
                     shapes,
+                    BF16 if self._routes else shapes.input_bytes,
                     selective_input=self.first,
                     modules=self._norm_modules,
                     shared=layer.parallel and not self.first,

@@ -37,6 +37,8 @@ SCORE_LAUNCHES, EAGER_SCORE_LAUNCHES = 2.0, 6.0
 SCORE_KEPT = FP32 + FP32 + 1.0
 #: Bytes per element to put tokens in another order: read and written.
 MOVED = 2.0 * BF16
+#: The same to scale them by a gate of one column, forward and backward: the output read again.
+GATED = (2.0 * BF16, 3.0 * BF16)
 #: What torchtitan keeps of a token's copy that is weighted in fp32 before experts.
 EAGER_WEIGHTED = FP32
 #: Names of shared experts' operations begin so.
@@ -60,9 +62,8 @@ class MoeWork:
         self.wide = moe.latent or hidden
         self.columns = moe.expert.intermediate / shapes.etp
         self.local = np.maximum(moe.experts / shapes.ep, 1.0)
-        busiest = np.array([shapes.routing.busiest(moe.experts, int(ep)) for ep in shapes.ep])
         self.copies = self.tokens * moe.top_k
-        self.rows = self.copies * shapes.etp * busiest
+        self.rows = self.copies * shapes.etp * expert_parallel.busiest(moe, shapes, shapes.ep)
         self.shared = (
             MlpWork(moe.shared, hidden, shapes, SHARED, modules=RecomputeModules.SHARED_EXPERTS)
             if moe.shared
@@ -88,6 +89,7 @@ class MoeWork:
             *back,
             self._moved("weighted sum", self.copies + self.tokens, 1.0),
             *self._latent("out of latent", self.hidden, self.wide)[0],
+            *self._shared_joined(0),
         )
         return repeated_by(RecomputeModules.MOE, operations)
 
@@ -96,6 +98,7 @@ class MoeWork:
         into, back = self._shared_backward()
         first, last = self._beside("down dgrad", "up dgrad")
         return (
+            *self._shared_joined(1),
             *self._latent("out of latent", self.hidden, self.wide)[1],
             self._moved("weighted sum", self.copies + self.tokens, 1.0),
             *self._exchange("combine gradients", first, to_experts=True),
@@ -182,11 +185,21 @@ class MoeWork:
             return (), ()
         return _split(self.shared.backward(), f"{SHARED} down{WEIGHT_GRADIENT}")
 
+    def _shared_joined(self, phase: int) -> tuple[Compute, ...]:
+        """Return how shared experts' output is gated, and added to that of the routed ones."""
+        if self.shared is None:
+            return ()
+        shapes, elements = self.shapes, self.tokens * self.hidden
+        added = elementwise(f"{SHARED} sum", "residual", shapes, elements)[phase]
+        if not self.moe.shared_gate:
+            return (added,)
+        gated = memory(f"{SHARED} gating", shapes, elements * GATED[phase], 2.0)
+        return (added, gated) if phase else (gated, added)
+
     # ----------------------------------------------------------------------------------- memory
 
     def saved(self) -> tuple[Saved, ...]:
         """Return what autograd keeps, the norm and its output aside."""
-        shared = self.shared.saved() if self.shared else ()
         scores = self.tokens * self.moe.experts * SCORE_KEPT
         weighted = self.copies * self.wide * self.shapes.pick(0.0, EAGER_WEIGHTED)
         given = self.rows * self.wide * self.shapes.input_bytes
@@ -198,15 +211,36 @@ class MoeWork:
             self._kept("dispatched tokens", given),
             self._kept("experts", width * (self._tensors() - 1.0)),
             self._kept("experts activation", down, RecomputeModules.MOE_ACT),
-            *(
-                self._kept("latent", self.tokens * self.wide * BF16)
-                for _ in range(self._has_latent)
-            ),
-            *(
-                self._kept(f"{SHARED} experts", item.nbytes, RecomputeModules.SHARED_EXPERTS)
-                for item in shared
-            ),
+            *self._latent_saved(),
+            *self._shared_saved(),
         )
+
+    def _latent_saved(self) -> tuple[Saved, ...]:
+        """Return the inputs of the products into and out of the width experts work in."""
+        if self.moe.latent is None:
+            return ()
+        out = self.tokens * self.wide * self.shapes.input_bytes
+        return self._kept("latent input", self._quantised_input()), self._kept("latent", out)
+
+    def _shared_saved(self) -> tuple[Saved, ...]:
+        """Return what shared experts keep, and of their output what its gate needs."""
+        if self.shared is None:
+            return ()
+        modules = RecomputeModules.SHARED_EXPERTS
+        gated = self.tokens * self.hidden * BF16 * self.moe.shared_gate
+        return (
+            self._kept(f"{SHARED} input", self._quantised_input(), modules),
+            *(
+                self._kept(f"{SHARED} experts", item.nbytes, modules)
+                for item in self.shared.saved()
+            ),
+            self._kept(f"{SHARED} output", gated, modules),
+        )
+
+    def _quantised_input(self) -> Array:
+        """Return what a product keeps of the norm's output beside the bf16 one routers keep."""
+        elements = self.tokens * self.hidden
+        return np.where(self.shapes.input_bytes == BF16, 0.0, elements * self.shapes.input_bytes)
 
     def _kept(self, name: str, nbytes: Array, modules: RecomputeModules = NOTHING) -> Saved:
         """Return what is kept but where the whole layer, or some other module, is repeated."""
@@ -222,10 +256,6 @@ class MoeWork:
         if self.moe.expert.gated:
             return self.shapes.pick(3.0, 4.0)
         return np.full(len(self.shapes), 2.0)
-
-    @property
-    def _has_latent(self) -> int:
-        return int(self.moe.latent is not None)
 
     def moments(self, norm: Array, passing: Array) -> tuple[Moment, ...]:
         """Return the moments that may be the fullest."""

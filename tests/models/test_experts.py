@@ -15,12 +15,14 @@ from models.expert_mesh import expert_data_ranks, expert_stride
 from models.hf_config import architecture_from_config
 from models.inventory import layer_work
 from models.layout import Layout, LayoutBatch, strides
+from models.legality import problems
 from models.memory import memory_bill
 from models.named_axes import Dispatch, RankOrder, Schedule
 from models.operation import Axis, Communication, Compute
 from models.precision import load_precision
 from models.prepared import Prepared
-from models.routing import Routing, parts_visited
+from models.routing import BALANCED, Routing, parts_visited
+from models.rules.rule import Job
 from models.simulation.step import StepSimulation
 from models.training import step_time
 from models.workload import Workload
@@ -157,12 +159,12 @@ def test_every_rank_has_one_place_on_the_expert_mesh(order: RankOrder) -> None:
 # ------------------------------------------------------------------------------ what is exchanged
 
 
-def sent(domain: int = 8, **axes: Any) -> dict[Axis, float]:
+def sent(domain: int = 8, routing: Routing = BALANCED, **axes: Any) -> dict[Axis, float]:
     """Return the bytes of one layer's dispatch by axis."""
     work = layer_work(
         Layer(mixer=load_architecture("mixtral-8x7b").layers[0].mixer, mlp=moe("deepseek-v3")),
         7168,
-        replace(shapes(4096, **axes), domain=domain),
+        replace(shapes(4096, **axes), domain=domain, routing=routing),
     )
     found: dict[Axis, float] = {}
     for op in work.forward:
@@ -192,6 +194,15 @@ def test_shared_experts_may_hide_the_exchange() -> None:
         assert hidden - {""} <= names
 
 
+def test_pairs_of_passes_leave_nothing_to_hide_behind_shared_experts() -> None:
+    """As Megatron-Core: no ``moe_shared_expert_overlap`` with exchanges beside other passes."""
+    shared = architecture_from_config(family("qwen2_moe"), "shared")
+    for schedule, refused in ((Schedule.ONE_F_ONE_B, False), (Schedule.DUALPIPE, True)):
+        layout = Layout(dp=8, pp=2, ep=8, shared_overlap=True, schedule=schedule)
+        job = Job(architecture=shared, workload=Workload(seq_len=512, global_batch=64), gpus=16)
+        assert bool(problems(layout, job)) == refused
+
+
 def _shared() -> Any:
     return architecture_from_config(family("qwen2_moe"), "shared").layers[0]
 
@@ -210,13 +221,26 @@ MEETING = [
 ]
 
 
-@pytest.mark.parametrize("layout", MEETING, ids=str)
-def test_both_clocks_agree_on_experts(layout: Layout) -> None:
-    architecture = load_architecture("mixtral-8x7b")
+#: Of smaller experts, so that pairs of passes do not hide all that is exchanged.
+EXPOSED = [
+    Layout(dp=32, pp=2, ep=32, schedule=Schedule.DUALPIPE, dispatch=Dispatch.HIERARCHICAL),
+    Layout(dp=32, pp=2, tp=2, tp_sp=True, ep=32, schedule=Schedule.DUALPIPE),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [
+        *(("mixtral-8x7b", layout) for layout in MEETING),
+        *(("qwen3-235b-a22b", layout) for layout in EXPOSED),
+    ],
+    ids=str,
+)
+def test_both_clocks_agree_on_experts(name: str, layout: Layout) -> None:
+    architecture = load_architecture(name)
     device, fabric = machine(f"h100-dgx:{layout.gpus // 8}")
-    work = Prepared.of(
-        architecture, Workload(seq_len=8192, global_batch=32 * layout.dp), _batch(layout), 8
-    )
+    workload = Workload(seq_len=8192 if layout in MEETING else 4096, global_batch=32 * layout.dp)
+    work = Prepared.of(architecture, workload, _batch(layout), 8)
     played = StepSimulation(work, device, fabric, contention=False).step().step_s
     assert played == pytest.approx(float(step_time(work, device, fabric).total[0]), rel=0.01)
 
@@ -282,3 +306,25 @@ def test_blocks_of_fp8_travel_to_experts_and_bf16_comes_back() -> None:
         "combine gradients": few,
         "dispatch gradients": usual,
     }
+
+
+def test_all_wait_for_what_the_busiest_rank_receives() -> None:
+    """With DeepEP no more of them reach a domain than there are."""
+    routing = Routing(skew=1.0)
+    uneven = routing.busiest(256, 64)
+    even, skewed = sent(ep=64), sent(ep=64, routing=routing)
+    assert skewed[Axis.EP] == pytest.approx(even[Axis.EP] * uneven)
+    once = sent(ep=64, dispatch=Dispatch.DEEPEP, routing=Routing(skew=3.0))
+    assert once[Axis.EP_ACROSS] == 4096 * 8 * 7168 * 2.0
+    cut = {"tp": 2, "tp_sp": 1, "ep": 4, "etp": 2}
+    layer = load_architecture("mixtral-8x7b").layers[0]
+    whole, held_up = (
+        next(
+            op.nbytes[0]
+            for op in layer_work(layer, 4096, replace(shapes(8192, **cut), routing=each)).forward
+            if isinstance(op, Communication) and op.name == "gather tokens"
+        )
+        for each in (Routing(), routing)
+    )
+    assert whole == 4096 * 2 * 4096 * 2 * 2
+    assert held_up == pytest.approx(whole * routing.busiest(8, 4))

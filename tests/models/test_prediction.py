@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from models.catalogue import load_architecture
 from models.inventory import head_work, layer_work, model_flop
 from models.layout import Layout, LayoutBatch
+from models.precision import load_precision
 from models.prepared import Prepared
 from models.stages import layer_weights, split_layers
 from models.workload import Workload
@@ -41,6 +43,21 @@ def test_it_costs_a_layer_a_product_of_the_pair_and_the_head() -> None:
     assert deeper.forward_flop() == layer.forward_flop() + head.forward_flop() + joined
     assert deeper.backward_flop() == layer.backward_flop() + head.backward_flop() + 2 * joined
     assert deeper.saved_bytes() > layer.saved_bytes() + head.saved_bytes()
+
+
+def test_the_head_reads_bf16_and_the_joining_product_a_byte() -> None:
+    kept = {
+        name: {
+            item.name: float(item.nbytes[0])
+            for item in layer_work(
+                DEEPER.layers[-1], HIDDEN, replace(shapes(4096), precision=load_precision(name))
+            ).saved
+        }
+        for name in ("bf16", "fp8-delayed")
+    }
+    plain, fp8 = kept["bf16"], kept["fp8-delayed"]
+    assert plain["predict norms"] - fp8["predict norms"] == 4096 * 2 * HIDDEN
+    assert plain["predict final norm"] == fp8["predict final norm"]
 
 
 def test_a_step_counts_it_for_mfu() -> None:
