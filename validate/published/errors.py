@@ -142,14 +142,14 @@ def _pairs(sweep: Sequence[Predicted]) -> list[int]:
     """Return 1 for each pair that is ranked right and -1 for each ranked wrong."""
     found = []
     for one, other in combinations(sweep, 2):
-        measured = (one.measured_s or 0.0) / (other.measured_s or 1.0)
-        predicted = (one.predicted_s or 0.0) / (other.predicted_s or 1.0)
+        measured = (one.measured or 0.0) / (other.measured or 1.0)
+        predicted = (one.predicted or 0.0) / (other.predicted or 1.0)
         if abs(measured - 1.0) > ALIKE:
             found.append(1 if (measured > 1.0) == (predicted > 1.0) else -1)
     return found
 
 
 def _regret(sweep: Sequence[Predicted]) -> float:
-    chosen = min(sweep, key=lambda each: each.predicted_s or 0.0)
-    fastest = min(each.measured_s or 0.0 for each in sweep)
-    return (chosen.measured_s or 0.0) / fastest - 1.0
+    chosen = min(sweep, key=lambda each: each.predicted or 0.0)
+    fastest = min(each.measured or 0.0 for each in sweep)
+    return (chosen.measured or 0.0) / fastest - 1.0

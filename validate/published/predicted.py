@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from models.layout import LayoutBatch
@@ -16,6 +17,15 @@ if TYPE_CHECKING:
     from validate.published.row import Row
 
 
+class Quantity(StrEnum):
+    """What of a run is predicted."""
+
+    TIME = "time"  # seconds
+    MEMORY = "memory"  # bytes
+    LENGTH = "length"  # tokens of the longest sequence that fits
+    FITS = "fits"  # whether it does
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Predicted:
     """One row with what is predicted of it.
@@ -24,44 +34,48 @@ class Predicted:
     ----------
     row
         What was published.
-    measured_s
-        Its step; None if it has none.
-    layout, predicted_s, interval_s, fits
+    quantity
+        Which of its results is meant; a row may have several.
+    measured
+        What was measured, in SI units; None if nothing was.
+    layout, predicted, interval, fits
         The prediction; None for rows that are skipped.
     skipped_because
         Why, or empty.
     """
 
     row: Row
-    measured_s: float | None = None
+    quantity: Quantity = Quantity.TIME
+    measured: float | None = None
     layout: Layout | None = None
-    predicted_s: float | None = None
-    interval_s: tuple[float, float] | None = None
+    predicted: float | None = None
+    interval: tuple[float, float] | None = None
     fits: bool | None = None
     skipped_because: str = ""
 
     @property
     def error(self) -> float | None:
         """Relative error of the prediction, with its sign; None where there is none."""
-        if self.predicted_s is None or self.measured_s is None:
+        if self.predicted is None or self.measured is None:
             return None
-        return self.predicted_s / self.measured_s - 1.0
+        return self.predicted / self.measured - 1.0
 
     @property
     def covered(self) -> bool:
         """Whether the interval holds what was measured."""
-        if self.interval_s is None or self.measured_s is None:
+        if self.interval is None or self.measured is None:
             return False
-        return self.interval_s[0] <= self.measured_s <= self.interval_s[1]
+        return self.interval[0] <= self.measured <= self.interval[1]
 
     def record(self) -> dict[str, Any]:
         """Return it as JSON holds it."""
         return {
             "id": self.row.text("id"),
             "source": self.row.text("source"),
-            "measured": self.measured_s,
-            "predicted": self.predicted_s,
-            "interval": None if self.interval_s is None else list(self.interval_s),
+            "quantity": str(self.quantity),
+            "measured": self.measured,
+            "predicted": self.predicted,
+            "interval": None if self.interval is None else list(self.interval),
             "error": self.error,
             "skipped_because": self.skipped_because,
         }
@@ -91,15 +105,15 @@ def predict(
 
 
 def _predicted(row: Row) -> Predicted:
-    measured_s = row.number("step_s")
+    measured = row.number("step_s")
     scenario = scenario_of(row)
     layout = layout_of(row, scenario)
     (plan,) = scenario.evaluate(LayoutBatch.of([layout]))
     return Predicted(
         row=row,
-        measured_s=measured_s,
+        measured=measured,
         layout=layout,
-        predicted_s=plan.step_time_s,
-        interval_s=plan.interval_s,
+        predicted=plan.step_time_s,
+        interval=plan.interval_s,
         fits=plan.fits,
     )

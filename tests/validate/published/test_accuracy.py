@@ -43,11 +43,9 @@ def test_rows_of_every_source_are_predicted_or_say_why_not(found: tuple[Predicte
 
 def test_a_shuffled_column_of_measurements_is_noticed(found: tuple[Predicted, ...]) -> None:
     done = [each for each in found if each.error is not None]
-    measured = [each.measured_s for each in done]
+    measured = [each.measured for each in done]
     order = np.random.default_rng(0).permutation(len(done))
-    shuffled = [
-        replace(each, measured_s=measured[at]) for each, at in zip(done, order, strict=True)
-    ]
+    shuffled = [replace(each, measured=measured[at]) for each, at in zip(done, order, strict=True)]
     assert Errors.of(shuffled).median > 2 * Errors.of(done).median
 
 
@@ -78,7 +76,7 @@ def test_a_sweep_is_ranked_and_its_choice_regretted() -> None:
     layouts = [layout_of(*_plain(tp)) for tp in (1, 2, 4)]
     measured, predicted = (1.0, 1.02, 2.0), (2.0, 1.5, 1.0)
     sweep = [
-        Predicted(row=row, measured_s=m, predicted_s=p, layout=layout, interval_s=(0.5, 3.0))
+        Predicted(row=row, measured=m, predicted=p, layout=layout, interval=(0.5, 3.0))
         for m, p, layout in zip(measured, predicted, layouts, strict=True)
     ]
     ranked = Sweeps.of(sweep)
