@@ -13,7 +13,8 @@ plan: $(VENV)/core.stamp  ## install the core and run the 70B at 256K tokens exa
 	$(BIN)/meshwright plan llama-3.1-70b --cluster h100-dgx:32 --seq-len 256k --global-batch 64
 
 test: $(VENV)/test.stamp  ## install what the tests need and run all but the slow ones
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m "not slow and not timed" -n auto --maxprocesses 8
+	$(BIN)/python -m pytest -q -m timed tests/validate
 
 test-slow: $(VENV)/test.stamp  ## the tests marked slow
 	$(BIN)/python -m pytest -q -m slow

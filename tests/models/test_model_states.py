@@ -246,7 +246,6 @@ ZERO_1, ZERO_0 = Layout(dp=8, zero=1), Layout(dp=8, zero=0)
         (FSDP, ModelStates("sgd-momentum"), {"deepspeed", "accelerate"}),
         (FSDP, ModelStates("adafactor"), set()),
     ],
-    ids=str,
 )
 def test_frameworks_have_the_states_that_their_sources_say(
     layout: Layout, states: ModelStates, expected: set[str]

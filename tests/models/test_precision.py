@@ -315,7 +315,6 @@ def test_devices_run_what_their_data_sheets_have() -> None:
         (Layout(dp=8, zero=3, kernels=Kernels.EAGER), "fp8-tensorwise", {"accelerate"}),
         (Layout(dp=8, zero=3, kernels=Kernels.EAGER), "fp16", {"deepspeed", "accelerate"}),
     ],
-    ids=str,
 )
 def test_frameworks_have_the_precisions_that_their_sources_say(
     layout: Layout, name: str, expected: set[str]
