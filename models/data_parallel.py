@@ -89,6 +89,9 @@ class DataParallelClock:
     ) -> None:
         self.prepared, self.device, self.states = prepared, device, prepared.workload.states
         self.layers, self.parts = parts.layers, parts
+        software = prepared.workload.runs_on
+        self.hides_gradients = software.hides_gradients
+        self.hides_parameters = software.hides_parameters
         table, profile = prepared.parameters, device.profile
         layers = self._of_layers(table.layers)
         common = layers + sum(self._ends())
@@ -154,7 +157,8 @@ class DataParallelClock:
         computing
             Share of them in which kernels run: while others wait there is nothing to steal.
         """
-        batch, many = self.prepared.batch, self.prepared.micro_batches
+        prepared = self.prepared
+        batch, many = prepared.batch, prepared.micro_batches
         scatter, across, gather = self.scatter_s(), self.across_s(), self.gather_s()
         reduce = scatter + across
         # What is hidden steals as much as the links it travels on do.
@@ -164,6 +168,10 @@ class DataParallelClock:
         every = (batch.zero == 3) & (batch.pp == 1)
         left = np.where(batch.zero >= 1, self._once(gather, forward, near), 0.0)
         reduced = self._once(reduce, backward, steal)
+        if not self.hides_parameters:
+            left = np.where(batch.zero >= 1, gather, 0.0)
+        if not self.hides_gradients:
+            reduced = reduce
         if (batch.zero >= 2).any():
             # A pass that waits for its gradients holds up the ranks behind it, as it fills and
             # drains the pipeline too.
@@ -217,6 +225,13 @@ class DataParallelClock:
             head=head / self.params,
         )
         return LayerChain(self.prepared.architecture.kind_of_layer, shares)
+
+    def apart_s(self) -> Array:
+        """Return what of it software hides nothing of with ZeRO-0 and 1: done once all else is."""
+        zero, nothing = self.prepared.batch.zero, np.zeros(len(self.prepared))
+        reduced = nothing if self.hides_gradients else self.scatter_s() + self.across_s()
+        gathered = nothing if self.hides_parameters else (zero == 1) * self.gather_s()
+        return np.where(zero < 2, reduced + gathered, 0.0)
 
     def between_s(self) -> Array:
         """Return the sum of gradients that ranks at both ends of the pipeline have of one tensor.

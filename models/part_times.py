@@ -233,7 +233,7 @@ class PartClock:
         for op, call_s in sent:
             if op.hidden_by != CORE_ATTENTION:
                 key = (op.hidden_by, op.axis)
-                time: Array = call_s * op.calls
+                time: Array = call_s * op.calls * self.awaited(op)
                 if op.with_last:
                     time = np.maximum(time - last, 0.0)
                 waiting[key] = waiting.get(key, nothing) + time
@@ -243,6 +243,16 @@ class PartClock:
             added = beside(time, seconds[hidden_by], self.steal(axis)) if hidden_by else time
             exposed[WAITED[axis]] = exposed[WAITED[axis]] + added
         return exposed
+
+    def awaited(self, op: Communication) -> Array:
+        """Return the share of a communication that compute waits for, or is slowed by.
+
+        Software may run a part of what tensor parallelism gathers and scatters beside products.
+        """
+        hidden = self.shapes.software.tp_hidden.value
+        if op.axis is not Axis.TP or not hidden:
+            return np.ones_like(self.shapes.tp)
+        return 1.0 - hidden * self.shapes.sharded * (1.0 - self.steal(Axis.TP))
 
     def steal(self, axis: Axis) -> Array:
         """Return the share of the compute rate that an axis takes while it hides."""

@@ -29,10 +29,13 @@ from models.sequence_parallel.heads import (
     local_kv_elements,
     query_heads,
 )
+from models.sequence_parallel.heads import scores as scores_of
+from models.unfused_attention import KEPT
 
 if TYPE_CHECKING:
     from models.architecture import Architecture, Attention, Layer, Mlp, NormKind
     from models.layout import Array
+    from models.sequence_parallel.heads import AttentionHeads
     from models.shape import Shapes
 
 #: Eager norms before a mixer, bytes per element: what stays sharded, and the mixer's input.
@@ -185,7 +188,6 @@ def attention(mixer: Attention, norm: NormKind, shapes: Shapes) -> tuple[Saved, 
     queries = shapes.tokens * mixer.q_width / shapes.tp
     keys = shapes.tokens * kv_heads_of_tp_rank(mixer, shapes) * mixer.head_dim
     exchanged = np.where(shapes.ulysses > 1, 1.0, 0.0)
-    statistics = FP32 * shapes.ring_tokens * query_heads(mixer, shapes)
     # Values are part of what one joint product made, which lives on beside rotated q and k.
     uncut = np.where(shapes.batch.cp > 1, 0.0, 1.0)
     beside = uncut * shapes.pick(0.0, (queries + keys) * (mixer.joint and mixer.rotary))
@@ -217,12 +219,23 @@ def attention(mixer: Attention, norm: NormKind, shapes: Shapes) -> tuple[Saved, 
             selective_nbytes=BF16 * queries * exchanged * shapes.pick(0.0, 1.0),
             modules=RecomputeModules.CORE_ATTN,
         ),
-        Saved(
-            name="log-sum-exp",
-            nbytes=statistics,
-            selective_nbytes=shapes.pick(0.0, statistics),
-            modules=RecomputeModules.CORE_ATTN,
-        ),
+        attention_weights(mixer, shapes),
+    )
+
+
+def attention_weights(mixer: AttentionHeads, shapes: Shapes) -> Saved:
+    """Return what is kept of attention's scores: flash attention, a number for every row."""
+    modules = RecomputeModules.CORE_ATTN
+    if shapes.software.unfused:
+        scores = KEPT * scores_of(mixer, shapes)
+        none = np.zeros(len(shapes))
+        return Saved(name="scores", nbytes=scores, selective_nbytes=none, modules=modules)
+    statistics = FP32 * shapes.ring_tokens * query_heads(mixer, shapes)
+    return Saved(
+        name="log-sum-exp",
+        nbytes=statistics,
+        selective_nbytes=shapes.pick(0.0, statistics),
+        modules=modules,
     )
 
 

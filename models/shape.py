@@ -18,6 +18,7 @@ from models.layout import Layout, LayoutBatch, stride, strides
 from models.named_axes import CpMethod, Kernels, SequenceOrder
 from models.precision import Precision, usual_precision
 from models.routing import BALANCED
+from models.software import Software, usual_software
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,6 +62,8 @@ class Shapes:
         Accelerators that reach each other without a network card.
     precision
         What products of the layers run in.
+    software
+        What runs them.
     """
 
     batch: LayoutBatch
@@ -68,6 +71,7 @@ class Shapes:
     routing: Routing = BALANCED
     domain: int = 1
     precision: Precision = field(default_factory=usual_precision)
+    software: Software = field(default_factory=usual_software)
 
     @classmethod
     def of(
@@ -85,6 +89,7 @@ class Shapes:
             routing=workload.routing,
             domain=domain,
             precision=workload.recipe,
+            software=workload.runs_on,
         )
         return shapes, index
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from models.model_states import USUAL_STATES, ModelStates
 from models.precision import USUAL, Precision, load_precision, precisions
 from models.routing import BALANCED, Routing
+from models.software import USUAL as USUAL_SOFTWARE
+from models.software import Software, load_software, softwares
 from topologies.errors import Problem, SpecError, raise_if_any
 
 #: Binary multiples, as everyone uses them for token counts: 256k = 262,144.
@@ -32,6 +34,8 @@ class Workload:
         How parameters are kept, reduced and updated.
     routing
         How tokens spread over experts, where there are any.
+    software
+        Name of what runs it, one of :func:`~models.software.softwares`.
     """
 
     seq_len: int
@@ -39,6 +43,7 @@ class Workload:
     precision: str = USUAL
     states: ModelStates = USUAL_STATES
     routing: Routing = BALANCED
+    software: str = USUAL_SOFTWARE
 
     @property
     def tokens_per_step(self) -> int:
@@ -49,6 +54,11 @@ class Workload:
     def recipe(self) -> Precision:
         """What the layers' products run in."""
         return load_precision(self.precision)
+
+    @property
+    def runs_on(self) -> Software:
+        """What runs it."""
+        return load_software(self.software)
 
     def problems(self) -> list[Problem]:
         """Return what is wrong with the numbers."""
@@ -62,6 +72,9 @@ class Workload:
         if self.precision not in precisions():
             mend = f"one of {', '.join(precisions())}"
             found.append(Problem("--precision", self.precision, mend))
+        if self.software not in softwares():
+            mend = f"one of {', '.join(softwares())}"
+            found.append(Problem("--software", self.software, mend))
         return found + self.states.problems() + self.routing.problems()
 
     def check(self) -> None:

@@ -33,6 +33,8 @@ class Choices:
         How unevenly tokens spread over experts (:class:`models.routing.Routing`).
     predict_depth
         Layers of multi-token prediction that are trained too.
+    software
+        What runs the job (``megatron-2021``; see ``models/data/software.yaml``).
     """
 
     precision: str = "bf16"
@@ -45,6 +47,7 @@ class Choices:
     expert_skew: float = 0.0
     expert_capacity: float | None = None
     predict_depth: int = 0
+    software: str = "usual"
 
     @classmethod
     def among(cls, options: Mapping[str, Any]) -> tuple[Self, dict[str, Any]]:

@@ -114,6 +114,7 @@ class Scenario:
             precision=choices.precision,
             states=ModelStates(choices.optimizer, choices.gradients, choices.reduce),
             routing=Routing(choices.expert_skew, choices.expert_capacity),
+            software=choices.software,
         )
         found.attempt(workload.check)
         depth = choices.predict_depth

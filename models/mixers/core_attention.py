@@ -13,6 +13,7 @@ from models.operation import Communication, Compute
 from models.operators import elementwise, memory
 from models.recompute_modules import RecomputeModules
 from models.sequence_parallel import blocks, heads, sent
+from models.unfused_attention import WORKING, unfused_attention
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,12 +44,14 @@ class CoreAttention:
     def forward(self) -> tuple[Operation, ...]:
         """Return the forward operations, from exchanged q, k, v to the returned output."""
         into, *between, out = sent.forward_communication(self.mixer, self.shapes)
-        return (into, self._pack(), *between, *self._kernels(backward=False), out)
+        kernels = self._kernels(backward=False)
+        return (into, self._pack(), *between, *kernels, self._merge(backward=False), out)
 
     def backward(self) -> tuple[Operation, ...]:
         """Return the backward operations, from the output's gradient to those of q, k and v."""
         out, *between, into = sent.backward_communication(self.mixer, self.shapes)
-        return (out, *between, *self._kernels(backward=True), into, self._pack())
+        kernels = self._kernels(backward=True)
+        return (out, *between, *kernels, self._merge(backward=True), into, self._pack())
 
     def moments(self, norm: Array, saved: Iterable[Saved], passing: Array) -> tuple[Moment, Moment]:
         """Return the moments of its kernels.
@@ -71,13 +74,13 @@ class CoreAttention:
             Moment(
                 name="attention forward",
                 saved=own - returned - summed,
-                working=np.zeros(len(self.shapes)),
+                working=self._scores(),
                 buffers=sent.forward_buffer_bytes(self.mixer, self.shapes),
             ),
             Moment(
                 name="attention backward",
                 saved=own - returned,
-                working=passing + attention_gradients(self.mixer, self.shapes),
+                working=passing + self._scores() + attention_gradients(self.mixer, self.shapes),
                 buffers=sent.backward_buffer_bytes(self.mixer, self.shapes),
             ),
         )
@@ -88,7 +91,31 @@ class CoreAttention:
         launches = np.where(self.shapes.ulysses > 1, 8.0, 0.0)
         return _moved("ulysses pack", self.shapes, (qkv + output) * PACK_BYTES, launches)
 
-    def _kernels(self, *, backward: bool) -> tuple[Compute, Compute]:
+    def _scores(self) -> Array:
+        """Return scores and their gradients that are alive beside what is kept of them."""
+        if not self.shapes.software.unfused:
+            return np.zeros(len(self.shapes))
+        return WORKING * heads.scores(self.mixer, self.shapes)
+
+    def _kernels(self, *, backward: bool) -> tuple[Compute, ...]:
+        if self.shapes.software.unfused:
+            return self._unfused(backward=backward)
+        return (self._flash(backward=backward),)
+
+    def _unfused(self, *, backward: bool) -> tuple[Compute, ...]:
+        mixer, shapes = self.mixer, self.shapes
+        length = np.full(len(shapes), float(shapes.seq_len))
+        return unfused_attention(
+            sent.CORE_ATTENTION,
+            backward=backward,
+            heads=heads.query_heads(mixer, shapes) * shapes.micro_batch,
+            queries=length / shapes.ring,
+            keys=length,
+            width=float(mixer.head_dim),
+            value_width=float(mixer.value_dim),
+        )
+
+    def _flash(self, *, backward: bool) -> Compute:
         mixer, shapes = self.mixer, self.shapes
         whole = blocks.causal_pairs(shapes.seq_len, mixer.window, mixer.chunk)
         pairs = shapes.micro_batch * whole / shapes.ring
@@ -98,7 +125,7 @@ class CoreAttention:
         kv = heads.local_kv_elements(mixer, shapes)
         steps = np.where(blocks.attends_at_once(mixer, shapes), 1.0, shapes.ring)
         rows = shapes.ring_tokens * own_heads
-        core = flash_attention(
+        return flash_attention(
             sent.CORE_ATTENTION,
             backward=backward,
             pairs=own_heads * pairs * blocks.busiest_over_mean(mixer, shapes),
@@ -112,7 +139,6 @@ class CoreAttention:
             masked_keys=blocks.keys_along_the_mask(mixer, shapes),
             first_block=blocks.first_block_share(mixer, shapes),
         )
-        return core, self._merge(backward=backward)
 
     def _merge(self, *, backward: bool) -> Compute:
         """Return what a ring's blocks are put together with, and the gradients of their keys."""

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.dtype import BF16, FP32
+from models import saved_tensors
+from models.dtype import BF16
 from models.mixers.core_attention import CoreAttention
 from models.operation import Communication, Compute, Saved, repeated_by
 from models.operators import elementwise, product
@@ -91,7 +92,6 @@ class LatentAttentionWork:
         shapes = self.shapes
         queries, output = BF16 * shapes.tokens * self.queries, BF16 * shapes.tokens * self.values
         exchanged = np.where(shapes.ulysses > 1, 1.0, 0.0)
-        statistics = FP32 * shapes.ring_tokens * self.heads / shapes.ulysses
         # As of other attention: an exchange or a cast makes the output product's input another one.
         inputs = output / BF16 * shapes.input_bytes
         apart = (exchanged > 0) | (shapes.input_bytes != BF16)
@@ -122,12 +122,7 @@ class LatentAttentionWork:
                 selective_nbytes=output * exchanged * shapes.pick(0.0, 1.0),
                 modules=RecomputeModules.CORE_ATTN,
             ),
-            Saved(
-                name="log-sum-exp",
-                nbytes=statistics,
-                selective_nbytes=shapes.pick(0.0, statistics),
-                modules=RecomputeModules.CORE_ATTN,
-            ),
+            saved_tensors.attention_weights(self.mixer, shapes),
         )
 
     def moments(self, norm: Array, passing: Array) -> tuple[Moment, ...]:

@@ -141,6 +141,14 @@ SEQUENCE_RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "ring",
+        lambda b, job: np.full(len(b), not job.workload.runs_on.unfused) | (b.ring == 1),
+        lambda _, job: (
+            f"{job.workload.software} computes attention with all keys at hand: use --ulysses, or "
+            "other --software"
+        ),
+    ),
+    Rule(
+        "ring",
         lambda b, job: np.full(len(b), not _limits_ring(job)) | (b.ring == 1),
         lambda _, job: f"layers with {_limits_ring(job)} run on whole sequences: use --ulysses",
     ),

@@ -65,6 +65,12 @@ def local_kv_elements(attention: AttentionHeads, shapes: Shapes) -> Array:
     return shapes.ring_tokens * kv_heads_in_attention(attention, shapes) * width
 
 
+def scores(attention: AttentionHeads, shapes: Shapes) -> Array:
+    """Return query-key pairs of one rank's heads and sequences, masked ones too."""
+    found: Array = query_heads(attention, shapes) * shapes.ring_tokens * shapes.seq_len
+    return found
+
+
 def local_query_elements(attention: AttentionHeads, shapes: Shapes) -> Array:
     """Return elements of one rank's queries inside attention."""
     return shapes.ring_tokens * query_heads(attention, shapes) * attention.head_dim

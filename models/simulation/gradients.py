@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from models.compute import Device
+    from models.layout import Array
     from models.prepared import Prepared
     from models.simulation.stages import Stage
     from topologies.fabric import Fabric
@@ -78,7 +79,7 @@ class Gradients:
         self.whole = bool(prepared.batch.zero[0] == 0)
         # Weights are quantised where the step ends, all at once.
         self.optimizer_s = float((self.clock.optimizer() + self.clock.casting())[0])
-        self.between_s = float(self.clock.between_s()[0])
+        self.between_s = float((self.clock.between_s() + self.clock.apart_s())[0])
         self._gathers: dict[Stage, list[Task]] = {}
 
     def gathers(self, stage: Stage) -> list[Task]:
@@ -98,12 +99,17 @@ class Gradients:
             for share in self._shares(stage)
         ]
 
+    def _beside(self, seconds: Array, *, hides: bool) -> float:
+        """Return the seconds of an exchange that runs beside passes, if software does so."""
+        by_layer = bool(self.prepared.batch.zero[0] >= 2)
+        return float(seconds[0]) if hides or by_layer else 0.0
+
     @cached_property
     def _gathering(self) -> Exchange:
         return self._exchange(
             "gather parameters",
             Collective.ALL_GATHER,
-            float(self.clock.gather_s()[0]),
+            self._beside(self.clock.gather_s(), hides=self.clock.hides_parameters),
             float(self.clock.gathered_bytes()[0]),
         )
 
@@ -111,11 +117,15 @@ class Gradients:
     def _reducing(self) -> tuple[Exchange, Exchange]:
         clock, nbytes = self.clock, self.params * self.clock.states.reduced_bytes
         what = Collective.ALL_REDUCE if self.whole else Collective.REDUCE_SCATTER
-        within = self._exchange("reduce gradients", what, float(clock.scatter_s()[0]), nbytes)
+        hides = clock.hides_gradients
+        within_s, across_s = (
+            self._beside(seconds, hides=hides) for seconds in (clock.scatter_s(), clock.across_s())
+        )
+        within = self._exchange("reduce gradients", what, within_s, nbytes)
         across = self._exchange(
             "reduce gradients across replicas",
             Collective.ALL_REDUCE,
-            float(clock.across_s()[0]),
+            across_s,
             nbytes / float(shard_ranks(self.prepared)[0]),
             replicas=True,
         )

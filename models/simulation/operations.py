@@ -233,7 +233,8 @@ class _Part:
     def _sent(self, op: Communication, calls: float | None = None) -> Task:
         clock = self.parent.clock
         many = float(op.calls[0]) if calls is None else calls
-        seconds = float(clock.hop_seconds(op)[0]) * many * self._share(op)
+        awaited = float(clock.awaited(op)[0])
+        seconds = float(clock.hop_seconds(op)[0]) * many * self._share(op) * awaited
         if seconds <= 0:
             return Task(self._call(op), 0.0)
         steal = float(clock.steal(op.axis)[0])

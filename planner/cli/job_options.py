@@ -92,6 +92,14 @@ PredictDepth = Annotated[
     int,
     typer.Option("--predict-depth", help="Layers of multi-token prediction that are trained too."),
 ]
+SoftwareName = Annotated[
+    str,
+    typer.Option(
+        "--software",
+        help="What runs it: usual (frameworks of today), or software of another time such as "
+        "megatron-2021.",
+    ),
+]
 
 #: The fields of :class:`~planner.choices.Choices` as options.
 CHOICES: dict[str, Any] = {
@@ -105,6 +113,7 @@ CHOICES: dict[str, Any] = {
     "expert_skew": ExpertSkew,
     "expert_capacity": ExpertCapacity,
     "predict_depth": PredictDepth,
+    "software": SoftwareName,
 }
 
 

@@ -57,6 +57,7 @@ COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("offload", "offload", "offload"),
     ("task", "task", "scope"),
     ("framework", "framework", ""),
+    ("date", "source_date", ""),
     ("step_s", "ref_step_time_s", ""),
     ("split", "split", ""),
     ("assumed", "assumed", ""),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from models.model_states import ModelStates
+from models.software import USUAL
 from models.workload import Workload
 from planner.complete import legal_layout
 from planner.scenario import Scenario
@@ -29,6 +31,12 @@ PRECISIONS = (
 )
 #: Frameworks whose kernels are plain modules; all others run fused ones, or compile to such.
 EAGER = ("Composer", "torchtitan", "DeepSpeed", "fms-fsdp", "prime-rl")
+#: Software that runs of a framework used, by the year they were published in; the first that fits.
+#: Until 2022 no framework had flash attention; the fork for DeepSpeed stayed at that time's code.
+SOFTWARE = (
+    (r"megatron-deepspeed$", 9999, "megatron-2021"),
+    (r"megatron|deepspeed", 2022, "megatron-2021"),
+)
 #: What is trained in ways that are not modelled.
 UNMODELLED_TASKS = ("lora",)
 
@@ -55,8 +63,19 @@ def scenario_of(row: Row) -> Scenario:
         global_batch=row.count("global_batch"),
         precision=precision,
         states=ModelStates(),
+        software=software_of(row),
     )
     return Scenario(model_of(row), machine_of(row), workload)
+
+
+def software_of(row: Row) -> str:
+    """Return what a row's framework was like at the time."""
+    framework, date = row.text("framework").lower(), row.text("date", "9999")
+    year = int(date[:4]) if date[:4].isdigit() else 9999
+    for pattern, last, name in SOFTWARE:
+        if re.match(pattern, framework) and year <= last:
+            return name
+    return USUAL
 
 
 def layout_of(row: Row, scenario: Scenario) -> Layout:

@@ -1,0 +1,120 @@
+"""The software that runs a job: its kernels of attention, and which communication it hides.
+
+The same layout runs at different speeds in different years. Runs of 2020 to 2022 compute attention
+as two products with a softmax between, whose scores go through memory, and reduce gradients once
+all of them are there; what frameworks of today do is the usual software.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from topologies.errors import SpecError, unknown_name
+from topologies.figure import Figure, Provenance
+from topologies.schema import AmountSchema, Strict, checked
+from topologies.yaml_file import read_yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FILE = Path(__file__).parent / "data" / "software.yaml"
+USUAL = "usual"
+#: Attention as products and a softmax, with its scores in memory.
+UNFUSED = "unfused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Software:
+    """What a framework of some time does beside what the layout says.
+
+    Parameters
+    ----------
+    name, title, source
+        What users ask for, what it is, and where that was read.
+    attention
+        Generation of its attention kernels; ``unfused`` for products and a softmax, ``best`` for
+        the fastest that the device has.
+    hides_gradients, hides_parameters
+        Whether ZeRO-0 and 1 reduce gradients beside the backward pass, and ZeRO-1 gathers
+        parameters beside the forward pass. ZeRO-2 and 3 always do, layer by layer.
+    tp_hidden
+        Share of tensor parallelism's gathering and scattering along the sequence that runs beside
+        products.
+    """
+
+    name: str
+    title: str
+    source: str
+    attention: str
+    hides_gradients: bool
+    hides_parameters: bool
+    tp_hidden: Figure
+
+    @property
+    def unfused(self) -> bool:
+        """Whether the scores of attention go through memory."""
+        return self.attention == UNFUSED
+
+    def figures(self) -> Iterator[tuple[str, Figure]]:
+        """Yield every figure with its name."""
+        yield f"{self.name}.tp_hidden", self.tp_hidden
+
+    def assumed(self) -> list[str]:
+        """Return the names of figures that nothing measured backs."""
+        return [name for name, figure in self.figures() if figure.kind is Provenance.ASSUMED]
+
+
+class _SoftwareSchema(Strict):
+    title: str
+    source: str
+    attention: str
+    hides_gradients: bool
+    hides_parameters: bool
+    tp_hidden: AmountSchema
+
+    def build(self, name: str) -> Software:
+        return Software(
+            name=name,
+            title=self.title,
+            source=self.source,
+            attention=self.attention,
+            hides_gradients=self.hides_gradients,
+            hides_parameters=self.hides_parameters,
+            tp_hidden=self.tp_hidden.si(),
+        )
+
+
+@cache
+def softwares() -> dict[str, Software]:
+    """Return all software by name.
+
+    Raises
+    ------
+    SpecError
+        If the file is not what the schema says.
+    """
+    return {
+        name: checked(_SoftwareSchema, entry, f"{FILE.name}: {name}").build(name)
+        for name, entry in read_yaml(FILE).items()
+    }
+
+
+def load_software(name: str) -> Software:
+    """Return software by its name.
+
+    Raises
+    ------
+    SpecError
+        If there is none of that name.
+    """
+    if name not in softwares():
+        raise SpecError([unknown_name("--software", name, tuple(softwares()))])
+    return softwares()[name]
+
+
+def usual_software() -> Software:
+    """Return what nothing else was asked for."""
+    return load_software(USUAL)

@@ -1,0 +1,81 @@
+"""Attention as batched products with a softmax between, its scores in memory.
+
+So Megatron-LM computed it before flash attention (Narayanan et al., arXiv:2104.04473 section 4.2):
+scores of all pairs, masked ones too, one kernel that scales, masks and takes the softmax, dropout,
+and the product with the values (Korthikanti et al., arXiv:2205.05198 figure 3).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from models.dtype import BF16
+from models.operators import matrix_product, streaming
+from models.recompute_modules import RecomputeModules
+
+if TYPE_CHECKING:
+    from models.layout import Array
+    from models.operation import Compute
+
+#: Bytes of a dropout mask's element.
+MASK = 1.0
+#: Kept of a score: the softmax's output, what dropout left of it, and its mask
+#: (Korthikanti et al., arXiv:2205.05198 section 4.1).
+KEPT = 2.0 * BF16 + MASK
+#: Moved by softmax (one read, one write) and dropout (the same, and its mask) forward; backward
+#: dropout reads a gradient and its mask and writes a gradient, softmax reads it with its output.
+FORWARD_MOVED = (2.0 * BF16, 2.0 * BF16 + MASK)
+BACKWARD_MOVED = (2.0 * BF16 + MASK, 3.0 * BF16)
+#: Scores and their gradient that are alive beside what is kept.
+WORKING = 2.0 * BF16
+
+
+def unfused_attention(
+    name: str,
+    *,
+    backward: bool,
+    heads: Array,
+    queries: Array,
+    keys: Array,
+    width: float,
+    value_width: float,
+) -> tuple[Compute, ...]:
+    """Return attention of some heads, their scores written to memory between kernels.
+
+    Parameters
+    ----------
+    name
+        Of all operations.
+    backward
+        Whether it is the backward pass: two products for each of the forward pass.
+    heads
+        Of all sequences.
+    queries, keys
+        Tokens of a head.
+    width, value_width
+        Columns of a query or key head, and of a value head.
+    """
+    once = np.ones_like(heads)
+    of_keys, of_values = width * once, value_width * once
+    sizes = [(queries, keys, of_keys), (queries, of_values, keys)]
+    if backward:
+        sizes = [
+            (queries, keys, of_values),
+            (keys, of_values, queries),
+            (queries, of_keys, keys),
+            (keys, of_keys, queries),
+        ]
+    products = [_batched(matrix_product(name, m, n, k, once), heads) for m, n, k in sizes]
+    scores = heads * queries * keys
+    moved = BACKWARD_MOVED if backward else FORWARD_MOVED
+    between = [streaming(name, scores * nbytes, 1.0) for nbytes in moved]
+    modules = RecomputeModules.CORE_ATTN
+    return tuple(replace(op, modules=modules) for op in (*products, *between))
+
+
+def _batched(one: Compute, many: Array) -> Compute:
+    """Return so many products of one size as one kernel."""
+    return replace(one, flop=one.flop * many, nbytes=one.nbytes * many, rows=one.rows * many)
