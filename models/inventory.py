@@ -140,35 +140,41 @@ def repeatable_modules(architecture: Architecture) -> RecomputeModules:
     return reduce(or_, (work.repeatable() for work in works))
 
 
-@cache
 def model_flop(architecture: Architecture, workload: Workload) -> float:
     """Return the FLOP of one optimizer step that MFU counts.
 
     Three times the forward pass: causal attention as half, the head but not the embedding look-up,
     nothing for recomputation (PaLM, arXiv:2204.02311 appendix B, with causal attention halved).
     """
-    return _step_flop(architecture, workload, masked=True)
+    return _sequence_flop(architecture, _of_one(workload))[0] * workload.global_batch
 
 
-@cache
 def full_attention_flop(architecture: Architecture, workload: Workload) -> float:
     """Return :func:`model_flop` with attention counted as if nothing were masked.
 
     Megatron-LM's convention (arXiv:2104.04473 equation 3), for comparison with published figures.
     """
-    return _step_flop(architecture, workload, masked=False)
+    return _sequence_flop(architecture, _of_one(workload))[1] * workload.global_batch
 
 
-def _step_flop(architecture: Architecture, workload: Workload, *, masked: bool) -> float:
+def _of_one(workload: Workload) -> Workload:
+    """Return a workload of one sequence: FLOP are counted once for all sizes of the batch."""
+    return replace(workload, global_batch=1)
+
+
+@cache
+def _sequence_flop(architecture: Architecture, workload: Workload) -> tuple[float, float]:
+    """Return the FLOP of a step over one sequence, with masks and as if there were none."""
     shapes = Shapes.single(workload)
-    total = head_work(architecture, shapes).forward_flop()
+    masked = unmasked = head_work(architecture, shapes).forward_flop()
     for kind, layer in enumerate(architecture.kinds):
         count = architecture.kind_of_layer.count(kind)
         for op in layer_work(layer, architecture.hidden, shapes).forward_compute():
-            full = not masked and op.kind is Kind.ATTENTION
-            share = _full_over_causal(layer, workload.seq_len) if full else 1.0
-            total = total + count * op.flop * share
-    return float(total[0]) * 3.0 * workload.global_batch
+            attends = op.kind is Kind.ATTENTION
+            share = _full_over_causal(layer, workload.seq_len) if attends else 1.0
+            masked = masked + count * op.flop
+            unmasked = unmasked + count * op.flop * share
+    return float(masked[0]) * 3.0, float(unmasked[0]) * 3.0
 
 
 def _full_over_causal(layer: Layer, seq_len: int) -> float:

@@ -27,7 +27,7 @@ def accuracy(
     """
     from planner.cli import output
     from validate.published import accuracy_report
-    from validate.published.predicted import predict
+    from validate.published.predict import predict
     from validate.published.row import read_table
 
     table = read_table(rows)

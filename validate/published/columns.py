@@ -59,11 +59,20 @@ COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("framework", "framework", ""),
     ("date", "source_date", ""),
     ("step_s", "ref_step_time_s", ""),
+    ("metric", "", "metric"),
+    ("value", "", "value"),
+    ("unit", "", "unit"),
+    ("basis", "ref_basis", "basis"),
+    ("peak_memory", "peak_mem_gib", "peak_mem_gib"),
+    ("memory_kind", "mem_kind", ""),
+    ("status", "", "status"),
     ("split", "split", ""),
     ("assumed", "assumed", ""),
 )
 #: What the first column is called in each schema.
 TRAINING, SEQUENCE_PARALLEL = "row_id", "id"
+#: What rows of the first schema are of; those of the second say it themselves (``scope``).
+TRAINING_RUN = "training_run"
 
 
 def names_of(header: Sequence[str], file: str) -> dict[str, str]:

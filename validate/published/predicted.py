@@ -1,4 +1,4 @@
-"""Published runs as the planner predicts them."""
+"""One published run with what is predicted of it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from models.layout import LayoutBatch
-from validate.published.job_of import layout_of, scenario_of
-from validate.published.row import UnexpressedError
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
     from models.layout import Layout
     from validate.published.row import Row
 
@@ -37,9 +31,9 @@ class Predicted:
     quantity
         Which of its results is meant; a row may have several.
     measured
-        What was measured, in SI units; None if nothing was.
+        What was measured, in SI units; None if nothing was. Of ``fits``, 1 or 0.
     layout, predicted, interval, fits
-        The prediction; None for rows that are skipped.
+        The prediction; None for rows that are skipped. Of ``fits``, `predicted` is 1 or 0.
     skipped_because
         Why, or empty.
     """
@@ -56,7 +50,7 @@ class Predicted:
     @property
     def error(self) -> float | None:
         """Relative error of the prediction, with its sign; None where there is none."""
-        if self.predicted is None or self.measured is None:
+        if self.predicted is None or self.measured is None or self.quantity is Quantity.FITS:
             return None
         return self.predicted / self.measured - 1.0
 
@@ -79,41 +73,3 @@ class Predicted:
             "error": self.error,
             "skipped_because": self.skipped_because,
         }
-
-
-def predict(
-    rows: Iterable[Row], progress: Callable[[int], None] | None = None
-) -> tuple[Predicted, ...]:
-    """Return the predictions of some rows, in order.
-
-    Parameters
-    ----------
-    rows
-        What was published.
-    progress
-        Called after each row with the number of rows done.
-    """
-    found = []
-    for row in rows:
-        try:
-            found.append(_predicted(row))
-        except UnexpressedError as reason:
-            found.append(Predicted(row=row, skipped_because=str(reason)))
-        if progress is not None:
-            progress(len(found))
-    return tuple(found)
-
-
-def _predicted(row: Row) -> Predicted:
-    measured = row.number("step_s")
-    scenario = scenario_of(row)
-    layout = layout_of(row, scenario)
-    (plan,) = scenario.evaluate(LayoutBatch.of([layout]))
-    return Predicted(
-        row=row,
-        measured=measured,
-        layout=layout,
-        predicted=plan.step_time_s,
-        interval=plan.interval_s,
-        fits=plan.fits,
-    )

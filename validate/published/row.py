@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from topologies.errors import Problem, SpecError
-from validate.published.columns import names_of
+from validate.published.columns import SEQUENCE_PARALLEL, TRAINING, TRAINING_RUN, names_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,11 +29,17 @@ class Row:
     cells
         What its columns say, by the names used here; without those that are empty.
     weight
-        One over the rows that repeat the same configuration.
+        One over the rows of its file that repeat the same configuration.
+    file
+        The table that it stands in.
+    kind
+        What was run: ``training_run``, or the scope that a table of sequence parallelism states.
     """
 
     cells: Mapping[str, str]
     weight: float
+    file: str = ""
+    kind: str = TRAINING_RUN
 
     def text(self, name: str, otherwise: str = "") -> str:
         """Return what a column says."""
@@ -70,12 +76,15 @@ class Table:
 
     Parameters
     ----------
+    file
+        Its name.
     rows
         All of them, in order.
     missing
         Columns of its schema that the file does not have.
     """
 
+    file: str
     rows: tuple[Row, ...]
     missing: tuple[str, ...]
 
@@ -99,11 +108,17 @@ def read_table(path: str) -> Table:
         {name: cell for name, column in names.items() if (cell := (line.get(column) or "").strip())}
         for line in reader
     ]
+    kinds = [
+        TRAINING_RUN if names["id"] == TRAINING else cells.get("task", SEQUENCE_PARALLEL)
+        for cells in found
+    ]
     repeats = Counter(cells.get("repeats", str(at)) for at, cells in enumerate(found))
+    file = Path(path).name
     return Table(
+        file=file,
         rows=tuple(
-            Row(cells, 1.0 / repeats[cells.get("repeats", str(at))])
-            for at, cells in enumerate(found)
+            Row(cells, 1.0 / repeats[cells.get("repeats", str(at))], file, kind)
+            for at, (cells, kind) in enumerate(zip(found, kinds, strict=True))
         ),
         missing=tuple(column for column in names.values() if column not in header),
     )

@@ -17,7 +17,8 @@ from validate.published.errors import Errors, Sweeps, weighted_quantile
 from validate.published.job_of import layout_of, scenario_of
 from validate.published.machine_of import _node_Bps, machine_of
 from validate.published.model_of import model_of
-from validate.published.predicted import Predicted, predict
+from validate.published.predict import predict
+from validate.published.predicted import Predicted
 from validate.published.row import Row, UnexpressedError, read_table
 
 FILE = Path(__file__).parents[2] / "data" / "published_runs.csv"

@@ -1,0 +1,89 @@
+"""Rows and what is predicted of them: every quantity asked for, once, together as alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from models.layout import LayoutBatch
+from validate.published.asked import asked
+from validate.published.evaluated import evaluate
+from validate.published.job_of import layout_of, scenario_of
+from validate.published.predict import predict
+from validate.published.predicted import Predicted, Quantity
+from validate.published.row import Row, read_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FILE = Path(__file__).parents[2] / "data" / "published_runs.csv"
+
+
+@pytest.mark.parametrize(
+    ("cells", "quantities"),
+    [
+        ({"step_s": "1.5"}, (Quantity.TIME,)),
+        ({"step_s": "1.5", "peak_memory": "60"}, (Quantity.TIME, Quantity.MEMORY)),
+        ({"memory_kind": "OOM"}, (Quantity.FITS,)),
+        ({"status": "OOM (next point)", "metric": "throughput"}, (Quantity.FITS,)),
+        ({"status": "ok", "metric": "throughput", "value": "3"}, (Quantity.TIME,)),
+        ({"metric": "max sequence length", "value": "8"}, (Quantity.LENGTH,)),
+        ({"metric": "peak memory", "value": "8"}, (Quantity.MEMORY,)),
+        ({"metric": "throughput"}, ()),
+    ],
+)
+def test_rows_ask_for_what_they_measured(
+    cells: dict[str, str], quantities: tuple[Quantity, ...]
+) -> None:
+    assert asked(Row(cells, 1.0)) == quantities
+
+
+def test_every_quantity_asked_for_is_answered_once_in_order() -> None:
+    both = Row({"step_s": "1", "peak_memory": "60"}, 1.0, kind="one")
+    nothing = Row({}, 1.0, kind="one")
+    unknown = Row({"step_s": "1"}, 1.0, kind="other")
+
+    def memory_only(rows: list[Row], progress: object) -> Iterator[Predicted]:
+        yield Predicted(row=rows[0], quantity=Quantity.MEMORY, measured=60.0, predicted=61.0)
+
+    found = predict([unknown, both, nothing], predictors={"one": memory_only})
+    kinds = [(each.row, each.quantity, bool(each.skipped_because)) for each in found]
+    assert kinds == [
+        (unknown, Quantity.TIME, True),
+        (both, Quantity.TIME, True),
+        (both, Quantity.MEMORY, False),
+        (nothing, Quantity.TIME, True),
+    ]
+    assert "other rows is not predicted" in found[0].skipped_because
+    assert "nothing measured" in found[3].skipped_because
+
+
+def test_rows_of_one_job_are_evaluated_together_as_alone() -> None:
+    first = read_table(str(FILE)).rows[0]
+    rows = [
+        Row({**first.cells, "tp": tp, "cp": "1", "micro_batch": mb}, 1.0)
+        for tp in ("1", "2", "4", "2")
+        for mb in ("1", "2")
+    ]
+    done: list[int] = []
+    together = evaluate(rows, done.append)
+    assert done == [0, len(rows)]  # none refused, then one batch of all
+    for each in together:
+        scenario = scenario_of(each.row)
+        (alone,) = scenario.evaluate(LayoutBatch.of([layout_of(each.row, scenario)]))
+        assert each.plan is not None
+        assert each.plan.to_dict() == alone.to_dict()
+
+
+def test_progress_counts_on_from_one_kind_to_the_next() -> None:
+    rows = [Row({"step_s": "1"}, 1.0, kind=kind) for kind in ("a", "b", "b")]
+
+    def counting(rows: list[Row], progress: object) -> list[Predicted]:
+        progress(len(rows))
+        return []
+
+    done: list[int] = []
+    predict(rows, done.append, {"a": counting, "b": counting})
+    assert done == [1, 3]
