@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from models.model_states import ModelStates
 from models.software import USUAL
 from models.workload import Workload
-from planner.complete import legal_layout
 from planner.scenario import Scenario
 from topologies.errors import SpecError
 from validate.published.machine_of import machine_of
 from validate.published.model_of import model_of
 from validate.published.row import UnexpressedError
+from validate.published.unstated import CANDIDATES, completed
 
 if TYPE_CHECKING:
     from models.layout import Layout
@@ -30,7 +30,9 @@ PRECISIONS = (
     ("BF16", "bf16"),
 )
 #: Frameworks whose kernels are plain modules; all others run fused ones, or compile to such.
-EAGER = ("Composer", "torchtitan", "DeepSpeed", "fms-fsdp", "prime-rl")
+EAGER = r"Composer|torchtitan|DeepSpeed|fms-fsdp|prime-rl"
+#: Policies of recomputation that keep what goes into MLPs and comes out of them (MaxText).
+MLP_AGAIN = r"recompute (MLP|mlpwi)"
 #: Software that runs of a framework used, by the year they were published in; the first that fits.
 #: Until 2022 no framework had flash attention; the fork for DeepSpeed stayed at that time's code.
 SOFTWARE = (
@@ -86,22 +88,35 @@ def layout_of(row: Row, scenario: Scenario) -> Layout:
     UnexpressedError
         If the layout cannot be.
     """
-    axes = _degrees(row)
+    degrees = _degrees(row)
+    axes: dict[str, object] = {**degrees}
     axes["zero"] = row.count("zero", 0)
-    axes["tp_sp"] = int(bool(row.count("tp_sp", 0)) and axes["tp"] > 1)
+    axes["tp_sp"] = int(bool(row.count("tp_sp", 0)) and degrees["tp"] > 1)
     if axes["zero"]:
         axes["dp_replicate"] = row.count("dp_replicate", 1)
-    recompute = row.text("recompute", "none")
-    if recompute not in ("none", "selective", "full"):
-        raise UnexpressedError(f"recomputation not expressed: {recompute[:40]}")
-    eager = row.text("framework").startswith(EAGER)
+    axes |= _recomputation(row)
+    axes["kernels"] = "eager" if _eager(row) else "fused"
+    unstated = [axis for axis in CANDIDATES if not row.text(axis)]
     try:
-        return legal_layout(
-            scenario,
-            {**axes, "recompute": recompute, "kernels": "eager" if eager else "fused"},
-        )
+        return completed(scenario, axes, unstated)
     except SpecError as error:
         raise UnexpressedError("; ".join(map(str, error.problems))) from error
+
+
+def _eager(row: Row) -> bool:
+    """Return whether kernels are those of plain modules."""
+    software = f"{row.text('framework')} {row.text('framework_version')}"
+    return bool(re.match(EAGER, software)) and "compile" not in software
+
+
+def _recomputation(row: Row) -> dict[str, object]:
+    """Return what is recomputed, if a row states it."""
+    recompute = row.text("recompute")
+    if recompute not in ("", "none", "selective", "full"):
+        raise UnexpressedError(f"recomputation not expressed: {recompute[:40]}")
+    if recompute == "selective" and re.search(MLP_AGAIN, row.text("recompute_detail")):
+        return {"recompute": recompute, "recompute_modules": "core_attn,layernorm,mlp"}
+    return {"recompute": recompute} if recompute else {}
 
 
 def _degrees(row: Row) -> dict[str, int]:
@@ -113,4 +128,5 @@ def _degrees(row: Row) -> dict[str, int]:
     taken = degrees["tp"] * degrees["pp"] * degrees["ulysses"] * degrees["ring"]
     if gpus % taken:
         raise UnexpressedError(f"{taken} ranks of a replica do not divide {gpus} accelerators")
-    return degrees | {"dp": gpus // taken, "micro_batch": row.count("micro_batch", 1)}
+    degrees["dp"] = gpus // taken
+    return degrees | ({"micro_batch": row.count("micro_batch")} if row.text("micro_batch") else {})

@@ -1,0 +1,67 @@
+"""What a run does not state of its layout: the fastest that fits, as those who tune runs choose."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING
+
+from models.layout import LayoutBatch
+from planner.complete import legal_layout
+from topologies.errors import SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from models.layout import Layout
+    from planner.plans import Plan
+    from planner.scenario import Scenario
+
+#: Values to choose among for an axis that a run does not state.
+CANDIDATES: dict[str, tuple[object, ...]] = {
+    "micro_batch": (1, 2, 4, 8, 16),
+    "recompute": ("none", "selective", "full"),
+}
+
+
+def completed(scenario: Scenario, axes: Mapping[str, object], unstated: Sequence[str]) -> Layout:
+    """Return the layout of some axes, with unstated ones at their fastest values that fit.
+
+    Where nothing fits it is the layout that needs least.
+
+    Parameters
+    ----------
+    scenario
+        Model, machine and workload.
+    axes
+        What the run states.
+    unstated
+        Axes of :data:`CANDIDATES` that it does not.
+
+    Raises
+    ------
+    SpecError
+        If no layout of these axes is legal.
+    """
+    if not unstated:
+        return legal_layout(scenario, dict(axes))
+    layouts = list(_legal(scenario, axes, unstated))
+    plans = scenario.evaluate(LayoutBatch.of(layouts))
+    return min(plans, key=_preferred).layout
+
+
+def _legal(
+    scenario: Scenario, axes: Mapping[str, object], unstated: Sequence[str]
+) -> Iterator[Layout]:
+    refused, found = None, False
+    for values in product(*(CANDIDATES[axis] for axis in unstated)):
+        try:
+            yield legal_layout(scenario, {**axes, **dict(zip(unstated, values, strict=True))})
+            found = True
+        except SpecError as error:
+            refused = refused or error
+    if not found and refused is not None:
+        raise refused
+
+
+def _preferred(plan: Plan) -> tuple[bool, float]:
+    return (not plan.fits, plan.step_time_s if plan.fits else sum(plan.memory_bytes.values()))
