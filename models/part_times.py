@@ -213,7 +213,8 @@ class PartClock:
             kernels = kernels + time
             launches = launches + op.launches
             first = op.first_block if op.name == CORE_ATTENTION else first
-        paced = self.device.host_bound(kernels, launches)
+        host = launches * self.shapes.software.host_ratio.value
+        paced = self.device.host_bound(kernels, host)
         pace = paced / np.where(kernels > 0, kernels, 1.0)
         waits = self._waits(sent, {name: time * pace for name, time in seconds.items()})
         hops = [pair for pair in sent if pair[0].hidden_by == CORE_ATTENTION]

@@ -43,6 +43,9 @@ class Software:
     tp_hidden
         Share of tensor parallelism's gathering and scattering along the sequence that runs beside
         products.
+    host_ratio
+        Time of the host from one kernel to the next over the profile's, which is of bare operators:
+        modules, autograd, checkpoints and states of random numbers come with Python of their own.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Software:
     hides_gradients: bool
     hides_parameters: bool
     tp_hidden: Figure
+    host_ratio: Figure
 
     @property
     def unfused(self) -> bool:
@@ -60,7 +64,8 @@ class Software:
 
     def figures(self) -> Iterator[tuple[str, Figure]]:
         """Yield every figure with its name."""
-        yield f"{self.name}.tp_hidden", self.tp_hidden
+        for name in ("tp_hidden", "host_ratio"):
+            yield f"{self.name}.{name}", getattr(self, name)
 
     def assumed(self) -> list[str]:
         """Return the names of figures that nothing measured backs."""
@@ -74,6 +79,7 @@ class _SoftwareSchema(Strict):
     hides_gradients: bool
     hides_parameters: bool
     tp_hidden: AmountSchema
+    host_ratio: AmountSchema
 
     def build(self, name: str) -> Software:
         return Software(
@@ -84,6 +90,7 @@ class _SoftwareSchema(Strict):
             hides_gradients=self.hides_gradients,
             hides_parameters=self.hides_parameters,
             tp_hidden=self.tp_hidden.si(),
+            host_ratio=self.host_ratio.si(),
         )
 
 

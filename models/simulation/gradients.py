@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from models.compute import Device
-    from models.layout import Array
     from models.prepared import Prepared
     from models.simulation.stages import Stage
     from topologies.fabric import Fabric
@@ -86,7 +85,11 @@ class Gradients:
         """Return the gathering of every bucket of a stage, first layer first."""
         if stage not in self._gathers:
             whole = self._gathering
-            self._gathers[stage] = [whole.bucket(share) for share in self._shares(stage)]
+            beside = float(self._beside(hides=self.clock.hides_parameters))
+            self._gathers[stage] = [
+                replace(whole.bucket(share), seconds=whole.seconds * share * beside)
+                for share in self._shares(stage)
+            ]
         return self._gathers[stage]
 
     def reductions(self, stage: Stage) -> list[list[Task]]:
@@ -94,22 +97,30 @@ class Gradients:
 
         Within the shards, and with replicas of them a second one.
         """
+        beside = self._beside(hides=self.clock.hides_gradients)
         return [
-            [each.bucket(share) for each in self._reducing if each.seconds > 0]
+            [each.bucket(share) for each in self._reducing if beside and each.seconds > 0]
             for share in self._shares(stage)
         ]
 
-    def _beside(self, seconds: Array, *, hides: bool) -> float:
-        """Return the seconds of an exchange that runs beside passes, if software does so."""
-        by_layer = bool(self.prepared.batch.zero[0] >= 2)
-        return float(seconds[0]) if hides or by_layer else 0.0
+    def apart(self) -> list[Task]:
+        """Return what software hides nothing of, which is sent once all passes are done."""
+        clock = self.clock
+        left = [] if self._beside(hides=clock.hides_gradients) else list(self._reducing)
+        if not self._beside(hides=clock.hides_parameters):
+            left.append(self._gathering)
+        return [each.bucket(1.0) for each in left if each.seconds > 0]
+
+    def _beside(self, *, hides: bool) -> bool:
+        """Return whether an exchange runs beside passes: by layer, or as software does it."""
+        return hides or bool(self.prepared.batch.zero[0] >= 2)
 
     @cached_property
     def _gathering(self) -> Exchange:
         return self._exchange(
             "gather parameters",
             Collective.ALL_GATHER,
-            self._beside(self.clock.gather_s(), hides=self.clock.hides_parameters),
+            float(self.clock.gather_s()[0]),
             float(self.clock.gathered_bytes()[0]),
         )
 
@@ -117,15 +128,11 @@ class Gradients:
     def _reducing(self) -> tuple[Exchange, Exchange]:
         clock, nbytes = self.clock, self.params * self.clock.states.reduced_bytes
         what = Collective.ALL_REDUCE if self.whole else Collective.REDUCE_SCATTER
-        hides = clock.hides_gradients
-        within_s, across_s = (
-            self._beside(seconds, hides=hides) for seconds in (clock.scatter_s(), clock.across_s())
-        )
-        within = self._exchange("reduce gradients", what, within_s, nbytes)
+        within = self._exchange("reduce gradients", what, float(clock.scatter_s()[0]), nbytes)
         across = self._exchange(
             "reduce gradients across replicas",
             Collective.ALL_REDUCE,
-            across_s,
+            float(clock.across_s()[0]),
             nbytes / float(shard_ranks(self.prepared)[0]),
             replicas=True,
         )

@@ -229,10 +229,14 @@ class _Recorder:
         return number
 
     def _after(self, reduced_s: float) -> None:
-        """Add what every rank does once all gradients are there."""
+        """Add what every rank does once all passes are done, and all gradients are there."""
         call = Call(name="optimizer", stream=Stream.COMPUTE, phase="optimizer")
         for rank, own in enumerate(self.simulation.pipeline):
-            optimizer_s = own.gradients.optimizer_s
+            optimizer_s, left = own.gradients.optimizer_s, own.gradients.apart()
+            since = reduced_s - sum(task.seconds for task in left)
+            for task in left:
+                self._one(task.call, rank, since, since + task.seconds, -1)
+                since += task.seconds
             if optimizer_s > 0:
                 self._one(call, rank, reduced_s, reduced_s + optimizer_s, -1)
 

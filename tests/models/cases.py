@@ -96,13 +96,11 @@ def prepared(
     seq_len: int = 4096,
     global_batch: int = 64,
     states: ModelStates = USUAL_STATES,
-    precision: str = "bf16",
+    **workload: str,
 ) -> Prepared:
-    """Return some layouts of a model with their inventory."""
-    workload = Workload(
-        seq_len=seq_len, global_batch=global_batch, states=states, precision=precision
-    )
-    return Prepared.of(architecture, workload, LayoutBatch.of(layouts))
+    """Return some layouts of a model with their inventory; more fields as of a workload."""
+    asked = Workload(seq_len=seq_len, global_batch=global_batch, states=states, **workload)
+    return Prepared.of(architecture, asked, LayoutBatch.of(layouts))
 
 
 def machine(cluster: str = "h100-dgx:4", **profile: float) -> tuple[Device, Fabric]:
