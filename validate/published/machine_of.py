@@ -39,6 +39,9 @@ CLUSTERS = {
 #: How rows state what a node's cards carry: 4 x 100 Gb/s, 8x400G, "800 Gbps" per node.
 _CARDS = re.compile(r"(\d+) ?x ?(?:[A-Z]+ ?)?(\d+) ?(?:Gb/s|Gbps|G\b)", re.IGNORECASE)
 _NODE = re.compile(r"\"?(\d+) ?(?:Gb/s|Gbps)\"? ?(?:node-node|inter-node|per node)", re.IGNORECASE)
+#: Cards stated by the name of their network, which came at one speed (Intel Omni-Path 100 series).
+_OMNI_PATH = re.compile(r"(\d+) Omni-Path", re.IGNORECASE)
+OMNI_PATH_GBPS = 100.0
 BITS = 8.0
 GIGA = 1e9
 
@@ -74,6 +77,8 @@ def _node_Bps(interconnect: str) -> float | None:
     """Return bytes/s that a node's cards carry, if a row says so."""
     if cards := _CARDS.search(interconnect):
         return float(cards[1]) * float(cards[2]) * GIGA / BITS
+    if links := _OMNI_PATH.search(interconnect):
+        return float(links[1]) * OMNI_PATH_GBPS * GIGA / BITS
     if node := _NODE.search(interconnect):
         return float(node[1]) * GIGA / BITS
     return None
