@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.operation import Kind
+from topologies.figure import Provenance
 
 if TYPE_CHECKING:
+    from models.attention_kernels import AttentionKernel
     from models.layout import Array
     from models.operation import Compute
     from models.profile import Profile
@@ -29,14 +31,25 @@ if TYPE_CHECKING:
 
 #: Rows and columns of one tile: what flash attention and most products on these devices use.
 TILE = 128.0
+#: Rows and columns of the smallest tile: what a product is filled up to.
+LEAST_TILE = 64.0
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """An accelerator with the profile that says what it reaches."""
+    """An accelerator with the profile that says what it reaches.
+
+    Parameters
+    ----------
+    accelerator, profile
+        What it is, and what kernels reach on it.
+    attention_kernel
+        The generation of flash attention that software runs; None for the device's best.
+    """
 
     accelerator: Accelerator
     profile: Profile
+    attention_kernel: AttentionKernel | None = None
 
     def seconds(self, op: Compute) -> Array:
         """Return the time of one operation, all its launches together."""
@@ -69,23 +82,26 @@ class Device:
         return executed
 
     def _padded(self, op: Compute) -> Array:
-        """Return the FLOP of a product; of several at once with half a tile of rows more for each.
+        """Return the FLOP of a product's whole tiles; of several at once with half a tile more.
 
-        How many rows each has is left to chance, and its last tile is half full on average. In the
-        gradients of weights these rows are the inner dimension, which has no such tiles.
+        How many rows each of those has is left to chance, and its last tile is half full on
+        average. In the gradients of weights these rows are the inner dimension, which has no tiles.
         """
-        ragged = (np.asarray(op.groups) > 1) & (not op.of_weights)
-        beyond = np.where(ragged, TILE / 2.0, 0.0)
-        padded: Array = op.flop + 2.0 * op.groups * beyond * op.columns * op.depth
+        rows, columns = (_filled(each) / each for each in (op.rows, op.columns))
+        if not op.of_weights:
+            rows = np.where(np.asarray(op.groups) > 1, 1.0 + TILE / 2.0 / op.rows, rows)
+        padded: Array = op.flop * rows * columns
         return padded
 
     def _product_rate(self, op: Compute) -> Array:
         profile = self.profile
         tiles = op.groups * np.ceil(op.rows / TILE) * np.ceil(op.columns / TILE)
         waves = tiles / self.accelerator.compute_units.value
-        burst = self.accelerator.peak_flops(op.peak) * profile.gemm_fraction.value
+        fraction = profile.gemm_fraction if op.peak == "bf16" else profile.gemm_fp8_fraction
+        burst = self.accelerator.peak_flops(op.peak) * fraction.value
         best = self.accelerator.best_flops(op.peak)
-        if best is not None:  # nothing is faster than was ever measured
+        # Another device's share of the peak is no reason to exceed what this one ever reached.
+        if best is not None and fraction.kind is Provenance.ASSUMED:
             burst = min(burst, best)
         full = burst * profile.gemm_sustained.value
         deep = _saturating(op.depth, profile.gemm_half_depth.value)
@@ -101,6 +117,9 @@ class Device:
             full = full * profile.attention_backward_ratio.value
             tokens = profile.attention_backward_half_tokens
             width = profile.attention_backward_half_width
+        if self.attention_kernel is not None:
+            backward = op.kind is Kind.ATTENTION_BACKWARD
+            full = full / self.attention_kernel.slowdown(self.accelerator.name, backward=backward)
         long = _saturating(op.columns * executed, tokens.value)
         wide = _saturating(op.depth, width.value)
         return full * _saturating(waves, profile.attention_half_waves.value) * long * wide
@@ -108,3 +127,9 @@ class Device:
 
 def _saturating(amount: Array, half: float) -> Array:
     return amount / (amount + half)
+
+
+def _filled(side: Array) -> Array:
+    """Return rows or columns of a product in whole tiles."""
+    filled: Array = np.ceil(side / LEAST_TILE) * LEAST_TILE
+    return filled

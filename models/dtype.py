@@ -6,3 +6,4 @@ from typing import Final
 
 BF16: Final = 2.0
 FP32: Final = 4.0
+FP8: Final = 1.0

@@ -6,12 +6,12 @@ Few parameters with physical names, each with its origin. The forms they enter a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from topologies.errors import Problem, raise_if_any, unknown_name
+from topologies.errors import Problem, SpecError, raise_if_any, unknown_name
 from topologies.figure import Figure, Provenance
 from topologies.schema import AmountSchema, Strict, checked
 from topologies.units import GIB, MICRO, MILLI
@@ -28,10 +28,12 @@ FALLBACK = "assumed"
 #: Parameters that rates are multiplied by, and shares of a rate.
 _FACTORS = (
     "gemm_fraction",
+    "gemm_fp8_fraction",
     "gemm_sustained",
     "attention_fraction",
     "attention_backward_ratio",
     "hbm_fraction",
+    "decode_fraction",
 )
 _SHARES = ("steal_scale_up", "steal_scale_out")
 
@@ -66,6 +68,8 @@ class Profile:
     gemm_fraction, gemm_half_waves, gemm_half_depth
         Share of the dense peak that large products reach in a short burst; waves of tiles over the
         compute units, and inner dimension, at which half of that is left.
+    gemm_fp8_fraction
+        The same share for products in fp8 and fp4, of their own peaks.
     gemm_sustained
         Share of the burst rate that lasts through a step: power limits, clocks, cold caches.
     attention_fraction, attention_half_waves, attention_half_tokens, attention_half_width
@@ -78,6 +82,9 @@ class Profile:
         Keys of one tile of flash attention, which is computed whole where the mask cuts it.
     hbm_fraction
         Share of the memory bandwidth that streaming kernels reach.
+    decode_fraction, decode_s, decode_pair_s
+        Of attention of one new token over a cache: share of the memory bandwidth, shortest time,
+        and time of each sequence and key/value head beyond what it reads.
     kernel_s, host_launch_s
         Shortest time between two kernels on the device, and on the host that starts them.
     collective_s
@@ -104,6 +111,7 @@ class Profile:
     gemm_sustained: Figure
     gemm_half_waves: Figure
     gemm_half_depth: Figure
+    gemm_fp8_fraction: Figure
     attention_fraction: Figure
     attention_half_waves: Figure
     attention_half_tokens: Figure
@@ -113,6 +121,9 @@ class Profile:
     attention_backward_half_width: Figure
     attention_mask_keys: Figure
     hbm_fraction: Figure
+    decode_fraction: Figure
+    decode_s: Figure
+    decode_pair_s: Figure
     kernel_s: Figure
     host_launch_s: Figure
     collective_s: Figure
@@ -147,12 +158,16 @@ _UNITS = {"_us": ("_s", MICRO), "_ms": ("_s", MILLI), "_GiB": ("_bytes", GIB)}
 
 
 class ProfileSchema(Strict):
-    """A profile file: its parameters carry human units in their names."""
+    """A profile file: its parameters carry human units in their names.
+
+    What it does not give it takes from `kin`, the profile of a device like it, as assumed.
+    """
 
     schema_version: Literal["meshwright-profile/1"]
     name: str
     title: str
     accelerators: list[str]
+    kin: str | None = None
     parameters: dict[str, AmountSchema]
 
     def build(self, where: str) -> Profile:
@@ -161,14 +176,25 @@ class ProfileSchema(Strict):
         Raises
         ------
         SpecError
-            If a parameter is missing, unknown or impossible.
+            If a parameter is missing, unknown or impossible, or its kin is.
         """
-        values: dict[str, Any] = dict(parameters(self.parameters, where))
+        values: dict[str, Any] = {**self._of_kin(where), **parameters(self.parameters, where)}
         missing = sorted(set(_parameter_names()) - set(values))
         raise_if_any(
             [Problem(f"{where}: parameters", name, "this parameter is missing") for name in missing]
         )
         return Profile(name=self.name, title=self.title, **values)
+
+    def _of_kin(self, where: str) -> dict[str, Figure]:
+        if self.kin is None:
+            return {}
+        if self.kin not in _schemas():
+            slip = unknown_name(f"{where}: kin", self.kin, profile_names(), "no such profile")
+            raise SpecError([slip])
+        return {
+            name: replace(figure, kind=Provenance.ASSUMED, source=f"as {self.kin}: {figure.source}")
+            for name, figure in _schemas()[self.kin].build(f"{self.kin}.yaml").figures()
+        }
 
 
 def parameters(named: Mapping[str, AmountSchema], where: str) -> dict[str, Figure]:
@@ -241,9 +267,19 @@ def load_profile(accelerator: str) -> Profile:
     SpecError
         If a profile file is not what the schema says.
     """
-    own = [name for name, schema in _schemas().items() if accelerator in schema.accelerators]
-    name = own[0] if own else FALLBACK
-    return _schemas()[name].build(f"{name}.yaml")
+    schema = own_schema(accelerator) or _schemas()[FALLBACK]
+    return schema.build(f"{schema.name}.yaml")
+
+
+def own_schema(accelerator: str) -> ProfileSchema | None:
+    """Return the profile file of a catalogue accelerator; None if it has none."""
+    own = (schema for schema in _schemas().values() if accelerator in schema.accelerators)
+    return next(own, None)
+
+
+def profile_names() -> list[str]:
+    """Return the names of the profiles there are."""
+    return sorted(_schemas())
 
 
 @cache

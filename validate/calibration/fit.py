@@ -86,11 +86,11 @@ def fit(
     """
     points = np.arange(len(seconds))
     weigh = np.ones(len(seconds)) if weights is None else weights / weights.mean()
-    values = _solved(start, form, seconds, points, weigh)
+    values = solve(start, form, seconds, points, weigh)
     held_out = np.empty(len(seconds))
     fold = np.random.default_rng(seed).permutation(len(seconds)) % FOLDS
     for number in range(min(FOLDS, len(seconds))):
-        others = _solved(values, form, seconds, points[fold != number], weigh)
+        others = solve(values, form, seconds, points[fold != number], weigh)
         mine = points[fold == number]
         held_out[mine] = form(others, mine) / seconds[mine] - 1.0
     return Fitted(
@@ -101,14 +101,25 @@ def fit(
     )
 
 
-def _solved(
+def solve(
     start: Mapping[str, float],
     form: Form,
     seconds: Floats,
     points: NDArray[np.intp],
     weights: Floats,
 ) -> dict[str, float]:
+    """Return the figures with which a form comes nearest to some of the points.
+
+    Parameters
+    ----------
+    start, form, seconds, weights
+        As of :func:`fit`.
+    points
+        Which count.
+    """
     names = list(start)
+    if not names:
+        return {}
     begun = np.log([start[name] for name in names])
 
     def residuals(logs: Floats) -> Floats:

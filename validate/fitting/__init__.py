@@ -1,0 +1,1 @@
+"""Fits a device profile's compute figures to tables of kernels that others measured."""
