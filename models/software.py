@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from models.attention_kernels import AttentionKernel, architecture_of, attention_kernels
 from topologies.errors import SpecError, unknown_name
 from topologies.figure import Figure, Provenance
 from topologies.schema import AmountSchema, Strict, checked
@@ -35,8 +36,8 @@ class Software:
     name, title, source
         What users ask for, what it is, and where that was read.
     attention
-        Generation of its attention kernels; ``unfused`` for products and a softmax, ``best`` for
-        the fastest that the device has.
+        Generations of its attention kernels, the preferred first; ``unfused`` for products and a
+        softmax; none for the fastest that the device has.
     hides_gradients, hides_parameters
         Whether ZeRO-0 and 1 reduce gradients beside the backward pass, and ZeRO-1 gathers
         parameters beside the forward pass. ZeRO-2 and 3 always do, layer by layer.
@@ -51,7 +52,7 @@ class Software:
     name: str
     title: str
     source: str
-    attention: str
+    attention: tuple[str, ...]
     hides_gradients: bool
     hides_parameters: bool
     tp_hidden: Figure
@@ -60,7 +61,16 @@ class Software:
     @property
     def unfused(self) -> bool:
         """Whether the scores of attention go through memory."""
-        return self.attention == UNFUSED
+        return UNFUSED in self.attention
+
+    def attention_on(self, accelerator: str) -> AttentionKernel | None:
+        """Return the first of its attention kernels that an accelerator runs.
+
+        None stands for the accelerator's best: also where none of them was measured there.
+        """
+        architecture = architecture_of(accelerator)
+        known = (attention_kernels()[name] for name in self.attention if name != UNFUSED)
+        return next((kernel for kernel in known if architecture in kernel.forward), None)
 
     def figures(self) -> Iterator[tuple[str, Figure]]:
         """Yield every figure with its name."""
@@ -75,7 +85,7 @@ class Software:
 class _SoftwareSchema(Strict):
     title: str
     source: str
-    attention: str
+    attention: list[str]
     hides_gradients: bool
     hides_parameters: bool
     tp_hidden: AmountSchema
@@ -86,7 +96,7 @@ class _SoftwareSchema(Strict):
             name=name,
             title=self.title,
             source=self.source,
-            attention=self.attention,
+            attention=tuple(self.attention),
             hides_gradients=self.hides_gradients,
             hides_parameters=self.hides_parameters,
             tp_hidden=self.tp_hidden.si(),

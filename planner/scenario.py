@@ -147,7 +147,8 @@ class Scenario:
     def device(self) -> Device:
         """The accelerator with its profile."""
         accelerator = self.cluster.accelerator
-        return Device(accelerator, self.profile or load_profile(accelerator.name))
+        kernel = self.workload.runs_on.attention_on(accelerator.name)
+        return Device(accelerator, self.profile or load_profile(accelerator.name), kernel)
 
     @cached_property
     def fabric(self) -> Fabric:

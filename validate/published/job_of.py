@@ -33,11 +33,15 @@ PRECISIONS = (
 EAGER = r"Composer|torchtitan|DeepSpeed|fms-fsdp|prime-rl"
 #: Policies of recomputation that keep what goes into MLPs and comes out of them (MaxText).
 MLP_AGAIN = r"recompute (MLP|mlpwi)"
-#: Software that runs of a framework used, by the year they were published in; the first that fits.
-#: Until 2022 no framework had flash attention; the fork for DeepSpeed stayed at that time's code.
+#: Software that runs of a framework used, by when they were published at the latest; the first that
+#: fits. Until 2022 no framework had flash attention; the fork for DeepSpeed stayed at that code.
 SOFTWARE = (
-    (r"megatron-deepspeed$", 9999, "megatron-2021"),
-    (r"megatron|deepspeed", 2022, "megatron-2021"),
+    (r"megatron-deepspeed$", "9999", "megatron-2021"),
+    (r"megatron|deepspeed", "2022", "megatron-2021"),
+    (r"composer", "2024-06", "llm-foundry-2023"),
+    (r"internevo", "9999", "internevo"),
+    (r".*\bfa[34]\b", "9999", USUAL),
+    (r".*fsdp|torchtitan|composer", "9999", "torch-fsdp"),
 )
 #: What is trained in ways that are not modelled.
 UNMODELLED_TASKS = ("lora",)
@@ -73,9 +77,8 @@ def scenario_of(row: Row) -> Scenario:
 def software_of(row: Row) -> str:
     """Return what a row's framework was like at the time."""
     framework, date = row.text("framework").lower(), row.text("date", "9999")
-    year = int(date[:4]) if date[:4].isdigit() else 9999
     for pattern, last, name in SOFTWARE:
-        if re.match(pattern, framework) and year <= last:
+        if re.match(pattern, framework) and date[: len(last)] <= last:
             return name
     return USUAL
 
