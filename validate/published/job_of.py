@@ -33,6 +33,8 @@ PRECISIONS = (
 EAGER = r"Composer|torchtitan|DeepSpeed|fms-fsdp|prime-rl"
 #: Policies of recomputation that keep what goes into MLPs and comes out of them (MaxText).
 MLP_AGAIN = r"recompute (MLP|mlpwi)"
+#: Frameworks in JAX recompute whole layers unless told otherwise (MaxText base.yml remat_policy).
+JAX = r"MaxText|PaxML|PAX"
 #: Software that runs of a framework used, by when they were published at the latest; the first that
 #: fits. Until 2022 no framework had flash attention; the fork for DeepSpeed stayed at that code.
 SOFTWARE = (
@@ -93,13 +95,14 @@ def layout_of(row: Row, scenario: Scenario) -> Layout:
     """
     degrees = _degrees(row)
     axes: dict[str, object] = {**degrees}
-    axes["zero"] = row.count("zero", 0)
+    # A framework's own name for its sharding stands for what all of them do: everything, by layer.
+    axes["zero"] = row.count("zero", 3 if row.text("fsdp") else 0)
     axes["tp_sp"] = int(bool(row.count("tp_sp", 0)) and degrees["tp"] > 1)
     if axes["zero"]:
         axes["dp_replicate"] = row.count("dp_replicate", 1)
     axes |= _recomputation(row)
     axes["kernels"] = "eager" if _eager(row) else "fused"
-    unstated = [axis for axis in CANDIDATES if not row.text(axis)]
+    unstated = [axis for axis in CANDIDATES if not row.text(axis) and axis not in axes]
     try:
         return completed(scenario, axes, unstated)
     except SpecError as error:
@@ -117,6 +120,8 @@ def _recomputation(row: Row) -> dict[str, object]:
     recompute = row.text("recompute")
     if recompute not in ("", "none", "selective", "full"):
         raise UnexpressedError(f"recomputation not expressed: {recompute[:40]}")
+    if not recompute and re.match(JAX, row.text("framework")):
+        return {"recompute": "full"}
     if recompute == "selective" and re.search(MLP_AGAIN, row.text("recompute_detail")):
         return {"recompute": recompute, "recompute_modules": "core_attn,layernorm,mlp"}
     return {"recompute": recompute} if recompute else {}

@@ -26,7 +26,7 @@ CANDIDATES: dict[str, tuple[object, ...]] = {
 def completed(scenario: Scenario, axes: Mapping[str, object], unstated: Sequence[str]) -> Layout:
     """Return the layout of some axes, with unstated ones at their fastest values that fit.
 
-    Where nothing fits it is the layout that needs least.
+    Where nothing fits, though it ran, it is the fastest with the smallest micro-batch.
 
     Parameters
     ----------
@@ -63,5 +63,5 @@ def _legal(
         raise refused
 
 
-def _preferred(plan: Plan) -> tuple[bool, float]:
-    return (not plan.fits, plan.step_time_s if plan.fits else sum(plan.memory_bytes.values()))
+def _preferred(plan: Plan) -> tuple[bool, int, float]:
+    return (not plan.fits, 0 if plan.fits else plan.layout.micro_batch, plan.step_time_s)
