@@ -181,6 +181,15 @@ def test_samples_agree_as_wanted_from_1_mib_up(name: str) -> None:
             assert found[total].above.median <= target
 
 
+@pytest.mark.parametrize("name", ["estimate_train_time", "nccl_tests", "vidur"])
+def test_rings_and_sends_between_nodes_agree_group_by_group(name: str) -> None:
+    """A send over one card is slower than a ring's share of it, and a hop takes a few us."""
+    across = [found for found in agreements(sample(name).measured) if found.nodes > 1]
+    assert across
+    for found in across:
+        assert found.above.median <= 0.15
+
+
 @pytest.mark.parametrize("name", SHAPES)
 def test_shuffled_times_are_far_off(name: str) -> None:
     measured = sample(name).measured
