@@ -108,13 +108,23 @@ class Measured:
         SpecError
             If no system has that, or a figure of the profile cannot be.
         """
+        return self.of_device(file).errors(file.profile)
+
+    def of_device(self, file: ProfileFile) -> Measured:
+        """Return the rows of systems whose accelerator a profile is of.
+
+        Raises
+        ------
+        SpecError
+            If no system has that.
+        """
         devices = [_cluster(*case[:3]).accelerator.name for case in self.cases]
         known = sorted(set(devices))
         if file.accelerators and not set(known) & set(file.accelerators):
             mend = f"no measured system has that device; they have {', '.join(known)}"
             raise SpecError([Problem("--profile", ", ".join(file.accelerators), mend)])
         mine = [not file.accelerators or name in file.accelerators for name in devices]
-        return self._rows(np.array(mine)[self.case]).errors(file.profile)
+        return self._rows(np.array(mine)[self.case])
 
     def _rows(self, kept: NDArray[np.bool_]) -> Measured:
         columns = ("system", "case", "nbytes", "seconds", "held_out")

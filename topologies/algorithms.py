@@ -20,7 +20,8 @@ pairwise           ``(m - g) / n S / B_rank``             doublings (sends go ou
 
 ``m`` are the members that a rank's bytes reach through a level: all ``n`` outside the fast domain,
 those of the domain over switches inside of it, the block's own over direct links. Where levels work
-at once the slowest sets the rate; in turn, they add up. Sources: Thakur et al.,
+at once the slowest sets the rate; in turn, they add up. A ring that leaves the fast domain runs in
+step with the network cards: its hops inside take at least `relay_s`. Sources: Thakur et al.,
 "Optimization of Collective Communication Operations in MPICH", 2005 (rings, halving and doubling);
 NVIDIA/nccl@5067397c src/graph/tuning.cc (trees over chains, NVLS); the rates are those of
 :class:`~topologies.group_links.Crossing`.
@@ -106,12 +107,13 @@ def _way(
     links: GroupLinks,
     busy: Callable[[Crossing], Array],
     hops: Callable[[Crossing], Array],
+    hop_s: Callable[[Crossing], Array | float] = lambda c: c.tier.latency_s.value,
     *,
     in_turn: bool = False,
 ) -> Way:
-    """Return a way whose levels are busy and wait as two functions say."""
+    """Return a way whose levels are busy and wait as functions say."""
     levels = np.stack([crossing.where_passed(busy(crossing)) for crossing in links.crossings])
-    waits = [c.where_used(hops(c) * c.tier.latency_s.value) for c in links.crossings]
+    waits = [c.where_used(hops(c) * hop_s(c)) for c in links.crossings]
     return Way(
         algorithm=algorithm,
         hops_s=np.sum(waits, axis=0),
@@ -122,12 +124,17 @@ def _way(
 
 
 def _ring(collective: Collective, links: GroupLinks) -> Way:
-    share = _ring_share(collective, links)
+    share, relay_s = _ring_share(collective, links), links.relay_s
     return _way(
         Algorithm.RING,
         links,
         lambda c: share * _crossed(links, c) / c.ring_Bps,
         lambda c: links.size / c.below - links.size / c.inside,
+        lambda c: (
+            c.tier.latency_s.value
+            if c.tier.scale_out
+            else np.maximum(c.tier.latency_s.value, relay_s)
+        ),
     )
 
 
@@ -279,7 +286,7 @@ def _pairwise(_: Collective, links: GroupLinks) -> Way:
 
 def _direct(_: Collective, links: GroupLinks) -> Way:
     found = _way(
-        Algorithm.DIRECT, links, lambda c: 1.0 / c.shift_Bps, lambda c: np.zeros_like(c.below)
+        Algorithm.DIRECT, links, lambda c: 1.0 / c.send_Bps, lambda c: np.zeros_like(c.below)
     )
     return Way(
         algorithm=Algorithm.DIRECT,

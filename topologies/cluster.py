@@ -39,11 +39,17 @@ class Tier:
         Share of the wire rate that a collective library reaches at best.
     latency_s
         One hop of a collective: what a ring step or a doubling takes beyond its bytes.
+    relay_s
+        Least duration of a hop *inside* the domain on a ring that goes on through this tier: such
+        a ring runs in step with the network cards; ``None`` for no more than a hop takes anyway.
     start_s
         Start of a collective, beyond what a framework adds.
     chunk_s
         What a chunk waits for its neighbours: a collective whose bytes take ``w`` seconds takes
         ``w + 2 sqrt(chunk_s w)``, the best cut into chunks.
+    send_fraction
+        Share of the wire rate that a send to one rank reaches, where that is less than all of a
+        collective's reach together (`usable_fraction`); ``None`` where it is not.
     nvls_fraction, nvls_start_s
         Share of the wire rate at which the switch reduces (NVLS: every byte crosses a link once),
         and what that adds to the start; ``None`` where it cannot.
@@ -73,6 +79,8 @@ class Tier:
     latency_s: Figure
     start_s: Figure
     chunk_s: Figure
+    relay_s: Figure | None = None
+    send_fraction: Figure | None = None
     nvls_fraction: Figure | None = None
     nvls_start_s: Figure | None = None
     peer_issue_s: Figure | None = None

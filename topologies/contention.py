@@ -52,7 +52,7 @@ class Flow:
         with np.errstate(invalid="ignore"):
             busy = np.where(found.per_byte_s > 0, found.levels_s / found.per_byte_s, 0.0)
         shifted = self.collective is Collective.SHIFT
-        taken = (c.taken_shift if shifted else c.taken for c in self.links.crossings)
+        taken = (c.taken_send if shifted else c.taken for c in self.links.crossings)
         return np.concatenate([one[:, 0] * level for one, level in zip(taken, busy, strict=True)])
 
 
@@ -83,8 +83,8 @@ def shares(flows: Sequence[Flow]) -> Array:
     >>> reduce = Flow(
     ...     collective=Collective.REDUCE_SCATTER, algorithm=Algorithm.RING, links=across
     ... )
-    >>> [float(share) for share in shares([hop, reduce])]
-    [0.5, 0.5]
+    >>> [round(float(share), 3) for share in shares([hop, reduce])]  # a hop takes 77% of a card
+    [0.565, 0.565]
     """
     occupied = np.stack([flow.occupancy() for flow in flows]).astype(np.float64)
     return max_min_rates(occupied, np.ones(occupied.shape[1]), np.ones(len(flows)))

@@ -46,7 +46,7 @@ class Crossing:
     all_to_all_Bps
         Bytes/s of one rank towards members beyond its block.
     shift_Bps
-        Bytes/s from one member to the next, where that one is beyond the block.
+        Bytes/s that links carry from one member to the next, where that one is beyond the block.
     issue_s
         Least seconds of an all-to-all, to issue its sends at this level.
     across
@@ -80,6 +80,22 @@ class Crossing:
     def passed(self) -> NDArray[np.bool_]:
         """Which groups' bytes pass the level, whether they use it or an outer one."""
         return self.reached > self.below
+
+    @property
+    def send_Bps(self) -> Array:
+        """Bytes/s that the library sends from one member to the next: `shift_Bps` or less."""
+        if self.tier.send_fraction is None:
+            return self.shift_Bps
+        return np.minimum(self.shift_Bps, self.tier.Bps.value * self.tier.send_fraction.value)
+
+    @property
+    def taken_send(self) -> Array:
+        """`taken_shift` of a send: less where the library sends slower than links carry."""
+        kept = np.divide(
+            self.send_Bps, self.shift_Bps, out=np.ones_like(self.shift_Bps), where=self.passed
+        )
+        taken: Array = self.taken_shift * kept
+        return taken
 
     @property
     def leaving(self) -> Array:
@@ -141,7 +157,7 @@ class GroupLinks:
     @property
     def shift_Bps(self) -> Array:
         """Bytes/s to the next rank; infinite for groups of one."""
-        return self._least(lambda crossing: crossing.shift_Bps)
+        return self._least(lambda crossing: crossing.send_Bps)
 
     @property
     def inside_Bps(self) -> Array:
@@ -180,6 +196,13 @@ class GroupLinks:
     def hop_latency_s(self) -> Array:
         """Seconds of the slowest single hop."""
         return self._most(lambda crossing: crossing.tier.latency_s.value)
+
+    @property
+    def relay_s(self) -> Array:
+        """Least seconds of a hop inside the domain on a ring that leaves it; zero on others."""
+        relays = (c.tier.relay_s.value if c.tier.relay_s else 0.0 for c in self.crossings)
+        passed = (c.where_passed(s) for c, s in zip(self.crossings, relays, strict=True))
+        return reduce(np.maximum, passed, np.zeros_like(self.size))
 
     @property
     def issue_s(self) -> Array:

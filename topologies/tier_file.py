@@ -46,6 +46,8 @@ class TierSchema(Strict):
     latency_us: FigureSchema
     start_us: AmountSchema | None = None
     chunk_us: AmountSchema | None = None
+    relay_us: FigureSchema | None = None
+    send_fraction: FigureSchema | None = None
     nvls_fraction: FigureSchema | None = None
     nvls_start_us: FigureSchema | None = None
     peer_issue_us: FigureSchema | None = None
@@ -72,6 +74,8 @@ class TierSchema(Strict):
             latency_s=self.latency_us.si(MICRO),
             start_s=(self.start_us or unstated().start_us).si(MICRO),
             chunk_s=(self.chunk_us or unstated().chunk_us).si(MICRO),
+            relay_s=optional(self.relay_us, MICRO),
+            send_fraction=optional(self.send_fraction),
             nvls_fraction=optional(self.nvls_fraction),
             nvls_start_s=optional(self.nvls_start_us, MICRO),
             peer_issue_s=optional(self.peer_issue_us, MICRO),

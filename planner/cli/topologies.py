@@ -24,6 +24,9 @@ CollectiveName = Annotated[
     typer.Option("--collective", help="This one only, by every algorithm: all_reduce, ..."),
 ]
 Bytes = Annotated[str, typer.Option("--bytes", help="Of a message: 65536, 64KiB, 64MiB, 1GiB.")]
+TableFiles = Annotated[
+    list[Path] | None, typer.Argument(help="Tables of measured collectives, as CSV.")
+]
 Seed = Annotated[int, typer.Option("--seed", help="Of the draw of --ecmp seeded.")]
 
 
@@ -152,17 +155,25 @@ def fabric(
 
 
 @app.command()
-def collectives(profile: ProfileName = None, json_file: JsonFile = None) -> None:
+def collectives(
+    files: TableFiles = None, profile: ProfileName = None, json_file: JsonFile = None
+) -> None:
     """Compare predicted with measured collectives: each system's median errors.
 
-    With --profile only systems of its accelerator, predicted by it.
+    Of the tables that come with Meshwright, or of FILES: CSV, packed or not, in any shape that
+    topologies/data/measured/shapes.yaml describes. With --profile only systems of its accelerator,
+    predicted by it.
     """
     from models.measured_collectives import LARGE_TARGET, SMALL_TARGET, Measured
     from models.profile_file import open_profile
-    from planner.cli import output
+    from planner.cli import collective_report, output
 
+    opened = None if profile is None else open_profile(profile)
+    if files:
+        collective_report.compare(files, opened, json_file)
+        return
     measured = Measured.read()
-    errors = measured.errors() if profile is None else measured.errors_by(open_profile(profile))
+    errors = measured.errors() if opened is None else measured.errors_by(opened)
     if json_file is not None:
         output.write_json(json_file, {"systems": [found.record() for found in errors]})
     if json_file == "-":

@@ -319,7 +319,7 @@ def test_inside_one_node_there_is_nothing_to_gain(window: int, seq_len: int) -> 
 
 
 def test_a_flat_ring_leaves_a_node_by_one_card_and_windows_by_all_eight() -> None:
-    """DGX H100: a 400 Gb/s card per accelerator, of which 97% are payload.
+    """DGX H100: a 400 Gb/s card per accelerator, of which sends reach 75%.
 
     A hop of the flat ring waits for the pair at the border, 15 times; of a double ring with a
     window per node every rank crosses once, each by a card of its own.
@@ -327,7 +327,7 @@ def test_a_flat_ring_leaves_a_node_by_one_card_and_windows_by_all_eight() -> Non
     _, fabric = NODES
     size, stride = np.array([16.0, 8.0, 2.0]), np.array([1.0, 1.0, 8.0])
     flat, inside, between = fabric.links((size, stride)).shift_Bps
-    card = 50e9 * 0.97
+    card = 50e9 * 0.747
     assert flat == between == pytest.approx(card)
     assert inside > 5 * card
     kv = 2 * 32768 / 16 * KV_HEADS * WIDTH * 2

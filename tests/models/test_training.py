@@ -259,7 +259,7 @@ def ring_over_nodes(seq_len: int, ranks: int, bandwidth: float) -> tuple[float, 
         attention_half_width=1e-9,
     )
     device = Device(cluster.accelerator, profile)
-    fabric = Fabric(cluster.scale_network(bandwidth / (50e9 * 0.97)))
+    fabric = Fabric(cluster.scale_network(bandwidth / (50e9 * 0.747)))
     work = prepared(
         toy(hidden_size=4096, num_attention_heads=32, num_key_value_heads=32, num_hidden_layers=1),
         Layout(ring=ranks, kernels=Kernels.EAGER),

@@ -28,7 +28,9 @@ GB = 1e9
 DGX = Fabric(load_cluster("h100-dgx:32"))
 NVLINK, CARD = 450 * 0.824, 50 * 0.97  # usable GB/s of one GPU and of its network card
 SWITCH = 450 * 0.608  # GB/s at which NVSwitch reduces
-HOP, FAR = 0.761, 34.4  # us of a hop over NVLink and over InfiniBand
+SEND = 50 * 0.747  # GB/s of one send over a network card
+HOP, FAR = 0.761, 8.93  # us of a hop over NVLink and over InfiniBand
+RELAY = 4.13  # us of a hop over NVLink on a ring that leaves the node
 PROFILE = load_profile("h100-sxm")
 
 
@@ -70,17 +72,17 @@ def seconds(collective: Collective, nbytes: float, found: GroupLinks) -> float:
         (8, 1, NVLINK, NVLINK, NVLINK, False),
         (4, 2, NVLINK, NVLINK, NVLINK, False),
         # One GPU of each of 4 nodes: a card each, shared with nobody.
-        (4, 8, CARD, CARD, CARD, True),
+        (4, 8, CARD, CARD, SEND, True),
         # 2 nodes: a ring uses all eight cards (388 GB/s); each GPU's NVLink is crossed at seven of
         # eight turns (424 GB/s), so the cards set its rate. Half of what a rank sends leaves the
         # node; a shift crosses through one card.
-        (16, 1, 8 * CARD, CARD / (8 / 15), CARD, True),
+        (16, 1, 8 * CARD, CARD / (8 / 15), SEND, True),
         # Far apart: as one GPU per node.
-        (2, 128, CARD, CARD, CARD, True),
+        (2, 128, CARD, CARD, SEND, True),
         # Half a node on each of 2 nodes: four cards for the ring, 194 GB/s.
-        (8, 2, 4 * CARD, CARD / (4 / 7), CARD, True),
+        (8, 2, 4 * CARD, CARD / (4 / 7), SEND, True),
         # 32 nodes whole.
-        (256, 1, 8 * CARD, CARD / (248 / 255), CARD, True),
+        (256, 1, 8 * CARD, CARD / (248 / 255), SEND, True),
     ],
 )
 def test_rates_of_h100_groups_by_hand(
@@ -99,8 +101,8 @@ def test_rates_of_h100_groups_by_hand(
     [
         (8, 1, 7 * HOP, 3 * HOP, HOP),
         (4, 8, 3 * FAR, 2 * FAR, FAR),
-        (16, 1, 14 * HOP + 1 * FAR, 3 * HOP + 1 * FAR, FAR),  # two of sixteen hops leave a node
-        (64, 1, 56 * HOP + 7 * FAR, 3 * HOP + 3 * FAR, FAR),
+        (16, 1, 14 * RELAY + 1 * FAR, 3 * HOP + 1 * FAR, FAR),  # two of sixteen hops leave a node
+        (64, 1, 56 * RELAY + 7 * FAR, 3 * HOP + 3 * FAR, FAR),
     ],
 )
 def test_latencies_of_h100_groups_by_hand(
@@ -138,7 +140,7 @@ def test_a_flat_ring_crosses_nodes_through_one_card_and_the_hops_of_a_double_rin
     None
 ):
     flat, outer = links((16, 1)), links((2, 8))
-    assert flat.shift_Bps[0] / GB == pytest.approx(CARD)
+    assert flat.shift_Bps[0] / GB == pytest.approx(SEND)
     # Of 16 ranks on 2 nodes, 1 sends out at each hop of a flat ring; 8 do at an outer hop.
     senders = {1: flat, 8: outer}
     for many, found in senders.items():

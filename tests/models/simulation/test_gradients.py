@@ -87,4 +87,5 @@ def test_what_leaves_the_node_steals_and_loads_as_the_network_does(simulation):
 
 def test_sends_between_nodes_keep_the_network_busy(simulation):
     for rank in simulation.pipeline:
-        assert (rank.send.steal, rank.send.load) == (0.3, (0.0, 1.0))
+        assert rank.send.steal == 0.3
+        assert rank.send.load == pytest.approx((0.0, 0.747 / 0.97))  # of the card, as NCCL sends
