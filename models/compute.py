@@ -104,7 +104,10 @@ class Device:
         if best is not None and fraction.kind is Provenance.ASSUMED:
             burst = min(burst, best)
         full = burst * profile.gemm_sustained.value
-        deep = _saturating(op.depth, profile.gemm_half_depth.value)
+        # What a product does slowly for want of alignment hides what starting it costs.
+        slow = 1.0 if op.aligned else profile.unaligned_fraction.value
+        full = full * slow
+        deep = _saturating(op.depth, profile.gemm_half_depth.value * slow)
         return full * _saturating(waves, profile.gemm_half_waves.value) * deep
 
     def _attention_rate(self, op: Compute, executed: Array) -> Array:
