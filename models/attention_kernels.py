@@ -1,8 +1,9 @@
 """Generations of flash attention, and how much slower than a device's best each runs there.
 
 A profile's attention figures are those of the best kernels its device has. Software that runs an
-older generation takes longer: by architecture, forward and backward. Attention of separate products
-and a softmax needs no such figure: it is matrix products and memory traffic.
+older generation takes longer: by architecture, forward and backward, for each pair of a query and
+a key; what rows and heads cost besides is alike (:mod:`models.compute`). Attention of separate
+products and a softmax needs no such figure: it is matrix products and memory traffic.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ class AttentionKernel:
     name, title
         In files, and what people read.
     forward, backward
-        By architecture, times as long as the best generation takes; none where it does not run.
+        By architecture, times as long as the best generation takes for a pair of a query and a
+        key; none where it does not run.
     """
 
     name: str
@@ -42,7 +44,7 @@ class AttentionKernel:
     backward: Mapping[str, Figure]
 
     def slowdown(self, accelerator: str, *, backward: bool) -> float:
-        """Return how many times as long as an accelerator's best kernel it takes.
+        """Return how many times as long as an accelerator's best kernel it takes for a pair.
 
         Raises
         ------

@@ -78,6 +78,8 @@ class Compute:
         keys it cuts at most. Kernels compute whole tiles along the mask's edge.
     groups
         GEMM: products of these sizes that run as one, each of as many rows as tokens chose it.
+    aligned
+        GEMM: whether every row of its operands starts on a boundary of 16 bytes.
     """
 
     name: str
@@ -95,6 +97,7 @@ class Compute:
     edge_keys: Array | float = 0.0
     modules: RecomputeModules = NOTHING
     groups: Array | float = 1.0
+    aligned: bool = True
 
     @property
     def of_weights(self) -> bool:

@@ -30,6 +30,7 @@ _FACTORS = (
     "gemm_fraction",
     "gemm_fp8_fraction",
     "gemm_sustained",
+    "unaligned_fraction",
     "attention_fraction",
     "attention_backward_ratio",
     "hbm_fraction",
@@ -72,6 +73,9 @@ class Profile:
         The same share for products in fp8 and fp4, of their own peaks.
     gemm_sustained
         Share of the burst rate that lasts through a step: power limits, clocks, cold caches.
+    unaligned_fraction
+        Share of its rate that a batched product keeps whose rows do not start on boundaries of 16
+        bytes, as those of heads of 108 or 225 columns.
     attention_fraction, attention_half_waves, attention_half_tokens, attention_half_width
         The same for flash attention forward, over waves, keys that a query row meets in whole
         tiles, and head width.
@@ -112,6 +116,7 @@ class Profile:
     gemm_half_waves: Figure
     gemm_half_depth: Figure
     gemm_fp8_fraction: Figure
+    unaligned_fraction: Figure
     attention_fraction: Figure
     attention_half_waves: Figure
     attention_half_tokens: Figure

@@ -31,6 +31,9 @@ FORWARD_MOVED = (2.0 * BF16, 2.0 * BF16 + MASK)
 BACKWARD_MOVED = (2.0 * BF16 + MASK, 3.0 * BF16)
 #: Scores and their gradient that are alive beside what is kept.
 WORKING = 2.0 * BF16
+#: Bytes at multiples of which rows have to start for tensor cores to be fed from memory (NVIDIA,
+#: Matrix Multiplication Background User's Guide, "Requirements to Use Tensor Cores").
+BOUNDARY = 16.0
 
 
 def unfused_attention(
@@ -68,7 +71,12 @@ def unfused_attention(
             (queries, of_keys, keys),
             (keys, of_keys, queries),
         ]
-    products = [_batched(matrix_product(name, m, n, k, once), heads) for m, n, k in sizes]
+    # Heads lie side by side in a token's row: one of another width shifts all that follow.
+    aligned = all(each * BF16 % BOUNDARY == 0.0 for each in (width, value_width))
+    products = [
+        replace(_batched(matrix_product(name, m, n, k, once), heads), aligned=aligned)
+        for m, n, k in sizes
+    ]
     scores = heads * queries * keys
     moved = BACKWARD_MOVED if backward else FORWARD_MOVED
     between = [streaming(name, scores * nbytes, 1.0) for nbytes in moved]

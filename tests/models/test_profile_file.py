@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from models.calibration import CalibrationSchema
-from models.profile import PROFILES, load_profile
+from models.profile import PROFILES, ProfileSchema, load_profile
 from models.profile_file import LARGEST_CALIBRATION_BYTES, MOST_PROBLEMS, open_profile, read_profile
 from tests.calibrations import calibration, figure, ratio, written
+from topologies.catalogue import accelerator_names
 from topologies.collective import Collective
 from topologies.errors import SpecError
 from topologies.figure import Provenance
+from topologies.schema import checked
+from topologies.yaml_file import read_yaml
 
 H100 = "h100-sxm"
 
@@ -30,6 +34,30 @@ def problems(path: str | Path, accelerator: str | None = H100) -> list[str]:
 def problem(path: str | Path, accelerator: str | None = H100) -> str:
     (line,) = problems(path, accelerator)
     return line
+
+
+# ---------------------------------------------------------------------------------- what is shipped
+
+
+def test_every_accelerator_belongs_to_one_profile() -> None:
+    files = [checked(ProfileSchema, read_yaml(path), path.name) for path in PROFILES.glob("*.yaml")]
+    every = [name for each in files for name in each.accelerators]
+    assert len(set(every)) == len(every)
+    assert set(every) <= set(accelerator_names())
+
+
+@pytest.mark.parametrize("name", accelerator_names())
+def test_every_figure_of_every_accelerator_has_a_source(name: str) -> None:
+    profile = load_profile(name)
+    assert all(figure.source for _, figure in profile.figures())
+
+
+def test_what_a_device_s_own_file_does_not_give_is_its_kin_s_and_assumed() -> None:
+    h800, h100 = (load_profile(name) for name in ("h800-sxm", H100))
+    assert h800.decode_fraction.kind is Provenance.FITTED
+    assert h800.hbm_fraction.value == h100.hbm_fraction.value
+    assert h800.hbm_fraction.kind is Provenance.ASSUMED
+    assert h800.hbm_fraction.source == f"as h100: {h100.hbm_fraction.source}"
 
 
 # ---------------------------------------------------------------------------------- what is read
@@ -94,7 +122,7 @@ def test_without_an_accelerator_it_is_checked_by_itself(tmp_path: Path) -> None:
 def test_a_whole_profile_is_read_from_yaml(tmp_path: Path) -> None:
     text = (PROFILES / "h100.yaml").read_text()
     path = tmp_path / "mine.yaml"
-    path.write_text(text.replace("kernel_us: {value: 3.0", "kernel_us: {value: 30"))
+    path.write_text(re.sub(r"kernel_us: {value: [\d.]+", "kernel_us: {value: 30", text))
     found = read_profile(path, H100)
     assert found.kernel_s.value == pytest.approx(30e-6)
     assert found.name == "h100 (mine.yaml)"
@@ -182,7 +210,8 @@ def test_another_device_names_both_and_the_mend(tmp_path: Path) -> None:
         "or leave --profile out"
     )
     path = tmp_path / "mine.yaml"
-    path.write_text((PROFILES / "h100.yaml").read_text())
+    both = (PROFILES / "h100.yaml").read_text().replace("[h100-sxm]", "[h100-sxm, h800-sxm]")
+    path.write_text(both)
     assert problem(path, "h200-sxm").startswith("--profile mine.yaml = h100-sxm, h800-sxm: ")
 
 
