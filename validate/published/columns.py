@@ -52,6 +52,7 @@ COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("ep", "ep", "ep"),
     ("etp", "etp", ""),
     ("zero", "zero_stage", "zero_fsdp"),
+    ("fsdp", "fsdp", ""),
     ("dp_replicate", "dp_replicate", ""),
     ("recompute", "recompute", "recompute"),
     ("recompute_detail", "recompute_detail", ""),
