@@ -5,17 +5,19 @@ keeps. They are sharded over the data- and context-parallel ranks together, as t
 weights (ZeRO, arXiv:1910.02054 section 3). Quantised weights are kept in all forms that passes read
 (:mod:`models.precision`). Activations are the inventory's saved tensors times the micro-batches in
 flight. At the peak either the loss is being taken or one layer's backward pass runs, whichever
-needs more.
+needs more; where the optimizer's step, when nothing is kept of the passes, needs more than that, it
+is the peak. Its copy of gradients is larger than any block that passes leave to the allocator,
+which holds both.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from functools import reduce
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from models.memory_bill import MemoryBill
 from models.named_axes import Recompute, RecomputeMethod
 from models.rank_parts import RankParts
 from models.state_bytes import (
@@ -38,52 +40,9 @@ if TYPE_CHECKING:
 
 #: Layers whose parameters FSDP holds gathered: the running one and the next.
 GATHERED_LAYERS = 2.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemoryBill:
-    """Bytes on the fullest rank; arrays over layouts.
-
-    Parameters
-    ----------
-    parameters, gradients, optimizer
-        Model states, after sharding.
-    activations
-        Saved tensors of all micro-batches in flight.
-    logits
-        What the loss needs at its peak beyond its saved tensors.
-    working
-        What one layer's backward pass needs beyond `logits`: gradients, repeated activations.
-    buffers
-        Communication: ring and all-to-all buffers, gathered keys and values, FSDP's gathered
-        layers and the gradients of a layer as they are sent, before they are sharded (ZeRO-2, 3).
-    context
-        Device context, communicators, library workspaces.
-    fragmentation
-        What the allocator holds beyond what is asked for.
-    stage
-        Pipeline rank of the fullest rank.
-    """
-
-    parameters: Array
-    gradients: Array
-    optimizer: Array
-    activations: Array
-    logits: Array
-    working: Array
-    buffers: Array
-    context: Array
-    fragmentation: Array
-    stage: Array
-
-    @property
-    def total(self) -> Array:
-        """All lines together."""
-        return sum((getattr(self, line) for line in LINES), start=np.zeros(len(self.stage)))
-
-
-#: The lines of the bill, in the order people read them.
-LINES: tuple[str, ...] = tuple(f.name for f in fields(MemoryBill) if f.name != "stage")
+#: What the allocator asks of the device and gives back to it are multiples of this (torch
+#: documentation, *CUDA semantics*; ``c10/cuda/CUDACachingAllocator.cpp``, ``kSmallBuffer``).
+SEGMENT_BYTES = 2.0 * 2**20
 
 
 def capacity_bytes(accelerator: Accelerator, profile: Profile) -> float:
@@ -91,7 +50,7 @@ def capacity_bytes(accelerator: Accelerator, profile: Profile) -> float:
     return accelerator.hbm_bytes.value - profile.driver_bytes.value
 
 
-def memory_bill(prepared: Prepared, profile: Profile) -> MemoryBill:
+def memory_bill(prepared: Prepared, profile: Profile, capacity: float | None = None) -> MemoryBill:
     """Return the bill of every layout.
 
     Parameters
@@ -100,10 +59,14 @@ def memory_bill(prepared: Prepared, profile: Profile) -> MemoryBill:
         Layouts with their inventory.
     profile
         Context, communicator and allocator parameters.
+    capacity
+        What a job may use of one device; None for more than it asks for. Where that is short the
+        allocator gives back what it caches before it fails (torch documentation, *CUDA semantics*),
+        so the reserve shrinks to what it cannot give back.
     """
     ranks = _Ranks(prepared, profile)
     totals = np.stack([ranks.total(rank) for rank in range(prepared.stages.width)])
-    return ranks.bill(np.argmax(totals, axis=0))
+    return ranks.bill(np.argmax(totals, axis=0), capacity)
 
 
 class _Ranks:
@@ -143,15 +106,20 @@ class _Ranks:
         self.end_bytes = end_bytes(prepared) if prepared.workload.states.end_bytes else None
         self.layer_peak = self._layer_peak()
         self.communication = self._communication()
-        self.context = self._context()
+        self.communicators = self._communicators()
+        fixed = profile.context_bytes.value + profile.workspace_bytes.value
+        self.beside = fixed + self.communicators
+        self.stage_output = self._stage_output()
 
-    def total(self, rank: int) -> Array:
-        """Return the total of one kind of rank for every layout."""
+    def total(self, rank: int, *, step: bool = True) -> Array:
+        """Return the least total of one kind of rank for every layout; of passes, or the `step`."""
         parts = RankParts.of(self.prepared, rank)
         activations, logits, working, buffers = self._dynamic(rank, parts)
         asked = activations + logits + working + buffers
         states = reduce(np.add, self.states(parts))
-        return states + self.context + asked * (1.0 + self.profile.fragmentation.value)
+        if step and self.prepared.workload.step_bytes:
+            asked = np.maximum(asked, self._copied(parts))
+        return states + self.beside + asked * (1.0 + self.profile.fragmentation_least.value)
 
     def states(self, parts: RankParts) -> tuple[Array, Array, Array]:
         """Return parameters, gradients and what the optimizer keeps of a rank, in bytes."""
@@ -171,13 +139,22 @@ class _Ranks:
             held = held + weight_bytes(self.prepared, expert_shard_ranks(self.prepared))
         return weights + experts * held, gradients + experts * summed, optimizer + experts * kept
 
-    def bill(self, rank: NDArray[np.intp]) -> MemoryBill:
+    def bill(self, rank: NDArray[np.intp], capacity: float | None) -> MemoryBill:
         """Return all lines for the kind of rank each layout names."""
         stages, cut = self.prepared.stages, self.prepared.stage_index
         parts = RankParts.of(self.prepared, rank)
         weights, gradients, optimizer = self.states(parts)
         activations, logits, working, buffers = self._dynamic(rank, parts)
         asked = activations + logits + working + buffers
+        copied = self._copied(parts)
+        step = np.maximum(copied - asked, 0.0)
+        profile, none = self.profile, np.zeros(len(self.prepared))
+        reserve = (asked + copied) * profile.fragmentation.value + np.minimum(asked, copied)
+        if capacity is not None:
+            taken = reduce(np.add, (weights, gradients, optimizer, asked, step, self.beside))
+            least = (asked + step) * profile.fragmentation_least.value
+            room = np.floor((capacity - taken) / SEGMENT_BYTES) * SEGMENT_BYTES
+            reserve = np.maximum(np.minimum(reserve, room), least)
         return MemoryBill(
             parameters=weights,
             gradients=gradients,
@@ -186,8 +163,11 @@ class _Ranks:
             logits=logits,
             working=working,
             buffers=buffers,
-            context=self.context,
-            fragmentation=asked * self.profile.fragmentation.value,
+            step=step,
+            fragmentation=reserve,
+            context=none + profile.context_bytes.value,
+            communicators=self.communicators,
+            workspaces=none + profile.workspace_bytes.value,
             stage=stages.look_up(stages.position, cut, rank),
         )
 
@@ -202,6 +182,8 @@ class _Ranks:
             share = np.where(self.partial, 1.0 - prepared.repeated_share(layers), 0.0)
             kept += share * parts.sum_layers(self.spared)
         position = stages.look_up(stages.position, cut, rank)
+        if self.stage_output is not None:
+            kept += self.stage_output * (1.0 - parts.last)
         kept *= self.warm_up.in_flight(position)
         kept += parts.first * self.embedding_saved + parts.last * self.head_saved
         logits = parts.last * self.logits
@@ -236,17 +218,39 @@ class _Ranks:
         total: Array = buffers[shape] + layer * (gathered + gradients)
         return total
 
-    def _context(self) -> Array:
-        batch, profile = self.prepared.batch, self.profile
+    def _communicators(self) -> Array:
+        """Return the buffers of all groups of a rank: of its axes, of a model's ranks, of all."""
+        batch = self.prepared.batch
         axes = (batch.tp, batch.ulysses, batch.ring, batch.inner_ring, batch.pp, batch.dp)
-        groups = np.zeros(len(batch))
+        groups = np.where(batch.gpus > 1, 1.0, 0.0) + ((batch.tp > 1) & (batch.pp > 1))
         for axis in axes:
             groups += axis > 1
         if self.experts is not None:
             for axis in (batch.ep, batch.etp):
                 groups += axis > 1
-        fixed = profile.context_bytes.value + profile.workspace_bytes.value
-        return fixed + groups * profile.group_bytes.value
+        sets = self.prepared.workload.runs_on.group_sets
+        return groups * sets * self.profile.group_bytes.value
+
+    def _stage_output(self) -> Array | None:
+        """Return what a micro-batch's outputs take that a rank sent on, where they are kept."""
+        if not self.prepared.workload.runs_on.keeps_sent:
+            return None
+        sent = self.prepared.layers[-1].input_bytes[self.prepared.shape_index]
+        return sent * self.prepared.batch.vp * (self.prepared.batch.pp > 1)
+
+    def _copied(self, parts: RankParts) -> Array | float:
+        """Return what the optimizer's step copies and computes of the parameters it updates."""
+        copied = self.prepared.workload.step_bytes
+        if not copied:
+            return 0.0
+        sharded = self.prepared.batch.zero >= 1
+        layers, *ends = self.params
+        share = np.where(sharded, 1.0 / shard_ranks(self.prepared), 1.0)
+        found: Array = parts.sum(layers, *ends) * share
+        if self.experts is not None:
+            share = np.where(sharded, 1.0 / expert_shard_ranks(self.prepared), 1.0)
+            found += parts.sum_layers(self.experts) * share
+        return found * copied
 
 
 def _kept(work: Work, modes: RecomputeModes) -> Array:
@@ -279,9 +283,10 @@ def fewest_repeated_layers(prepared: Prepared, profile: Profile, capacity: float
         layers = stages.look_up(stages.layers, cut, rank)
         held = ranks.warm_up.in_flight(stages.look_up(stages.position, cut, rank))
         spared = RankParts.of(prepared, rank).sum_layers(ranks.spared) * held
-        room = capacity - ranks.total(rank)
-        kept = np.floor(layers * room / (spared * (1.0 + profile.fragmentation.value)) + 1e-9)
-        fewest = np.maximum(fewest, np.where(room < 0, np.inf, layers - kept))
+        room = capacity - ranks.total(rank, step=False)
+        kept = np.floor(layers * room / (spared * (1.0 + profile.fragmentation_least.value)) + 1e-9)
+        fits = ranks.total(rank) <= capacity
+        fewest = np.maximum(fewest, np.where(fits, layers - kept, np.inf))
     return fewest
 
 
@@ -302,7 +307,7 @@ def standing_bytes(prepared: Prepared, profile: Profile, parts: RankParts) -> fl
     logits = parts.last * ranks.logits
     asked = logits + np.maximum(ranks.layer_peak - logits, 0.0) + ranks.communication
     asked = asked + parts.last * ranks.gathered_head
-    total = states + ranks.context + asked * (1.0 + profile.fragmentation.value)
+    total = states + ranks.beside + asked * (1.0 + profile.fragmentation.value)
     return float(total[0])
 
 

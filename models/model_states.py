@@ -18,8 +18,11 @@ from topologies.schema import AmountSchema, Strict, checked, optional
 from topologies.yaml_file import read_yaml
 
 FILE = Path(__file__).parent / "data" / "optimizers.yaml"
-#: Bytes of an element of a gradient, kept or sent.
+#: Bytes of an element of a gradient that is sent.
 GRADIENT_DTYPES = {"fp32": FP32, "bf16": BF16}
+#: The same of one that is kept. With both, micro-batches are summed in fp32 beside the gradients of
+#: the last one (deepspeed 0.9.0 runtime/bf16_optimizer.py, ``fp32_groups_gradients_flat``).
+KEPT_GRADIENTS = {**GRADIENT_DTYPES, "bf16+fp32": BF16 + FP32}
 
 
 class _OptimizerSchema(Strict):
@@ -80,7 +83,8 @@ class ModelStates:
     optimizer
         A name of :func:`optimizers`.
     gradients
-        Dtype in which gradients are kept and micro-batches summed: ``fp32`` or ``bf16``.
+        Dtype in which gradients are kept and micro-batches summed: ``fp32``, ``bf16``, or
+        ``bf16+fp32`` for both, summed in the latter.
     reduce
         Dtype in which they are sent.
     """
@@ -97,7 +101,7 @@ class ModelStates:
     @property
     def gradient_bytes(self) -> float:
         """Bytes of a gradient as it is kept and summed over micro-batches."""
-        return GRADIENT_DTYPES[self.gradients]
+        return KEPT_GRADIENTS[self.gradients]
 
     @property
     def reduced_bytes(self) -> float:
@@ -139,7 +143,7 @@ class ModelStates:
         """Return which names nobody knows."""
         known = {
             "optimizer": tuple(optimizers()),
-            "gradients": tuple(GRADIENT_DTYPES),
+            "gradients": tuple(KEPT_GRADIENTS),
             "reduce": tuple(GRADIENT_DTYPES),
         }
         return [

@@ -101,8 +101,9 @@ class Profile:
         Host work per step that nothing hides: data, logging, gradient norm.
     context_bytes, group_bytes, workspace_bytes, driver_bytes
         Device memory of the context, of one communicator, of library workspaces, of the driver.
-    fragmentation
-        Share of activations and buffers that the allocator holds beyond what is asked for.
+    fragmentation, fragmentation_least
+        Share of activations and buffers that the allocator holds beyond what is asked for; what of
+        it is left when memory is short and the allocator gives back what it caches.
     compute_spread, communication_spread, memory_spread
         Relative standard deviation of predictions.
     collectives
@@ -141,6 +142,7 @@ class Profile:
     workspace_bytes: Figure
     driver_bytes: Figure
     fragmentation: Figure
+    fragmentation_least: Figure
     compute_spread: Figure
     communication_spread: Figure
     memory_spread: Figure

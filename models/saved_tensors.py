@@ -61,6 +61,8 @@ STATISTICS: dict[NormKind, float] = {
 #: Loss, bytes per logit: kept until backward, and alive beside that at the peak.
 LOSS_KEPT = FP32
 EAGER_LOSS_WORKING, FUSED_LOSS_WORKING = 8.0, 2.0
+#: The same of a loss that reads logits in bf16: those, and their gradient.
+BF16_LOSS_KEPT, BF16_LOSS_WORKING = BF16, BF16
 #: Tensors of its width that an eager MLP without a gate keeps: most activations their input, GELU
 #: from elementary operators (GPT-2) five, ReLU its output alone, which the next product reads.
 UNGATED_TENSORS = {"gelu_new": 5.0, "relu": 1.0}
@@ -80,7 +82,11 @@ def head(architecture: Architecture, shapes: Shapes) -> tuple[Saved, ...]:
     """Return what the last norm, the head and the loss keep."""
     kind = architecture.layers[-1].norm
     norm = _norm_bytes(kind, architecture.hidden, shapes, BF16)
-    logits = shapes.tokens * np.ceil(architecture.vocab / shapes.tp) * LOSS_KEPT
+    logits = (
+        shapes.tokens
+        * np.ceil(architecture.vocab / shapes.tp)
+        * (BF16_LOSS_KEPT if shapes.software.bf16_loss else LOSS_KEPT)
+    )
     return (
         Saved(name="final norm", nbytes=norm, selective_nbytes=norm),
         Saved(name="loss", nbytes=logits, selective_nbytes=logits),
@@ -90,6 +96,8 @@ def head(architecture: Architecture, shapes: Shapes) -> tuple[Saved, ...]:
 def loss_working_bytes(architecture: Architecture, shapes: Shapes) -> Array:
     """Return what the loss needs at its peak beyond what it keeps."""
     logits = shapes.tokens * np.ceil(architecture.vocab / shapes.tp)
+    if shapes.software.bf16_loss:
+        return logits * BF16_LOSS_WORKING
     return logits * shapes.pick(FUSED_LOSS_WORKING, EAGER_LOSS_WORKING)
 
 

@@ -41,6 +41,17 @@ class Software:
     hides_gradients, hides_parameters
         Whether ZeRO-0 and 1 reduce gradients beside the backward pass, and ZeRO-1 gathers
         parameters beside the forward pass. ZeRO-2 and 3 always do, layer by layer.
+    keeps_sent
+        Whether a pipeline stage keeps what it sent on until the micro-batch comes back.
+    copies_gradients
+        Whether the optimizer's step works on a copy in fp32 of gradients that are kept in bf16.
+    update_bytes
+        Bytes per parameter that is updated of what the optimizer's step computes on the way.
+    group_sets
+        How often each group of ranks has a communicator.
+    bf16_loss
+        Whether the loss reads logits in bf16, keeps those and makes their gradient beside them, as
+        the cross entropy of flash-attention does.
     tp_hidden
         Share of tensor parallelism's gathering and scattering along the sequence that runs beside
         products.
@@ -55,6 +66,11 @@ class Software:
     attention: tuple[str, ...]
     hides_gradients: bool
     hides_parameters: bool
+    keeps_sent: bool
+    copies_gradients: bool
+    update_bytes: float
+    group_sets: int
+    bf16_loss: bool
     tp_hidden: Figure
     host_ratio: Figure
 
@@ -88,6 +104,11 @@ class _SoftwareSchema(Strict):
     attention: list[str]
     hides_gradients: bool
     hides_parameters: bool
+    keeps_sent: bool
+    copies_gradients: bool
+    update_bytes: float
+    group_sets: int
+    bf16_loss: bool
     tp_hidden: AmountSchema
     host_ratio: AmountSchema
 
@@ -99,6 +120,11 @@ class _SoftwareSchema(Strict):
             attention=tuple(self.attention),
             hides_gradients=self.hides_gradients,
             hides_parameters=self.hides_parameters,
+            keeps_sent=self.keeps_sent,
+            copies_gradients=self.copies_gradients,
+            update_bytes=self.update_bytes,
+            group_sets=self.group_sets,
+            bf16_loss=self.bf16_loss,
             tp_hidden=self.tp_hidden.si(),
             host_ratio=self.host_ratio.si(),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from models.dtype import FP32
 from models.model_states import USUAL_STATES, ModelStates
 from models.precision import USUAL, Precision, load_precision, precisions
 from models.routing import BALANCED, Routing
@@ -59,6 +60,16 @@ class Workload:
     def runs_on(self) -> Software:
         """What runs it."""
         return load_software(self.software)
+
+    @property
+    def step_bytes(self) -> float:
+        """Bytes of a parameter that is updated which are there during the optimizer's step alone.
+
+        Its gradient in fp32, where software copies those that are kept in bf16, and what its update
+        computes on the way.
+        """
+        copied = self.runs_on.copies_gradients and self.states.gradients == "bf16"
+        return (FP32 if copied else 0.0) + self.runs_on.update_bytes
 
     def problems(self) -> list[Problem]:
         """Return what is wrong with the numbers."""

@@ -31,8 +31,17 @@ LINE_NAMES = {
     "logits": "logits and loss",
     "working": "one layer's backward pass",
     "buffers": "communication buffers",
-    "context": "device context and libraries",
-    "fragmentation": "allocator fragmentation",
+    "step": "the optimizer's step beyond that",
+    "fragmentation": "allocator reserve and fragmentation",
+    "context": "device context",
+    "communicators": "buffers of communicators",
+    "workspaces": "workspaces of libraries",
+}
+#: What reports each sum of the bill.
+SUM_NAMES = {
+    "allocated": "tensors (allocated)",
+    "reserved": "what the allocator holds (reserved)",
+    "device": "in all (nvidia-smi)",
 }
 
 

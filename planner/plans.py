@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from models.memory_bill import SUMS
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -109,7 +111,14 @@ class Plan:
     @property
     def memory_total_bytes(self) -> float:
         """The fullest rank's memory."""
-        return sum(self.memory_bytes.values())
+        return self.memory_sums_bytes["device"]
+
+    @property
+    def memory_sums_bytes(self) -> dict[str, float]:
+        """What tools report of it: allocated, reserved, and all that is taken of the device."""
+        return {
+            name: sum(self.memory_bytes[line] for line in lines) for name, lines in SUMS.items()
+        }
 
     @property
     def exposed_s(self) -> float:
@@ -155,6 +164,7 @@ class Plan:
             "mfu_full_attention": self.mfu_full_attention,
             "fits": self.fits,
             "memory_bytes": {**self.memory_bytes, "total": self.memory_total_bytes},
+            "memory_sums_bytes": self.memory_sums_bytes,
             "memory_interval_bytes": list(self.memory_interval_bytes),
             "memory_stage": self.memory_stage,
             "capacity_bytes": self.capacity_bytes,

@@ -12,7 +12,8 @@ from models.catalogue import load_architecture
 from models.compute import Device
 from models.framework_choice import runs_in
 from models.legality import problems
-from models.memory import LINES, capacity_bytes, memory_bill
+from models.memory import capacity_bytes, memory_bill
+from models.memory_bill import LINES
 from models.model_states import ModelStates
 from models.precision import precisions
 from models.prepared import Prepared
@@ -175,7 +176,7 @@ class Scenario:
         if not len(batch):
             return []
         prepared = Prepared.of(self.architecture, self.workload, batch, self.cluster.fast_domain)
-        bill = memory_bill(prepared, self.device.profile)
+        bill = memory_bill(prepared, self.device.profile, self.capacity_bytes)
         time = step_time(prepared, self.device, self.fabric)
         rate = rates(prepared, time.total, self.device)
         work = self.workload

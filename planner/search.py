@@ -104,8 +104,9 @@ def first_fit(
             progress(seen)
         if not len(prepared):
             continue
-        totals = memory_bill(prepared, scenario.device.profile).total
-        if np.any(totals <= scenario.capacity_bytes):
+        capacity = scenario.capacity_bytes
+        totals = memory_bill(prepared, scenario.device.profile, capacity).total
+        if np.any(totals <= capacity):
             return True
     return False
 
@@ -117,7 +118,7 @@ def _look_at(scenario: Scenario, space: Space, batch: LayoutBatch, kept: _Kept) 
     kept.legal += len(prepared)
     if not len(prepared):
         return
-    totals = memory_bill(prepared, profile).total
+    totals = memory_bill(prepared, profile, capacity).total
     least = int(np.argmin(totals))
     if totals[least] < kept.smallest_bytes:
         kept.smallest_bytes = float(totals[least])

@@ -45,7 +45,10 @@ OptimizerName = Annotated[
     ),
 ]
 GradientDtype = Annotated[
-    str, typer.Option("--gradients", help="What gradients are kept and summed in: fp32 or bf16.")
+    str,
+    typer.Option(
+        "--gradients", help="What gradients are kept and summed in: fp32, bf16 or bf16+fp32."
+    ),
 ]
 ReduceDtype = Annotated[str, typer.Option("--reduce", help="What they are sent in: fp32 or bf16.")]
 FrameworkName = Annotated[

@@ -27,7 +27,7 @@ from models.recompute_modules import USUAL_MODULES
 from models.routing import BALANCED
 from models.workload import format_count
 from planner.cli import placement_report
-from planner.compare import LINE_NAMES, PART_NAMES
+from planner.compare import LINE_NAMES, PART_NAMES, SUM_NAMES
 from topologies.ecmp import Ecmp, has_equal_links
 from topologies.units import GIB
 
@@ -311,9 +311,11 @@ def memory(plan: Plan) -> Table:
     for line, value in plan.memory_bytes.items():
         share = value / plan.capacity_bytes
         table.add_row(LINE_NAMES[line], f"{value / GIB:.2f}", f"{share:.1%}")
-    total = plan.memory_total_bytes
-    filled = f"{total / plan.capacity_bytes:.1%} of {plan.capacity_bytes / GIB:.1f} GiB"
-    table.add_row("in all", f"{total / GIB:.2f}", filled, style="bold")
+    sums = plan.memory_sums_bytes
+    for name, value in sums.items():
+        share = value / plan.capacity_bytes
+        filled = f" of {plan.capacity_bytes / GIB:.1f} GiB" if name == "device" else ""
+        table.add_row(SUM_NAMES[name], f"{value / GIB:.2f}", f"{share:.1%}{filled}", style="bold")
     return table
 
 

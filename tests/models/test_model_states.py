@@ -22,7 +22,8 @@ from models.framework_choice import (
     why_not,
 )
 from models.layout import Layout, LayoutBatch
-from models.memory import LINES, MemoryBill, memory_bill
+from models.memory import memory_bill
+from models.memory_bill import LINES, MemoryBill
 from models.model_states import GRADIENT_DTYPES, USUAL_STATES, ModelStates, optimizers
 from models.named_axes import Kernels
 from models.rank_parts import RankParts
@@ -38,6 +39,7 @@ LLAMA_8B, LLAMA_70B = 8_030_261_248, 70_553_706_496
 #: Master weights and moments of a parameter, in bytes, by hand.
 OPTIMIZER_BYTES = {
     "adamw": 4 + 4 + 4,
+    "adamw-remainders": 2 + 4 + 4,
     "adamw-bf16": 4 + 2 + 2,
     "adamw-8bit": 4 + (1 + 4 / 256) + (1 + 4 / 256),
     "adafactor": 4 + 4 / 1024 + 4 / 1024,
@@ -165,9 +167,9 @@ def test_every_figure_is_above_zero_and_says_where_it_is_from() -> None:
 def test_every_unknown_name_is_a_problem_that_names_the_choices() -> None:
     found = Workload(seq_len=0, global_batch=1, states=ModelStates("adam", "fp16", "8bit"))
     assert [str(problem) for problem in found.problems()[1:]] == [
-        "--optimizer = adam: one of adamw, adamw-bf16, adamw-8bit, adafactor, sgd-momentum, "
-        "adamw-bf16-master, adamw-pure-bf16, muon",
-        "--gradients = fp16: one of fp32, bf16",
+        "--optimizer = adam: one of adamw, adamw-remainders, adamw-bf16, adamw-8bit, adafactor, "
+        "sgd-momentum, adamw-bf16-master, adamw-pure-bf16, muon",
+        "--gradients = fp16: one of fp32, bf16, bf16+fp32",
         "--reduce = 8bit: one of fp32, bf16",
     ]
     assert found.problems()[0].field == "--seq-len"

@@ -38,8 +38,9 @@ def test_layers_have_one_momentum_and_ends_two(zero: int, share: int) -> None:
 
 def _lines(found: object) -> list[float]:
     names = ("parameters", "gradients", "optimizer", "activations", "logits")
-    more = ("working", "buffers", "context", "fragmentation")
-    return [float(getattr(found, name)[0]) for name in (*names, *more)]
+    more = ("working", "buffers", "step", "fragmentation")
+    last = ("context", "communicators", "workspaces")
+    return [float(getattr(found, name)[0]) for name in (*names, *more, *last)]
 
 
 def test_five_iterations_of_three_products() -> None:

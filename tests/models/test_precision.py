@@ -14,7 +14,8 @@ from models.data_parallel import DataParallelClock
 from models.framework_choice import frameworks, runs_in, why_not
 from models.inventory import model_flop
 from models.layout import Layout, LayoutBatch
-from models.memory import LINES, memory_bill
+from models.memory import memory_bill
+from models.memory_bill import LINES
 from models.named_axes import Kernels
 from models.operation import Axis, Compute, Kind
 from models.operators import product

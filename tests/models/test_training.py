@@ -14,7 +14,8 @@ from models.catalogue import load_architecture
 from models.compute import Device
 from models.inventory import model_flop
 from models.layout import Layout
-from models.memory import LINES, memory_bill
+from models.memory import memory_bill
+from models.memory_bill import LINES
 from models.named_axes import Kernels, Recompute, Schedule, StageSplit
 from models.profile import load_profile
 from models.rank_parts import RankParts

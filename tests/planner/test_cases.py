@@ -148,7 +148,9 @@ def test_an_estimate_says_that_the_ring_is_double_and_that_nobody_known_runs_it(
     assert double.to_dict()["layout"]["inner_ring"] == 8
     assert double.runs_in == ()
     assert flat.runs_in
-    assert double.memory_bytes["context"] > flat.memory_bytes["context"]  # a communicator more
+    assert (
+        double.memory_bytes["communicators"] > flat.memory_bytes["communicators"]
+    )  # a communicator more
 
 
 def test_a_plan_finds_the_double_ring_only_where_no_framework_is_asked():

@@ -29,6 +29,7 @@ PLAN_KEYS = {
     "mfu_full_attention",
     "fits",
     "memory_bytes",
+    "memory_sums_bytes",
     "memory_interval_bytes",
     "memory_stage",
     "capacity_bytes",

@@ -75,7 +75,7 @@ def every(work: Scenario, space: Space) -> Every:
     ]
     layouts = LayoutBatch.concatenate(batches)
     prepared = Prepared.of(work.architecture, work.workload, layouts)
-    nbytes = memory_bill(prepared, work.device.profile).total
+    nbytes = memory_bill(prepared, work.device.profile, work.capacity_bytes).total
     step_s = step_time(prepared, work.device, work.fabric).total
     return Every(layouts, step_s, nbytes <= work.capacity_bytes, nbytes)
 
@@ -154,7 +154,7 @@ def test_the_smallest_layout_needs_the_least_memory_of_all(name: str) -> None:
     work = JOBS[name][0]
     assert found.smallest is not None
     prepared = Prepared.of(work.architecture, work.workload, found.smallest)
-    (needs,) = memory_bill(prepared, work.device.profile).total
+    (needs,) = memory_bill(prepared, work.device.profile, work.capacity_bytes).total
     assert needs == pytest.approx(truth.nbytes.min(), rel=1e-9)
 
 

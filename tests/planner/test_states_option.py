@@ -36,9 +36,9 @@ def test_unknown_names_are_refused_with_all_else_that_is_wrong(command: str) -> 
     assert (done.returncode, done.stdout) == (2, "")
     lines = done.stderr.splitlines()
     for line in (
-        "--optimizer = adam: one of adamw, adamw-bf16, adamw-8bit, adafactor, sgd-momentum, "
-        "adamw-bf16-master, adamw-pure-bf16, muon",
-        "--gradients = fp16: one of fp32, bf16",
+        "--optimizer = adam: one of adamw, adamw-remainders, adamw-bf16, adamw-8bit, adafactor, "
+        "sgd-momentum, adamw-bf16-master, adamw-pure-bf16, muon",
+        "--gradients = fp16: one of fp32, bf16, bf16+fp32",
         "--reduce = int8: one of fp32, bf16",
     ):
         assert lines.count(line) == 1

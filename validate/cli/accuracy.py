@@ -23,10 +23,12 @@ def accuracy(
     """Predict every row of a table of measured runs, and print how far off the predictions are.
 
     Rows of other grades, and those marked as suspect, are left out. Errors are relative; each row
-    weighs one over the rows that repeat its configuration.
+    weighs one over the rows that repeat its configuration. Times and memory are told apart, and how
+    often runs are wrongly said to fit, or not.
     """
     from planner.cli import output
     from validate.published import accuracy_report
+    from validate.published.asked import asked
     from validate.published.predict import predict
     from validate.published.row import read_table
 
@@ -34,7 +36,7 @@ def accuracy(
     counted = [
         row
         for row in table.rows
-        if row.text("grade") in [*grades] and not row.text("suspect") and row.text("step_s")
+        if row.text("grade") in [*grades] and not row.text("suspect") and asked(row)
     ]
     with output.counting("Predicting", f"of {len(counted):,} rows") as done:
         found = predict(counted, done)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from validate.published.errors import Errors, Sweeps
+from validate.published.memory_rows import Memory
+from validate.published.predicted import Quantity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,16 +37,23 @@ def parts(found: Sequence[Predicted]) -> dict[str, list[Predicted]]:
     return {name: rows for name, rows in named.items() if rows}
 
 
+def of_times(found: Sequence[Predicted]) -> list[Predicted]:
+    """Return what is predicted of times."""
+    return [each for each in found if each.quantity is Quantity.TIME]
+
+
 def record(found: Sequence[Predicted]) -> dict[str, Any]:
     """Return all errors and rows as documented JSON values."""
-    sources = sorted({each.row.text("source") for each in found})
+    timed = of_times(found)
+    sources = sorted({each.row.text("source") for each in timed})
     return {
-        "overall": Errors.of(found).record(),
+        "overall": Errors.of(timed).record(),
         "by_source": {
-            source: Errors.of(each for each in found if each.row.text("source") == source).record()
+            source: Errors.of(each for each in timed if each.row.text("source") == source).record()
             for source in sources
         },
-        "sweeps": Sweeps.of(found).record(),
+        "sweeps": Sweeps.of(timed).record(),
+        "memory": Memory.of(found).record(),
         "rows": [each.record() for each in found],
     }
 
@@ -53,7 +62,18 @@ def csv_text(found: Sequence[Predicted]) -> str:
     """Return every row as CSV."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    names = ("id", "source", "measured", "predicted", "low", "high", "error", "skipped_because")
+    names = (
+        "id",
+        "source",
+        "quantity",
+        "measured",
+        "predicted",
+        "low",
+        "high",
+        "error",
+        "fits",
+        "skipped_because",
+    )
     writer.writerow(names)
     for each in found:
         values = each.record()
@@ -69,19 +89,21 @@ def show(screen: Console, found: Sequence[Predicted], rows: Rows, *, left_out: i
     table.add_column("runs", overflow="fold")
     for name in ("n", "skipped", "median |error|", "p90", "bias", "in the interval"):
         table.add_column(name, justify="right")
-    for name, members in parts(found).items():
-        errors = Errors.of(members)
+    timed, memory = of_times(found), Memory.of(found)
+    named = {name: Errors.of(members) for name, members in parts(timed).items()}
+    for name, errors in (named | memory.named_errors()).items():
         shares = (errors.median, errors.p90, errors.bias, errors.coverage)
         shown = [f"{share:.1%}" for share in shares] if errors.n else ["-"] * len(shares)
         table.add_row(name, f"{errors.n}", f"{errors.skipped}", *shown)
     screen.print(table)
-    sweeps = Sweeps.of(found)
+    sweeps = Sweeps.of(timed)
     screen.print()
     screen.print(
         f"{sweeps.jobs} jobs with three layouts or more: Kendall's tau {sweeps.tau:.2f}, the "
         f"layout predicted to be best takes {sweeps.regret:.1%} longer than the best, on average."
     )
-    screen.print(f"Left out for grade, suspicion or want of a step: {left_out} rows.")
+    screen.print(str(memory))
+    screen.print(f"Left out for grade, suspicion or want of a result: {left_out} rows.")
     if rows.missing:
         screen.print(f"Columns not in the file: {', '.join(rows.missing)}.")
     reasons = Counter(each.skipped_because for each in found if each.skipped_because)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from models.model_states import ModelStates
 from models.software import USUAL
 from models.workload import Workload
 from planner.scenario import Scenario
@@ -13,6 +12,7 @@ from topologies.errors import SpecError
 from validate.published.machine_of import machine_of
 from validate.published.model_of import model_of
 from validate.published.row import UnexpressedError
+from validate.published.states_of import states_of
 from validate.published.unstated import CANDIDATES, completed
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ PRECISIONS = (
 #: Frameworks whose kernels are plain modules; all others run fused ones, or compile to such.
 EAGER = r"Composer|torchtitan|DeepSpeed|fms-fsdp|prime-rl"
 #: Policies of recomputation that keep what goes into MLPs and comes out of them (MaxText).
-MLP_AGAIN = r"recompute (MLP|mlpwi)"
+MLP_AGAIN = r"recompute (MLP|mlpwi)|except_mlp"
 #: Frameworks in JAX recompute whole layers unless told otherwise (MaxText base.yml remat_policy).
 JAX = r"MaxText|PaxML|PAX"
 #: Software that runs of a framework used, by when they were published at the latest; the first that
@@ -70,7 +70,7 @@ def scenario_of(row: Row) -> Scenario:
         seq_len=row.count("seq_len"),
         global_batch=row.count("global_batch"),
         precision=precision,
-        states=ModelStates(),
+        states=states_of(row),
         software=software_of(row),
     )
     return Scenario(model_of(row), machine_of(row), workload)
@@ -96,7 +96,7 @@ def layout_of(row: Row, scenario: Scenario) -> Layout:
     degrees = _degrees(row)
     axes: dict[str, object] = {**degrees}
     # A framework's own name for its sharding stands for what all of them do: everything, by layer.
-    axes["zero"] = row.count("zero", 3 if row.text("fsdp") else 0)
+    axes["zero"] = row.count("zero", 3 if row.text("fsdp", "0") != "0" else 0)
     axes["tp_sp"] = int(bool(row.count("tp_sp", 0)) and degrees["tp"] > 1)
     if axes["zero"]:
         axes["dp_replicate"] = row.count("dp_replicate", 1)

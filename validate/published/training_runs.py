@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from validate.published.asked import asked
 from validate.published.evaluated import evaluate
+from validate.published.memory_rows import predicted_memory
 from validate.published.predicted import Predicted, Quantity
 from validate.published.row import UnexpressedError
 
@@ -68,5 +69,6 @@ def _fits(row: Row, plan: Plan) -> Predicted:
 #: What a plan tells of each quantity that a row may ask for.
 OF_PLAN: dict[Quantity, Callable[[Row, Plan], Predicted]] = {
     Quantity.TIME: _step,
+    Quantity.MEMORY: predicted_memory,
     Quantity.FITS: _fits,
 }
