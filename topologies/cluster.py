@@ -57,6 +57,9 @@ class Tier:
         Shortest time between sends to two peers of an all-to-all beyond the node.
     staged
         Whether bytes go through host memory, where each takes its share wherever it goes.
+    shift_fraction
+        Share of the wire rate that a shift reaches there, each rank sending to one other; ``None``
+        for `usable_fraction`, that of collectives.
     rails
         Whether accelerators of one position in their nodes share leaf switches (rail-optimised).
     planes
@@ -85,6 +88,7 @@ class Tier:
     nvls_start_s: Figure | None = None
     peer_issue_s: Figure | None = None
     staged: bool = False
+    shift_fraction: Figure | None = None
     rails: bool = False
     planes: int = 1
     paths: int = 1

@@ -13,10 +13,10 @@ below holds ``span / g`` groups and has ``span`` accelerators' worth of uplink, 
 
 Bytes over a mesh go over the links to the other members; over a torus, along the dimensions the
 group fills (:mod:`topologies.torus`); through host memory (`staged`), at ``Bps`` whatever the
-pattern; between groups of a dragonfly, over the links to one other group, or spread over all of
-them at half the rate. Flows hashed onto equal uplinks wait for the fullest
-(:mod:`topologies.ecmp`). How collectives use what they cross is in :mod:`topologies.algorithms`.
-Clusters given as a graph of single links are routed (:mod:`topologies.routed`).
+pattern, a shift at a share of its own; between groups of a dragonfly, over the links to one other
+group, or spread over all of them at half the rate. Flows hashed onto equal uplinks wait for the
+fullest (:mod:`topologies.ecmp`). How collectives use what they cross is in
+:mod:`topologies.algorithms`. Clusters given as a graph of single links are routed (:mod:`topologies.routed`).
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ class _Meeting:
         tier = self.tier
         links = np.full_like(self.inside, self.Bps)
         if tier.staged:
-            return links, links, np.minimum(self.peer_Bps, links)
+            return links, links, self._staged_shift()
         if tier.fabric == "dragonfly":
             return self._dragonfly()
         if tier.fabric == "mesh":  # one Hamiltonian ring per link of a full mesh
@@ -194,6 +194,12 @@ class _Meeting:
             self._each(links, flows * peers),
             np.minimum(self.peer_Bps, self.below * self._each(links, flows / self.below)),
         )
+
+    def _staged_shift(self) -> Array:
+        """Return what a shift to the next rank gets through host memory."""
+        tier, fraction = self.tier, self.tier.shift_fraction or self.tier.usable_fraction
+        each = min(tier.Bps.value, tier.peer_Bps.value) * fraction.value
+        return np.full_like(self.inside, each)
 
     def _each(self, links: Array, flows: Array) -> Array:
         """Return what passes for each member of a group, its flows hashed onto equal uplinks."""

@@ -36,7 +36,7 @@ _ALIKE: tuple[tuple[TierFabric, ...], ...] = (
     ("dragonfly", "spine", "nic"),
 )
 #: Figures of a tier of which less is worse; of the others, more is.
-_RATES = ("Bps", "peer_Bps", "usable_fraction", "nvls_fraction")
+_RATES = ("Bps", "peer_Bps", "usable_fraction", "nvls_fraction", "shift_fraction")
 MOST_PARTS = 32
 
 

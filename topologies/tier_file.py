@@ -52,6 +52,7 @@ class TierSchema(Strict):
     nvls_start_us: FigureSchema | None = None
     peer_issue_us: FigureSchema | None = None
     staged: bool = False
+    shift_fraction: FigureSchema | None = None
     rails: bool = False
     planes: int = Field(default=1, ge=1, le=MOST_PATHS)
     paths: int = Field(default=1, ge=1, le=MOST_PATHS)
@@ -80,6 +81,7 @@ class TierSchema(Strict):
             nvls_start_s=optional(self.nvls_start_us, MICRO),
             peer_issue_s=optional(self.peer_issue_us, MICRO),
             staged=self.staged,
+            shift_fraction=optional(self.shift_fraction),
             rails=self.rails,
             planes=self.planes,
             paths=self.paths,
@@ -94,6 +96,11 @@ class TierSchema(Strict):
         if (self.nvls_fraction is None) != (self.nvls_start_us is None):
             mend = "give nvls_fraction and nvls_start_us, or neither"
             yield Problem(f"{where}.nvls_fraction", self.nvls_fraction, mend)
+        if self.shift_fraction is not None:
+            yield from share_problems(f"{where}.shift_fraction", self.shift_fraction)
+            if not self.staged:
+                mend = "leave it out where nothing is staged: a shift gets the links' own share"
+                yield Problem(f"{where}.shift_fraction", self.shift_fraction.value, mend)
         if self.fabric == "nic":
             yield from card_problems(f"{where}.GBps", self.GBps)
         elif self.planes > 1:

@@ -69,6 +69,12 @@ COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("peak_memory", "peak_mem_gib", "peak_mem_gib"),
     ("memory_kind", "mem_kind", ""),
     ("status", "", "status"),
+    ("pass", "", "pass"),
+    ("causal", "", "causal"),
+    ("method", "", "method"),
+    ("seq_layout", "", "seq_layout"),
+    ("notes", "", "notes"),
+    ("locator", "", "source_locator"),
     ("split", "split", ""),
     ("assumed", "assumed", ""),
 )
@@ -76,6 +82,8 @@ COLUMNS: tuple[tuple[str, str, str], ...] = (
 TRAINING, SEQUENCE_PARALLEL = "row_id", "id"
 #: What rows of the first schema are of; those of the second say it themselves (``scope``).
 TRAINING_RUN = "training_run"
+#: Scopes of the second schema that are predicted.
+ATTENTION_ONLY, TRAIN_STEP = "attention_only", "train_step"
 
 
 def names_of(header: Sequence[str], file: str) -> dict[str, str]:

@@ -35,7 +35,13 @@ CLUSTERS = {
     "TPU v6e": "tpu-v6e",
     "Gaudi2": "gaudi2",
     "Gaudi3": "gaudi3",
+    "L20": "l20-pcie",
+    "L40S": "l40s-pcie",
 }
+#: Accelerators of which a cluster without NVLink is in the catalogue.
+ON_PCIE = {"A100": "a100-pcie-staged", "H100": "h100-pcie"}
+#: Names in longer descriptions: ``A100-SXM4-80GB``, ``H100 80GB``, ``A100 (SXM not stated)``.
+_LONGER = re.compile(r"\b(A100|H100|H200|H800|H20|B200|B300|L20|L40S)\b", re.IGNORECASE)
 #: How rows state what a node's cards carry: 4 x 100 Gb/s, 8x400G, "800 Gbps" per node.
 _CARDS = re.compile(r"(\d+) ?x ?(?:[A-Z]+ ?)?(\d+) ?(?:Gb/s|Gbps|G\b)", re.IGNORECASE)
 _NODE = re.compile(r"\"?(\d+) ?(?:Gb/s|Gbps)\"? ?(?:node-node|inter-node|per node)", re.IGNORECASE)
@@ -54,13 +60,30 @@ def machine_of(row: Row) -> Cluster:
     UnexpressedError
         If its accelerator is not in the catalogue, or their number cannot be.
     """
-    kind = row.text("accelerator")
-    if kind not in CLUSTERS:
-        raise UnexpressedError(f"accelerator not in the catalogue: {kind[:40]}")
     try:
-        return _cluster(CLUSTERS[kind], row.count("gpus"), row.text("interconnect"))
+        return _cluster(cluster_name(row), row.count("gpus"), row.text("interconnect"))
     except SpecError as error:
         raise UnexpressedError(str(error.problems[0])) from error
+
+
+def cluster_name(row: Row) -> str:
+    """Return the catalogue's cluster of a row's accelerator, by what the row calls it.
+
+    Raises
+    ------
+    UnexpressedError
+        If its accelerator is not in the catalogue.
+    """
+    said = row.text("accelerator")
+    longer = _LONGER.search(said)
+    kind = said if said in CLUSTERS else longer[1].upper() if longer else ""
+    if kind not in CLUSTERS:
+        raise UnexpressedError(f"accelerator not in the catalogue: {said[:40]}")
+    if row.text("interconnect").upper().startswith("PCIE"):
+        return ON_PCIE.get(kind, CLUSTERS[kind])
+    if "40GB" in said.upper().replace(" ", "") and kind == "A100":
+        return CLUSTERS["A100-40GB"]
+    return CLUSTERS[kind]
 
 
 @cache

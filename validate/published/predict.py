@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from validate.published.asked import asked
-from validate.published.columns import TRAINING_RUN
+from validate.published.attention_rows import predict_attention
+from validate.published.columns import ATTENTION_ONLY, TRAINING_RUN
 from validate.published.predicted import Predicted, Quantity
 from validate.published.training_runs import predict_runs
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 #: gives any of what each row asks for, in any order.
 PREDICTORS: Mapping[str, Predictor] = {
     TRAINING_RUN: predict_runs,
+    ATTENTION_ONLY: predict_attention,
 }
 
 

@@ -1,0 +1,113 @@
+"""Seconds of attention alone: the inventory's own operations on the planner's clock."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from models.compute import Device
+from models.layout import LayoutBatch
+from models.mixers.core_attention import CoreAttention
+from models.named_axes import Kernels
+from models.operation import Communication, Compute, Work
+from models.part_times import PartClock
+from models.profile import load_profile
+from models.sequence_parallel import even_blocks
+from models.sequence_parallel.sent import CORE_ATTENTION
+from models.shape import Shapes
+from models.training import P90
+from topologies.fabric import Fabric
+from topologies.figure import Figure, Provenance
+
+if TYPE_CHECKING:
+    from models.layout import Array
+    from topologies.accelerator import Accelerator
+    from validate.published.attention_job import AttentionJob
+
+Operation = Compute | Communication
+
+#: Time of FlashAttention 2 over that of the device's best kernels on Hopper.
+FA2_ON_HOPPER = Figure(
+    value=1.75,
+    kind=Provenance.FITTED,
+    source="Dao-AILab/flash-attention flash3_fp16_fwd.png, width 128 at 8k and 16k: 333 and 335 of "
+    "602 and 616 TFLOP/s causal, 370 of 646 without a mask",
+)
+#: Devices whose best kernels are of a later generation than FlashAttention 2.
+HOPPER = ("h100", "h200", "h800", "h20", "gh200")
+#: What a Python loop spends on the host for each exchange or hop, the kernels around it included.
+HOST_CALL_S = Figure(
+    value=0.4e-3,
+    kind=Provenance.FITTED,
+    source="feifeibear/long-context-attention@56118e0, 8,192 tokens over 8 A100 and 8 L20: 0.3 to "
+    "0.8 ms for each all-to-all or hop",
+)
+
+
+def attention_seconds(job: AttentionJob) -> tuple[float, tuple[float, float]]:
+    """Return the time of a job and its interval from the 10th to the 90th percentile."""
+    accelerator = job.cluster.accelerator
+    device = Device(accelerator, load_profile(accelerator.name))
+    batch = LayoutBatch.of([job.layout])
+    shapes, _ = Shapes.of(batch, job.workload, job.cluster.fast_domain)
+    work = _work(job, shapes)
+    times = PartClock(device, Fabric(job.cluster), shapes).times(work)
+    phases = {"fwd": (times.forward,), "bwd": (times.backward,)}.get(
+        job.passes, (times.forward, times.backward)
+    )
+    older = 1.0 if job.newest or not _is_hopper(accelerator) else FA2_ON_HOPPER.value
+    computed = sum(_first(spent.compute) for spent in phases) * older
+    waited = sum(_first(spent.total - spent.compute) for spent in phases)
+    hosted = HOST_CALL_S.value * _calls(job, work) if _from_python(job) else 0.0
+    found = max(computed + waited, hosted) / job.over
+    profile = device.profile
+    spread = np.hypot(
+        profile.compute_spread.value * computed, profile.communication_spread.value * waited
+    ) / (computed + waited)
+    wide = float(np.exp(P90 * spread))
+    return found, (found / wide, found * wide)
+
+
+def _work(job: AttentionJob, shapes: Shapes) -> Work:
+    core, nothing = CoreAttention(job.attention, shapes), np.zeros(len(shapes))
+    return Work(
+        forward=tuple(_masked(op, job, shapes) for op in core.forward()),
+        backward=tuple(_masked(op, job, shapes) for op in core.backward()),
+        saved=(),
+        input_bytes=nothing,
+        working_bytes=nothing,
+        buffer_bytes=nothing,
+        fused=shapes.fused,
+    )
+
+
+def _masked(op: Operation, job: AttentionJob, shapes: Shapes) -> Operation:
+    """Return core attention under the job's mask; other operations as they are."""
+    if not isinstance(op, Compute) or op.name != CORE_ATTENTION:
+        return op
+    if not job.causal:
+        return even_blocks.unmasked(op, job.attention, shapes)
+    return even_blocks.striped(op, job.attention, shapes) if job.striped else op
+
+
+def _calls(job: AttentionJob, work: Work) -> float:
+    """Return how often the host sends: exchanges, and hops of keys and values together."""
+    sent = {
+        "fwd": work.forward_communication(),
+        "bwd": work.backward_communication(),
+    }
+    phases = [name for name in sent if name in job.passes.split("+")]
+    return sum(_first(op.calls) for name in phases for op in sent[name])
+
+
+def _from_python(job: AttentionJob) -> bool:
+    return job.layout.kernels == Kernels.EAGER
+
+
+def _is_hopper(accelerator: Accelerator) -> bool:
+    return accelerator.name.startswith(HOPPER)
+
+
+def _first(values: Array) -> float:
+    return float(np.broadcast_to(values, (1,))[0])
