@@ -16,7 +16,8 @@ group fills (:mod:`topologies.torus`); through host memory (`staged`), at ``Bps`
 pattern, a shift at a share of its own; between groups of a dragonfly, over the links to one other
 group, or spread over all of them at half the rate. Flows hashed onto equal uplinks wait for the
 fullest (:mod:`topologies.ecmp`). How collectives use what they cross is in
-:mod:`topologies.algorithms`. Clusters given as a graph of single links are routed (:mod:`topologies.routed`).
+:mod:`topologies.algorithms`. Clusters given as a graph of single links are routed
+(:mod:`topologies.routed`).
 """
 
 from __future__ import annotations

@@ -22,14 +22,15 @@ if TYPE_CHECKING:
 FORWARDS = {"fwd": 1.0, "bwd": 2.5, "fwd+bwd": 3.5}
 #: Methods that cut attention in ways of their own.
 UNMODELLED = (
-    (r"magi_attn", "MagiAttention's own dispatch of ranges is not modelled"),
     (r"fpdt|offload", "chunks of keys and values kept in host memory are not modelled"),
     (r"colossalai", "ring self-attention without flash kernels is not modelled"),
 )
 _GATHERS = re.compile(r"all.?gather", re.IGNORECASE)
+#: Dispatches what the mask leaves evenly, and casts keys and values to the ranks whose queries see
+#: them in stages behind kernels (SandAI-org/MagiAttention): a ring's bytes, its work as in zigzag.
+_CASTS = re.compile(r"magi_attn", re.IGNORECASE)
 _PACKED = re.compile(r"\bvarlen\b", re.IGNORECASE)
-_NEWEST = re.compile(r"FA3|FlashAttention-?3|cuDNN|TransformerEngine", re.IGNORECASE)
-_FIRST = re.compile(r"FA1|FlashAttention-?1", re.IGNORECASE)
+_NEWEST = re.compile(r"magi_attn|FA3|FlashAttention-?3|cuDNN|TransformerEngine", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +89,7 @@ def attention_job(row: Row) -> AttentionJob:
         raise UnexpressedError(f"pass not expressed: {row.text('pass')[:40]}")
     causal, order = row.text("causal") == "1", row.text("seq_layout")
     ideal = method.startswith("ideal")
-    gathers = bool(_GATHERS.search(method))
+    gathers, casts = bool(_GATHERS.search(method)), bool(_CASTS.search(method))
     ulysses, ring = (1, 1) if ideal else degrees(row)
     contiguous = not causal or order in ("contiguous", "striped", "na")
     layout = Layout(
@@ -98,7 +99,7 @@ def attention_job(row: Row) -> AttentionJob:
         sequence_order=SequenceOrder.CONTIGUOUS if contiguous else SequenceOrder.ZIGZAG,
         cp_method=CpMethod.ALL_GATHER if gathers else CpMethod.P2P,
         # Rings are loops in Python; gathered keys and values are attended to at once.
-        kernels=Kernels.FUSED if gathers else Kernels.EAGER,
+        kernels=Kernels.FUSED if gathers or casts else Kernels.EAGER,
     )
     heads = row.count("heads")
     return AttentionJob(
@@ -135,6 +136,6 @@ def degrees(row: Row) -> tuple[int, int]:
     ranks, method = row.count("cp", row.count("gpus")), row.text("method").lower()
     if "ulysses" in method:
         return ranks, 1
-    if any(word in method for word in ("ring", "gather", "dcp", "cp")):
+    if any(word in method for word in ("ring", "gather", "dcp", "cp", "magi")):
         return 1, ranks
     raise UnexpressedError(f"degrees of {method[:40]} are not stated")

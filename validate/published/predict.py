@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from validate.published.asked import asked
 from validate.published.attention_rows import predict_attention
-from validate.published.columns import ATTENTION_ONLY, TRAINING_RUN
+from validate.published.columns import ATTENTION_ONLY, TRAIN_STEP, TRAINING_RUN
 from validate.published.predicted import Predicted, Quantity
+from validate.published.sequence_steps import predict_steps
 from validate.published.training_runs import predict_runs
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 PREDICTORS: Mapping[str, Predictor] = {
     TRAINING_RUN: predict_runs,
     ATTENTION_ONLY: predict_attention,
+    TRAIN_STEP: predict_steps,
 }
 
 

@@ -1,0 +1,151 @@
+"""Training steps of sequence parallelism: times, memory, lengths and what fits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from models.layout import LayoutBatch
+from validate.published.columns import TRAIN_STEP
+from validate.published.job_of import layout_of, scenario_of
+from validate.published.predicted import Predicted, Quantity
+from validate.published.row import Row, UnexpressedError, read_table
+from validate.published.sequence_steps import predict_steps
+from validate.published.stated_step import stated_step
+
+if TYPE_CHECKING:
+    from planner.plans import Plan
+
+FILE = Path(__file__).parents[2] / "data" / "sequence_parallel_rows.csv"
+
+
+@pytest.fixture(scope="module")
+def found() -> tuple[Predicted, ...]:
+    rows = [row for row in read_table(str(FILE)).rows if row.kind == TRAIN_STEP]
+    return tuple(predict_steps(rows, lambda _: None))
+
+
+def timed(found: tuple[Predicted, ...]) -> list[Predicted]:
+    """Return the times of the one source whose batches and rates are all stated."""
+    return [
+        each for each in found if each.error is not None and "xtuner" in each.row.text("source")
+    ]
+
+
+def test_times_are_within_bounds(found: tuple[Predicted, ...]) -> None:
+    errors = [abs(each.error or 0.0) for each in timed(found)]
+    assert len(errors) >= 4
+    assert np.median(errors) < 0.2
+    assert max(errors) < 0.4
+
+
+def test_shuffled_measurements_are_noticed(found: tuple[Predicted, ...]) -> None:
+    done = timed(found)
+    shifted = [
+        replace(one, measured=other.measured)
+        for one, other in zip(done, done[1:] + done[:1], strict=True)
+    ]
+    assert min(abs(each.error or 0.0) for each in shifted) > 0.5
+
+
+def test_what_ran_out_of_memory_is_said_not_to_fit(found: tuple[Predicted, ...]) -> None:
+    (one,) = (each for each in found if each.quantity is Quantity.FITS and each.layout)
+    assert (one.measured, one.predicted, one.fits) == (0.0, 0.0, False)
+
+
+def test_what_is_skipped_says_why(found: tuple[Predicted, ...]) -> None:
+    reasons = {each.skipped_because for each in found if each.layout is None}
+    assert reasons
+    assert all("not modelled" in reason for reason in reasons)
+
+
+def plain(**cells: str) -> Row:
+    """Return a step of Llama 2 7B over 8 A100, Ulysses over all, with other cells."""
+    usual = {
+        "source": "InternLM/xtuner",
+        "accelerator": "A100-80GB",
+        "gpus": "8",
+        "model": "Llama-2-7B",
+        "seq_len": "131072",
+        "global_batch": "1",
+        "method": "Ulysses",
+        "cp": "8",
+        "ulysses": "8",
+        "zero": "ZeRO-3",
+        "recompute": "full (gradient checkpointing)",
+        "metric": "throughput",
+        "unit": "tokens/s/GPU",
+        "value": "1000",
+    }
+    return Row({**usual, **cells}, 1.0, kind=TRAIN_STEP)
+
+
+@pytest.mark.parametrize(
+    ("cells", "sequences", "each"),
+    [
+        ({"global_batch": "1"}, "1", "1"),
+        ({"global_batch": "1 per SP group x grad-acc sp"}, "8", "1"),
+        ({"global_batch": "2 x grad-acc 8"}, "16", "2"),
+        ({"global_batch": "1", "cp": "2", "ulysses": "2"}, "4", "1"),
+    ],
+)
+def test_batches_are_of_every_replica(cells: dict[str, str], sequences: str, each: str) -> None:
+    row = stated_step(plain(**cells))
+    assert (row.text("global_batch"), row.text("micro_batch")) == (sequences, each)
+
+
+def test_what_is_not_modelled_is_refused() -> None:
+    for cells, words in (
+        ({"method": "FPDT"}, "chunks of keys"),
+        ({"method": "ALST liger+tiled MLP"}, "chunked losses"),
+        ({"offload": "optimizer CPU"}, "offload"),
+        ({"global_batch": "some"}, "batch not expressed"),
+        ({"cp": "3", "ulysses": "3"}, "do not divide"),
+    ):
+        with pytest.raises(UnexpressedError, match=words):
+            stated_step(plain(**cells))
+
+
+def planned(**cells: str) -> Plan:
+    row = stated_step(plain(**cells))
+    scenario = scenario_of(row)
+    (plan,) = scenario.evaluate(LayoutBatch.of([layout_of(row, scenario)]))
+    return plan
+
+
+@pytest.mark.parametrize("status", ["ok (max of power-of-two sweep)", "max_ok"])
+def test_the_longest_sequence_fits_and_no_longer_one(status: str) -> None:
+    row = plain(status=status, metric="max sequence length", unit="tokens", value="500000")
+    (one,) = predict_steps([row], lambda _: None)
+    assert one.quantity is Quantity.LENGTH
+    length = int(one.predicted or 0)
+    doubling = "power" in status
+    assert (length & (length - 1) == 0) == doubling
+    assert planned(seq_len=str(length)).fits
+    power = 1 << (length.bit_length() - 1)
+    longer = 2 * length if doubling else length + power // 128
+    assert not planned(seq_len=str(longer)).fits
+
+
+def test_rates_follow_from_the_count_of_their_source() -> None:
+    """Unmasked pairs are twice those a mask leaves: of long sequences, nearly twice the FLOP."""
+
+    def measured(source: str) -> float:
+        cells = {
+            "source": source,
+            "unit": "%",
+            "metric": "MFU",
+            "value": "40",
+            "seq_len": "1048576",
+        }
+        (one,) = predict_steps([plain(**cells)], lambda _: None)
+        return one.measured or 0.0
+
+    ratio = measured("InternLM/xtuner") / measured(
+        "deepspeedai/DeepSpeed:blogs/ulysses-offload/a.png"
+    )
+    assert 1.8 < ratio < 2.0

@@ -1,0 +1,169 @@
+"""Predictions of training steps of the second schema: times, memory, lengths, what fits."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from models.inventory import full_attention_flop, model_flop
+from models.layout import LayoutBatch
+from validate.published.asked import asked
+from validate.published.job_of import layout_of, scenario_of
+from validate.published.measured_value import GIGA, Metric, measured_seconds, value_of
+from validate.published.predicted import Predicted, Quantity
+from validate.published.row import UnexpressedError
+from validate.published.stated_step import stated_step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from models.layout import Layout
+    from planner.plans import Plan
+    from planner.scenario import Scenario
+    from validate.published.row import Row
+
+#: Sources that count attention by the pairs a mask leaves. Of FPDT's, the longest rows are at 0.557
+#: of an A100's peak with nearly all FLOP in attention, whose kernels reach 0.6 of it by that count.
+MASKED_COUNT = re.compile(r"ulysses-offload")
+#: Lengths are told apart to this share of what fits.
+FINEST = 1.0 / 128.0
+#: Where no length fits, or all do.
+SHORTEST, LONGEST = 2**10, 2**30
+
+
+def predict_steps(rows: Sequence[Row], progress: Callable[[int], None]) -> Iterator[Predicted]:
+    """Return what is predicted of training steps of sequence parallelism.
+
+    Parameters
+    ----------
+    rows
+        Training steps.
+    progress
+        Called with the number of rows done.
+    """
+    for done, row in enumerate(rows, start=1):
+        try:
+            step = _Step(row)
+        except UnexpressedError as reason:
+            yield from (_skipped(row, quantity, reason) for quantity in asked(row))
+        else:
+            yield from step.predicted()
+        progress(done)
+
+
+class _Step:
+    """One row with its scenario, its layout and their plan."""
+
+    def __init__(self, row: Row) -> None:
+        self.row = row
+        self.stated = stated_step(row)
+        self.scenario = scenario_of(self.stated)
+        self.layout = layout_of(self.stated, self.scenario)
+        self.plan = _plan(self.scenario, self.layout)
+
+    def predicted(self) -> Iterator[Predicted]:
+        """Return what is predicted of every quantity the row asks for."""
+        ways = {
+            Quantity.TIME: self._time,
+            Quantity.MEMORY: self._memory,
+            Quantity.LENGTH: self._length,
+            Quantity.FITS: self._fits,
+        }
+        for quantity in asked(self.row):
+            try:
+                yield ways[quantity]()
+            except UnexpressedError as reason:
+                yield _skipped(self.row, quantity, reason)
+
+    def _time(self) -> Predicted:
+        """Return a step's seconds; rates count attention unmasked, but for :data:`MASKED_COUNT`.
+
+        So do Megatron-LM (arXiv:2104.04473 equation 3), DeepSpeed and torchtitan.
+        """
+        work = self.scenario.workload
+        masked = MASKED_COUNT.search(self.row.text("source"))
+        counted = model_flop if masked else full_attention_flop
+        measured = measured_seconds(
+            self.row,
+            flop=counted(self.scenario.architecture, work),
+            tokens=float(work.tokens_per_step),
+            peak=self.scenario.device.accelerator.peak_flops(work.recipe.peak),
+        )
+        return self._of(Quantity.TIME, measured, self.plan.step_time_s, self.plan.interval_s)
+
+    def _memory(self) -> Predicted:
+        """Return the bytes of the fullest rank."""
+        stated = self.row.text("peak_memory")
+        if stated:
+            measured = self.row.number("peak_memory") * GIGA
+        else:
+            metric, measured = value_of(self.row)
+            if metric is not Metric.BYTES:
+                raise UnexpressedError(f"no memory follows from {metric}")
+        total = sum(self.plan.memory_bytes.values())
+        return self._of(Quantity.MEMORY, measured, total, self.plan.memory_interval_bytes)
+
+    def _length(self) -> Predicted:
+        """Return the longest sequence that fits, of those that were tried."""
+        _, measured = value_of(self.row)
+        doubling = "power-of-two" in self.row.text("status")
+        longest = _longest(self.scenario, self.layout, doubling=doubling)
+        spread = self.plan.memory_interval_bytes[1] / sum(self.plan.memory_bytes.values())
+        interval = (longest / spread, longest * spread)
+        return self._of(Quantity.LENGTH, measured, float(longest), interval)
+
+    def _fits(self) -> Predicted:
+        """Return whether a run that ended without memory is said to fit."""
+        return self._of(Quantity.FITS, 0.0, float(self.plan.fits), None)
+
+    def _of(
+        self,
+        quantity: Quantity,
+        measured: float,
+        predicted: float,
+        interval: tuple[float, float] | None,
+    ) -> Predicted:
+        return Predicted(
+            row=self.row,
+            quantity=quantity,
+            measured=measured,
+            layout=self.layout,
+            predicted=predicted,
+            interval=interval,
+            fits=self.plan.fits,
+        )
+
+
+def _longest(scenario: Scenario, layout: Layout, *, doubling: bool) -> int:
+    """Return the longest sequence whose layout fits: of the powers of two, or of all lengths.
+
+    Memory grows with the length, so that lengths are halved between one that fits and one that does
+    not; 0 where none fits.
+    """
+
+    def fits(length: int) -> bool:
+        workload = replace(scenario.workload, seq_len=length)
+        return _plan(replace(scenario, workload=workload), layout).fits
+
+    low = SHORTEST
+    if not fits(low):
+        return 0
+    while low < LONGEST and fits(2 * low):
+        low *= 2
+    if doubling or low >= LONGEST:
+        return low
+    high, step = 2 * low, int(low * FINEST)
+    while high - low > step:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def _plan(scenario: Scenario, layout: Layout) -> Plan:
+    (plan,) = scenario.evaluate(LayoutBatch.of([layout]))
+    return plan
+
+
+def _skipped(row: Row, quantity: Quantity, reason: UnexpressedError) -> Predicted:
+    return Predicted(row=row, quantity=quantity, skipped_because=str(reason))
