@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from models.attention_kernels import architecture_of, attention_kernels
 from models.compute import Device
 from models.layout import LayoutBatch
 from models.mixers.core_attention import CoreAttention
@@ -21,21 +22,15 @@ from topologies.fabric import Fabric
 from topologies.figure import Figure, Provenance
 
 if TYPE_CHECKING:
+    from models.attention_kernels import AttentionKernel
     from models.layout import Array
     from topologies.accelerator import Accelerator
     from validate.published.attention_job import AttentionJob
 
 Operation = Compute | Communication
 
-#: Time of FlashAttention 2 over that of the device's best kernels on Hopper.
-FA2_ON_HOPPER = Figure(
-    value=1.75,
-    kind=Provenance.FITTED,
-    source="Dao-AILab/flash-attention flash3_fp16_fwd.png, width 128 at 8k and 16k: 333 and 335 of "
-    "602 and 616 TFLOP/s causal, 370 of 646 without a mask",
-)
-#: Devices whose best kernels are of a later generation than FlashAttention 2.
-HOPPER = ("h100", "h200", "h800", "h20", "gh200")
+#: The kernels of rings and exchanges in Python.
+FROM_PYTHON = "fa2"
 #: What a Python loop spends on the host for each exchange or hop, the kernels around it included.
 HOST_CALL_S = Figure(
     value=0.4e-3,
@@ -48,7 +43,9 @@ HOST_CALL_S = Figure(
 def attention_seconds(job: AttentionJob) -> tuple[float, tuple[float, float]]:
     """Return the time of a job and its interval from the 10th to the 90th percentile."""
     accelerator = job.cluster.accelerator
-    device = Device(accelerator, load_profile(accelerator.name))
+    device = Device(
+        accelerator, load_profile(accelerator.name), attention_kernel=_kernel(job, accelerator)
+    )
     batch = LayoutBatch.of([job.layout])
     shapes, _ = Shapes.of(batch, job.workload, job.cluster.fast_domain)
     work = _work(job, shapes)
@@ -56,8 +53,7 @@ def attention_seconds(job: AttentionJob) -> tuple[float, tuple[float, float]]:
     phases = {"fwd": (times.forward,), "bwd": (times.backward,)}.get(
         job.passes, (times.forward, times.backward)
     )
-    older = 1.0 if job.newest or not _is_hopper(accelerator) else FA2_ON_HOPPER.value
-    computed = sum(_first(spent.compute) for spent in phases) * older
+    computed = sum(_first(spent.compute) for spent in phases)
     waited = sum(_first(spent.total - spent.compute) for spent in phases)
     hosted = HOST_CALL_S.value * _calls(job, work) if _from_python(job) else 0.0
     found = max(computed + waited, hosted) / job.over
@@ -105,8 +101,11 @@ def _from_python(job: AttentionJob) -> bool:
     return job.layout.kernels == Kernels.EAGER
 
 
-def _is_hopper(accelerator: Accelerator) -> bool:
-    return accelerator.name.startswith(HOPPER)
+def _kernel(job: AttentionJob, accelerator: Accelerator) -> AttentionKernel | None:
+    """Return the generation of kernels; None for the best, and where no other is known."""
+    if job.newest or architecture_of(accelerator.name) is None:
+        return None
+    return attention_kernels()[FROM_PYTHON]
 
 
 def _first(values: Array) -> float:

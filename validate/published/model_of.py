@@ -26,7 +26,7 @@ CATALOGUE = {
     r"nemotron-?h-8b": "nemotron-h-8b",
     r"mistral-7b": "mistral-7b",
 }
-#: Models of rows that name one and give no sizes.
+#: Models of rows that name one and do not give all its sizes.
 NAMED = {
     r"llama-?2-7b": "llama-2-7b",
     r"llama-?2-13b": "llama-2-13b",
@@ -38,11 +38,14 @@ NAMED = {
     r"mixtral-8x22b": "mixtral-8x22b",
     r"qwen2\.5-7b": "qwen2.5-7b",
     r"qwen2\.5-72b": "qwen2.5-72b",
+    r"qwen3-4b": "qwen3-4b",
     r"qwen3-8b": "qwen3-8b",
     r"qwen3-32b": "qwen3-32b",
     r"qwen3-30b-a3b": "qwen3-30b-a3b",
     r"yi-34b": "yi-34b",
 }
+#: What models are called that are not whole.
+SHORTENED = ("truncated", "proxy", "reduced")
 #: What of an attention's description a row's numbers say.
 _PLAIN = re.compile(r"(MHA|GQA|MQA)( \(flash\), learned pos emb| \(?alibi.*)?", re.IGNORECASE)
 
@@ -56,9 +59,9 @@ def model_of(row: Row) -> Architecture:
         If the row does not say enough.
     """
     name = row.text("model").lower()
-    for pattern, known in (CATALOGUE if row.text("layers") else CATALOGUE | NAMED).items():
+    for pattern, known in (CATALOGUE if row.text("vocab") else CATALOGUE | NAMED).items():
         if re.match(pattern, name):
-            if "truncated" in name or "proxy" in name:
+            if any(word in name for word in SHORTENED):
                 raise UnexpressedError(f"a shortened {known}")
             return load_architecture(known)
     kind = row.text("attention", "MHA")

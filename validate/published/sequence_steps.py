@@ -7,25 +7,24 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from models.inventory import full_attention_flop, model_flop
-from models.layout import LayoutBatch
 from validate.published.asked import asked
 from validate.published.job_of import layout_of, scenario_of
 from validate.published.measured_value import GIGA, Metric, measured_seconds, value_of
 from validate.published.predicted import Predicted, Quantity
 from validate.published.row import UnexpressedError
+from validate.published.sparing import Sparing, plan_of
 from validate.published.stated_step import stated_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from models.layout import Layout
-    from planner.plans import Plan
-    from planner.scenario import Scenario
     from validate.published.row import Row
 
 #: Sources that count attention by the pairs a mask leaves. Of FPDT's, the longest rows are at 0.557
 #: of an A100's peak with nearly all FLOP in attention, whose kernels reach 0.6 of it by that count.
 MASKED_COUNT = re.compile(r"ulysses-offload")
+#: What ends lengths other than a device's memory.
+ELSEWHERE = re.compile(r"CPU.?memory|cpu-oom|kernel int32|illegal memory", re.IGNORECASE)
 #: Lengths are told apart to this share of what fits.
 FINEST = 1.0 / 128.0
 #: Where no length fits, or all do.
@@ -57,10 +56,12 @@ class _Step:
 
     def __init__(self, row: Row) -> None:
         self.row = row
-        self.stated = stated_step(row)
+        self.stated, self.sparing = stated_step(row), Sparing.of(row)
         self.scenario = scenario_of(self.stated)
         self.layout = layout_of(self.stated, self.scenario)
-        self.plan = _plan(self.scenario, self.layout)
+        self.plan = plan_of(self.scenario, self.layout)
+        self.held_bytes = self.sparing.bytes_on_device(self.scenario, self.layout)
+        self.fits = self.held_bytes <= self.plan.capacity_bytes
 
     def predicted(self) -> Iterator[Predicted]:
         """Return what is predicted of every quantity the row asks for."""
@@ -79,8 +80,12 @@ class _Step:
     def _time(self) -> Predicted:
         """Return a step's seconds; rates count attention unmasked, but for :data:`MASKED_COUNT`.
 
-        So do Megatron-LM (arXiv:2104.04473 equation 3), DeepSpeed and torchtitan.
+        So do Megatron-LM (arXiv:2104.04473 equation 3), DeepSpeed and torchtitan. Checkpoints go to
+        host memory beside layers, which take longer in models wider than about a thousand: of each
+        token 2 bytes for 24 times the width of FLOP, at a ten-thousandth of their rate.
         """
+        if self.sparing.optimizer:
+            raise UnexpressedError("time of an optimizer in host memory is not modelled")
         work = self.scenario.workload
         masked = MASKED_COUNT.search(self.row.text("source"))
         counted = model_flop if masked else full_attention_flop
@@ -101,21 +106,55 @@ class _Step:
             metric, measured = value_of(self.row)
             if metric is not Metric.BYTES:
                 raise UnexpressedError(f"no memory follows from {metric}")
-        total = sum(self.plan.memory_bytes.values())
-        return self._of(Quantity.MEMORY, measured, total, self.plan.memory_interval_bytes)
+        held, spread = self.held_bytes, self._spread()
+        return self._of(Quantity.MEMORY, measured, held, (held / spread, held * spread))
 
     def _length(self) -> Predicted:
         """Return the longest sequence that fits, of those that were tried."""
+        said = f"{self.row.text('status')} {self.row.text('notes')}"
+        if ELSEWHERE.search(said):
+            raise UnexpressedError(
+                "the length is not modelled where not a device's memory bounds it"
+            )
         _, measured = value_of(self.row)
         doubling = "power-of-two" in self.row.text("status")
-        longest = _longest(self.scenario, self.layout, doubling=doubling)
-        spread = self.plan.memory_interval_bytes[1] / sum(self.plan.memory_bytes.values())
+        longest, spread = self._longest(doubling=doubling), self._spread()
         interval = (longest / spread, longest * spread)
         return self._of(Quantity.LENGTH, measured, float(longest), interval)
 
+    def _spread(self) -> float:
+        """Return how far the plan's memory may be off, as a factor."""
+        return self.plan.memory_interval_bytes[1] / self.plan.memory_total_bytes
+
     def _fits(self) -> Predicted:
         """Return whether a run that ended without memory is said to fit."""
-        return self._of(Quantity.FITS, 0.0, float(self.plan.fits), None)
+        return self._of(Quantity.FITS, 0.0, float(self.fits), None)
+
+    def _longest(self, *, doubling: bool) -> int:
+        """Return the longest sequence that fits: of the powers of two, or of all lengths.
+
+        Memory grows with the length, so that lengths are halved between one that fits and one that
+        does not; 0 where none fits.
+        """
+
+        def fits(length: int) -> bool:
+            workload = replace(self.scenario.workload, seq_len=length)
+            scenario = replace(self.scenario, workload=workload)
+            held = self.sparing.bytes_on_device(scenario, self.layout)
+            return held <= self.plan.capacity_bytes
+
+        low = SHORTEST
+        if not fits(low):
+            return 0
+        while low < LONGEST and fits(2 * low):
+            low *= 2
+        if doubling or low >= LONGEST:
+            return low
+        high, step = 2 * low, int(low * FINEST)
+        while high - low > step:
+            middle = (low + high) // 2
+            low, high = (middle, high) if fits(middle) else (low, middle)
+        return low
 
     def _of(
         self,
@@ -131,38 +170,8 @@ class _Step:
             layout=self.layout,
             predicted=predicted,
             interval=interval,
-            fits=self.plan.fits,
+            fits=self.fits,
         )
-
-
-def _longest(scenario: Scenario, layout: Layout, *, doubling: bool) -> int:
-    """Return the longest sequence whose layout fits: of the powers of two, or of all lengths.
-
-    Memory grows with the length, so that lengths are halved between one that fits and one that does
-    not; 0 where none fits.
-    """
-
-    def fits(length: int) -> bool:
-        workload = replace(scenario.workload, seq_len=length)
-        return _plan(replace(scenario, workload=workload), layout).fits
-
-    low = SHORTEST
-    if not fits(low):
-        return 0
-    while low < LONGEST and fits(2 * low):
-        low *= 2
-    if doubling or low >= LONGEST:
-        return low
-    high, step = 2 * low, int(low * FINEST)
-    while high - low > step:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
-
-
-def _plan(scenario: Scenario, layout: Layout) -> Plan:
-    (plan,) = scenario.evaluate(LayoutBatch.of([layout]))
-    return plan
 
 
 def _skipped(row: Row, quantity: Quantity, reason: UnexpressedError) -> Predicted:

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 #: What is done beyond the layout that is not modelled, as methods and columns say it.
 UNMODELLED = (
     (r"fpdt", "chunks of keys and values kept in host memory are not modelled"),
-    (r"tiled|liger|alst (?!off)", "chunked losses and MLPs are not modelled"),
     (r"colossalai", "ring self-attention without flash kernels is not modelled"),
 )
 #: Whose trainers repeat every layer unless told otherwise (Hugging Face's checkpointing).
 REPEATING = re.compile(r"xtuner|ArcticTraining|huggingface", re.IGNORECASE)
-#: Frameworks of sources whose rows do not name one.
+#: Frameworks by methods, and of sources whose rows do not name one.
 FRAMEWORKS = (
+    (r"(?<!no )liger", "Liger-Kernel"),  # fused norms, rotations and activations
     (r"xtuner|ArcticTraining|huggingface", "DeepSpeed"),  # Hugging Face's modules
     (r"deepspeedai", "Megatron-LM"),  # its fork, whose kernels are fused and have flash attention
     (r"torchtitan", "torchtitan"),
@@ -35,6 +35,8 @@ _PER_GROUP = re.compile(r"(\d+)(?: per SP group)?(?: x grad-acc (\d+|sp))?$")
 def stated_step(row: Row) -> Row:
     """Return a row with columns as tables of training runs have them.
 
+    What is in host memory is left to :class:`validate.published.sparing.Sparing`.
+
     Raises
     ------
     UnexpressedError
@@ -44,9 +46,7 @@ def stated_step(row: Row) -> Row:
     for pattern, reason in UNMODELLED:
         if re.search(pattern, said, re.IGNORECASE):
             raise UnexpressedError(reason)
-    if row.text("offload") not in ("", "none"):
-        raise UnexpressedError(f"offload not modelled: {row.text('offload')[:40]}")
-    cells = dict(row.cells)
+    cells = {name: cell for name, cell in row.cells.items() if name != "offload"}
     for name in ("ulysses", "ring"):
         if not cells.get(name, "1").isdigit():
             del cells[name]
@@ -64,10 +64,8 @@ def stated_step(row: Row) -> Row:
 
 
 def _framework(row: Row) -> str:
-    source = row.text("source")
-    return next(
-        (name for pattern, name in FRAMEWORKS if re.search(pattern, source, re.IGNORECASE)), ""
-    )
+    said = f"{row.text('method')} {row.text('source')}"
+    return next((name for words, name in FRAMEWORKS if re.search(words, said, re.IGNORECASE)), "")
 
 
 def _zero(row: Row) -> str:

@@ -53,14 +53,24 @@ def test_shuffled_measurements_are_noticed(found: tuple[Predicted, ...]) -> None
 
 
 def test_what_ran_out_of_memory_is_said_not_to_fit(found: tuple[Predicted, ...]) -> None:
-    (one,) = (each for each in found if each.quantity is Quantity.FITS and each.layout)
+    (one,) = (
+        each
+        for each in found
+        if each.quantity is Quantity.FITS and "xtuner" in each.row.text("source")
+    )
     assert (one.measured, one.predicted, one.fits) == (0.0, 0.0, False)
 
 
 def test_what_is_skipped_says_why(found: tuple[Predicted, ...]) -> None:
     reasons = {each.skipped_because for each in found if each.layout is None}
-    assert reasons
-    assert all("not modelled" in reason for reason in reasons)
+    assert reasons == {"time of an optimizer in host memory is not modelled"}
+
+
+def test_lengths_of_tiled_steps_are_within_bounds(found: tuple[Predicted, ...]) -> None:
+    """Llama 3.1 8B over 8 H100, 1.1 million tokens: tiled losses, states in host memory."""
+    (one,) = (each for each in found if "Arctic" in each.row.text("source"))
+    assert one.quantity is Quantity.LENGTH
+    assert abs(one.error or 1.0) < 0.25
 
 
 def plain(**cells: str) -> Row:
@@ -101,8 +111,6 @@ def test_batches_are_of_every_replica(cells: dict[str, str], sequences: str, eac
 def test_what_is_not_modelled_is_refused() -> None:
     for cells, words in (
         ({"method": "FPDT"}, "chunks of keys"),
-        ({"method": "ALST liger+tiled MLP"}, "chunked losses"),
-        ({"offload": "optimizer CPU"}, "offload"),
         ({"global_batch": "some"}, "batch not expressed"),
         ({"cp": "3", "ulysses": "3"}, "do not divide"),
     ):
