@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from validate.published.predicted import Quantity
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -18,8 +20,11 @@ if TYPE_CHECKING:
 ALIKE = 0.05
 #: Layouts of a job that make a sweep.
 FEWEST_LAYOUTS = 3
-#: What rows of one sweep have in common.
-JOB = ("source", "model", "seq_len", "gpus", "global_batch", "precision")
+#: What rows of one sweep have in common; of attention alone, its heads, mask and pass as well.
+JOB = (
+    *("source", "accelerator", "model", "seq_len", "gpus", "global_batch", "precision"),
+    *("heads", "kv_heads", "head_dim", "causal", "pass"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +96,7 @@ def weighted_quantile(values: Any, weights: Any, share: float) -> float:  # noqa
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweeps:
-    """How well layouts of one job are ranked, over all jobs with several.
+    """How well layouts of one job are ranked by their times, over all jobs with several.
 
     Parameters
     ----------
@@ -128,7 +133,7 @@ class Sweeps:
 def _sweeps(rows: Iterable[Predicted]) -> list[list[Predicted]]:
     jobs: dict[tuple[str, ...], list[Predicted]] = defaultdict(list)
     for each in rows:
-        if each.error is not None:
+        if each.error is not None and each.quantity is Quantity.TIME:
             jobs[tuple(each.row.text(name) for name in JOB)].append(each)
     return [
         sweep

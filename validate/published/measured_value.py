@@ -5,12 +5,13 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from topologies.units import GIB
 from validate.published.row import UnexpressedError
 
 if TYPE_CHECKING:
     from validate.published.row import Row
 
-TERA, GIGA, PERCENT, MILLI = 1e12, 1e9, 1e-2, 1e-3
+TERA, PERCENT, MILLI = 1e12, 1e-2, 1e-3
 
 
 class Metric(StrEnum):
@@ -26,7 +27,8 @@ class Metric(StrEnum):
     LENGTH = "tokens"
 
 
-#: Metric and factor to SI units of each unit.
+#: Metric and factor to SI units of each unit. Of memory, tools print GiB and call them GB
+#: (deepspeed ``runtime/utils.py``, ``see_memory_usage``).
 UNITS: dict[str, tuple[Metric, float]] = {
     "iter/s": (Metric.PASSES, 1.0),
     "s": (Metric.SECONDS, 1.0),
@@ -35,7 +37,7 @@ UNITS: dict[str, tuple[Metric, float]] = {
     "%": (Metric.UTILISATION, PERCENT),
     "tokens/s": (Metric.TOKENS, 1.0),
     "tokens/s/GPU": (Metric.TOKENS_OF_ONE, 1.0),
-    "GB": (Metric.BYTES, GIGA),
+    "GB": (Metric.BYTES, GIB),
     "tokens": (Metric.LENGTH, 1.0),
 }
 

@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from models.inventory import full_attention_flop, model_flop
+from topologies.units import GIB
 from validate.published.asked import asked
 from validate.published.job_of import layout_of, scenario_of
-from validate.published.measured_value import GIGA, Metric, measured_seconds, value_of
+from validate.published.measured_value import Metric, measured_seconds, value_of
 from validate.published.predicted import Predicted, Quantity
 from validate.published.row import UnexpressedError
 from validate.published.sparing import Sparing, plan_of
@@ -101,7 +102,7 @@ class _Step:
         """Return the bytes of the fullest rank."""
         stated = self.row.text("peak_memory")
         if stated:
-            measured = self.row.number("peak_memory") * GIGA
+            measured = self.row.number("peak_memory") * GIB
         else:
             metric, measured = value_of(self.row)
             if metric is not Metric.BYTES:

@@ -18,7 +18,7 @@ from validate.published.job_of import layout_of, scenario_of
 from validate.published.machine_of import _node_Bps, machine_of
 from validate.published.model_of import model_of
 from validate.published.predict import predict
-from validate.published.predicted import Predicted
+from validate.published.predicted import Predicted, Quantity
 from validate.published.row import Row, UnexpressedError, read_table
 
 FILE = Path(__file__).parents[2] / "data" / "published_runs.csv"
@@ -82,6 +82,9 @@ def test_a_sweep_is_ranked_and_its_choice_regretted() -> None:
     ]
     ranked = Sweeps.of(sweep)
     assert (ranked.jobs, ranked.tau, ranked.regret) == (1, -1.0, 1.0)  # one pair is too close
+    assert Sweeps.of([replace(each, quantity=Quantity.MEMORY) for each in sweep]).jobs == 0
+    other = Row({**row.cells, "pass": "bwd"}, 1.0)
+    assert Sweeps.of([replace(sweep[0], row=other), *sweep[1:]]).jobs == 0
 
 
 def _plain(tp: int) -> tuple[Row, object]:

@@ -90,6 +90,7 @@ def test_one_mapping_turns_units_to_seconds() -> None:
     assert taken(unit="%", value="50") == pytest.approx(2.0)
     assert taken(unit="tokens/s", value="4000") == 2.0
     assert taken(unit="tokens/s/GPU", value="500") == 2.0
+    assert value_of(plain(unit="GB (as printed)", value="2"))[1] == 2.0 * 1024**3
     with pytest.raises(UnexpressedError, match="unit not known"):
         value_of(plain(unit="furlongs"))
     with pytest.raises(UnexpressedError, match="no time follows"):
