@@ -70,9 +70,13 @@ class Device:
         """Memory bandwidth that streaming kernels reach."""
         return self.accelerator.hbm_Bps.value * self.profile.hbm_fraction.value
 
-    def host_bound(self, device_s: Array, launches: Array) -> Array:
-        """Return the time of a run of kernels, never below what the host needs to start them."""
-        time: Array = np.maximum(device_s, launches * self.profile.host_launch_s.value)
+    def host_bound(self, device_s: Array, launches: Array, *, ahead: bool = True) -> Array:
+        """Return the time of a run of kernels, never below what the host needs to start them.
+
+        A host that does not run ahead starts each kernel when the last one is done.
+        """
+        host_s = launches * self.profile.host_launch_s.value
+        time: Array = np.maximum(device_s, host_s) if ahead else device_s + host_s
         return time
 
     def _executed(self, op: Compute) -> Array:

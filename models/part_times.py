@@ -213,8 +213,10 @@ class PartClock:
             kernels = kernels + time
             launches = launches + op.launches
             first = op.first_block if op.name == CORE_ATTENTION else first
-        host = launches * self.shapes.software.host_ratio.value
-        paced = self.device.host_bound(kernels, host)
+        software = self.shapes.software
+        paced = self.device.host_bound(
+            kernels, launches * software.host_ratio.value, ahead=software.host_ahead
+        )
         pace = paced / np.where(kernels > 0, kernels, 1.0)
         waits = self._waits(sent, {name: time * pace for name, time in seconds.items()})
         hops = [pair for pair in sent if pair[0].hidden_by == CORE_ATTENTION]

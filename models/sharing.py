@@ -22,6 +22,15 @@ if TYPE_CHECKING:
     from topologies.group_links import GroupLinks
 
 
+#: What the ranks that shard do: sum gradients, whole or each its own, and hand out parameters.
+_KINDS = (
+    Collective.ALL_REDUCE,
+    Collective.REDUCE_SCATTER,
+    Collective.ALL_GATHER,
+    Collective.BROADCAST,
+)
+
+
 class Sharing:
     """Parameters of a rank that the same other ranks hold; arrays over layouts.
 
@@ -55,10 +64,7 @@ class Sharing:
         self.layers = params if layers is None else layers
         self.states, self.recipe = prepared.workload.states, prepared.workload.recipe
         self.shards, self.replicas = shards, replicas
-        self.costs = {
-            kind: cost(kind, shards, profile)
-            for kind in (Collective.ALL_REDUCE, Collective.REDUCE_SCATTER, Collective.ALL_GATHER)
-        }
+        self.costs = {kind: cost(kind, shards, profile) for kind in _KINDS}
         self.across = cost(Collective.ALL_REDUCE, replicas, profile)
 
     @classmethod
@@ -99,8 +105,13 @@ class Sharing:
 
     def gather_s(self) -> Array:
         """Return their gathering."""
-        sharded = self.prepared.batch.zero >= 1
-        return self.where(sharded, self.costs[Collective.ALL_GATHER], self.gathered_bytes())
+        zero, nbytes = self.prepared.batch.zero, self.gathered_bytes()
+        in_turn = (zero == 1) & self.prepared.workload.runs_on.gathers_in_turn
+        gathered = self.where((zero >= 1) & ~in_turn, self.costs[Collective.ALL_GATHER], nbytes)
+        if not in_turn.any():
+            return gathered
+        each = self.where(in_turn, self.costs[Collective.BROADCAST], nbytes / self.ranks)
+        return gathered + self.ranks * each
 
     def gathered_bytes(self) -> Array:
         """Return their bytes as they are gathered."""

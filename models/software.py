@@ -52,9 +52,14 @@ class Software:
     bf16_loss
         Whether the loss reads logits in bf16, keeps those and makes their gradient beside them, as
         the cross entropy of flash-attention does.
+    gathers_in_turn
+        Whether ZeRO-1 gathers parameters by a broadcast from each rank after the other.
     tp_hidden
         Share of tensor parallelism's gathering and scattering along the sequence that runs beside
         products.
+    host_ahead
+        Whether the host starts kernels while others run, so that the slower of both counts; where
+        it waits for each kernel (``CUDA_LAUNCH_BLOCKING=1``) both add up.
     host_ratio
         Time of the host from one kernel to the next over the profile's, which is of bare operators:
         modules, autograd, checkpoints and states of random numbers come with Python of their own.
@@ -71,6 +76,8 @@ class Software:
     update_bytes: float
     group_sets: int
     bf16_loss: bool
+    gathers_in_turn: bool
+    host_ahead: bool
     tp_hidden: Figure
     host_ratio: Figure
 
@@ -109,6 +116,8 @@ class _SoftwareSchema(Strict):
     update_bytes: float
     group_sets: int
     bf16_loss: bool
+    gathers_in_turn: bool
+    host_ahead: bool
     tp_hidden: AmountSchema
     host_ratio: AmountSchema
 
@@ -125,6 +134,8 @@ class _SoftwareSchema(Strict):
             update_bytes=self.update_bytes,
             group_sets=self.group_sets,
             bf16_loss=self.bf16_loss,
+            gathers_in_turn=self.gathers_in_turn,
+            host_ahead=self.host_ahead,
             tp_hidden=self.tp_hidden.si(),
             host_ratio=self.host_ratio.si(),
         )

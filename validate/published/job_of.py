@@ -38,6 +38,7 @@ JAX = r"MaxText|PaxML|PAX"
 #: Software that runs of a framework used, by when they were published at the latest; the first that
 #: fits. Until 2022 no framework had flash attention; the fork for DeepSpeed stayed at that code.
 SOFTWARE = (
+    (r"megatron-deepspeed$", "2022", "megatron-deepspeed-2022"),
     (r"megatron-deepspeed$", "9999", "megatron-2021"),
     (r"megatron|deepspeed", "2022", "megatron-2021"),
     (r"composer", "2024-06", "llm-foundry-2023"),
