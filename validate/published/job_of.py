@@ -35,6 +35,8 @@ EAGER = r"Composer|torchtitan|DeepSpeed|fms-fsdp|prime-rl"
 MLP_AGAIN = r"recompute (MLP|mlpwi)|except_mlp"
 #: Frameworks in JAX recompute whole layers unless told otherwise (MaxText base.yml remat_policy).
 JAX = r"MaxText|PaxML|PAX"
+#: Recomputation of some blocks in full: how many is for whoever tunes the run to choose.
+SOME_BLOCKS = r"fraction .*of (blocks|layers).* not stated"
 #: Software that runs of a framework used, by when they were published at the latest; the first that
 #: fits. Until 2022 no framework had flash attention; the fork for DeepSpeed stayed at that code.
 SOFTWARE = (
@@ -103,7 +105,7 @@ def layout_of(row: Row, scenario: Scenario) -> Layout:
         axes["dp_replicate"] = row.count("dp_replicate", 1)
     axes |= _recomputation(row)
     axes["kernels"] = "eager" if _eager(row) else "fused"
-    unstated = [axis for axis in CANDIDATES if not row.text(axis) and axis not in axes]
+    unstated = [axis for axis in CANDIDATES if axis not in axes]
     try:
         return completed(scenario, axes, unstated)
     except SpecError as error:
@@ -123,6 +125,8 @@ def _recomputation(row: Row) -> dict[str, object]:
         raise UnexpressedError(f"recomputation not expressed: {recompute[:40]}")
     if not recompute and re.match(JAX, row.text("framework")):
         return {"recompute": "full"}
+    if re.search(SOME_BLOCKS, row.text("recompute_detail")):
+        return {}
     if recompute == "selective" and re.search(MLP_AGAIN, row.text("recompute_detail")):
         return {"recompute": recompute, "recompute_modules": "core_attn,layernorm,mlp"}
     return {"recompute": recompute} if recompute else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -81,19 +82,31 @@ def cluster_name(row: Row) -> str:
         raise UnexpressedError(f"accelerator not in the catalogue: {said[:40]}")
     if row.text("interconnect").upper().startswith("PCIE"):
         return ON_PCIE.get(kind, CLUSTERS[kind])
-    if "40GB" in said.upper().replace(" ", "") and kind == "A100":
+    # What stands in brackets are remarks, of other tables too.
+    if "40GB" in said.partition("(")[0].upper().replace(" ", "") and kind == "A100":
         return CLUSTERS["A100-40GB"]
     return CLUSTERS[kind]
 
 
 @cache
 def _cluster(name: str, gpus: int, interconnect: str) -> Cluster:
-    cluster = load_cluster(name, gpus)
+    cluster = _taken(load_cluster(name), gpus)
     stated = _node_Bps(interconnect)
     cards = [tier for tier in cluster.tiers if tier.fabric == "nic"]
     if stated is None or not cards:
         return cluster
     return cluster.scale_network(stated / cluster.accelerators_per_node / cards[0].Bps.value)
+
+
+def _taken(cluster: Cluster, gpus: int) -> Cluster:
+    """Return a cluster cut down or grown; any few accelerators of one switched node are one.
+
+    Plans of layouts only take divisors of a node, which cut it evenly; runs took what they liked.
+    """
+    switched = cluster.tiers[0].fabric == "nvswitch"
+    if switched and gpus < cluster.accelerators_per_node:
+        return replace(cluster, accelerators=gpus)
+    return cluster.take(gpus)
 
 
 def _node_Bps(interconnect: str) -> float | None:

@@ -22,7 +22,10 @@ REPEATING = re.compile(r"xtuner|ArcticTraining|huggingface", re.IGNORECASE)
 FRAMEWORKS = (
     (r"(?<!no )liger", "Liger-Kernel"),  # fused norms, rotations and activations
     (r"xtuner|ArcticTraining|huggingface", "DeepSpeed"),  # Hugging Face's modules
-    (r"deepspeedai", "Megatron-LM"),  # its fork, whose kernels are fused and have flash attention
+    (
+        r"deepspeedai",
+        "Megatron-LM/DeepSpeed",
+    ),  # its fork, whose kernels are fused and have flash attention
     (r"torchtitan", "torchtitan"),
     (r"megatron", "Megatron-LM"),
 )

@@ -19,15 +19,16 @@ _BF16 = ModelStates(gradients="bf16", reduce="bf16")
 #:   nemo_toolkit 2.3.0 ``megatron_base_model.py``, ``store_param_remainders``.
 #: - NeMo's and Megatron-Bridge's runs for speed send in bf16: nemo_toolkit 2.3.0
 #:   ``scripts/performance`` and ``nemo/collections/llm/recipes``, ``grad_reduce_in_fp32 = False``.
-#: - DeepSpeed keeps fp16 gradients as they come (deepspeed 0.9.0 ``zero/stage_1_and_2.py``), and
-#:   sums bf16 ones of pipelines in fp32 beside them (``bf16_optimizer.py``).
+#: - DeepSpeed keeps gradients as they come (deepspeed 0.9.0 ``zero/stage_1_and_2.py``), and its
+#:   pipelines sum bf16 ones in fp32 beside them (``bf16_optimizer.py``).
 #: - InternEvo keeps gradients as they come, and sends them to all (InternEvo 0.5.2
 #:   ``hybrid_zero_optim.py``, ``reduce_rank = None``): as many bytes as fp32 ones to one each.
 STATES = (
     (r"nemo/\S* (nemo )?24\.", r".*", replace(_BF16, optimizer="adamw-remainders")),
     (r"nemo/|megatron-bridge/", r".*", _BF16),
-    (r"(megatron-)?deepspeed", r"FP16", _BF16),
+    (r"megatron-deepspeed", r"FP16", _BF16),
     (r"megatron-deepspeed", r"BF16", ModelStates(gradients="bf16+fp32", reduce="fp32")),
+    (r"(megatron-lm/)?deepspeed", r".*", _BF16),
     (r"internevo", r".*", ModelStates(gradients="bf16", reduce="fp32")),
 )
 

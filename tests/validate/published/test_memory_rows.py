@@ -10,6 +10,7 @@ import pytest
 
 from validate.published import accuracy_report
 from validate.published.errors import Errors
+from validate.published.machine_of import cluster_name
 from validate.published.memory_rows import Memory, memory_kind
 from validate.published.predict import predict
 from validate.published.predicted import Predicted, Quantity
@@ -90,6 +91,23 @@ def test_times_and_memory_are_told_apart(found: tuple[Predicted, ...]) -> None:
     assert recorded["memory"]["n"] == 16
     assert set(recorded["memory"]["by_source"]) == {"bigscience-176b-prequel", "internevo"}
     assert recorded["memory"]["oom"] == 6
+
+
+def test_any_few_accelerators_of_a_switched_node_are_a_machine() -> None:
+    """Held out when the step of InternEvo was modelled: 72, 49 and 39 GB on 3, 5 and 6 A100."""
+    whole = next(row for row in read_table(str(FILE)).rows if row.text("id") == "RA-1584")
+    for ranks, measured in ((3, 72.0), (5, 49.0), (6, 39.0)):
+        cells = {"gpus": str(ranks), "dp": str(ranks), "global_batch": str(4 * ranks)}
+        row = replace(whole, cells={**whole.cells, **cells, "peak_memory": str(measured)})
+        (found,) = predict([row])
+        assert found.error is not None, found.skipped_because
+        assert abs(found.error) < 0.1
+
+
+def test_remarks_do_not_name_the_machine() -> None:
+    row = next(row for row in read_table(str(FILE)).rows if row.text("id") == "RA-1584")
+    remark = {**row.cells, "accelerator": "A100-80GB (elsewhere A100-40GB)"}
+    assert cluster_name(replace(row, cells=remark)) == cluster_name(row)
 
 
 def test_no_memory_stated_is_no_memory_reported() -> None:
