@@ -18,7 +18,7 @@ from models.memory import memory_bill
 from models.memory_bill import LINES
 from models.named_axes import Kernels
 from models.operation import Axis, Compute, Kind
-from models.operators import product
+from models.operators import matrix_product, product
 from models.precision import FIGURES, PEAKS, load_precision, precisions, usual_precision
 from models.profile import load_profile
 from models.rank_parts import RankParts
@@ -133,10 +133,28 @@ def test_what_is_left_in_bf16_is_bf16s_to_the_bit(name: str) -> None:
 # ------------------------------------------------------------------------------------------- time
 
 
+#: Of H100's rate in fp8 over that in bf16 at an inner dimension of 4,096: starting takes as long as
+#: 155 of it in bf16, and as long in fp8, at 1,979 of 989 TFLOP/s.
+STARTED = (1 + 155 / 4096) / (1 + 155 * 1979 / 989 / 4096)
+
+
 def test_a_large_product_runs_at_what_was_measured_of_its_own_peak() -> None:
-    """0.67 of 1,979 TFLOP/s in fp8 beside 0.82 of 989 in bf16, both below the best of any shape."""
-    assert fp8_over_bf16(DEVICE) == pytest.approx(0.669 * 1979 / (0.82 * 989), rel=0.03)
+    """0.69 of 1,979 TFLOP/s in fp8 beside 0.82 of 989 in bf16, both below the best of any shape."""
+    at_best = 0.693 * 1979 / (0.82 * 989)
+    assert fp8_over_bf16(DEVICE) == pytest.approx(at_best * STARTED, rel=0.01)
     assert rate("fp8-delayed", DEVICE) < 1402.6e12 * DEVICE.profile.gemm_sustained.value
+
+
+@pytest.mark.parametrize(
+    ("side", "tflops"), [(4096.0, 1216.9), (8192.0, 1290.1), (16384.0, 1377.3), (32768.0, 1382.2)]
+)
+def test_fp8_squares_of_another_source(side: float, tflops: float) -> None:
+    """Of cuBLASLt on an H100 (Azure's ND H100 v5 benchmarks), which no figure was fitted to."""
+    sustained = Figure(value=1.0, kind=Provenance.ASSUMED, source="a burst")
+    device = replace(DEVICE, profile=replace(DEVICE.profile, gemm_sustained=sustained))
+    size, once = np.array([side]), np.ones(1)
+    op = matrix_product("square", size, size, size, once, operand_bytes=1.0, peak="fp8")
+    assert 2 * side**3 / device.seconds(op)[0] == pytest.approx(tflops * 1e12, rel=0.07)
 
 
 def test_a_large_product_runs_at_the_best_that_was_measured_where_its_share_is_assumed() -> None:
@@ -145,7 +163,7 @@ def test_a_large_product_runs_at_the_best_that_was_measured_where_its_share_is_a
     profile = replace(DEVICE.profile, gemm_fraction=assumed, gemm_fp8_fraction=assumed)
     device = replace(DEVICE, profile=profile)
     assert rate("fp8-delayed", device) < 1402.6e12 * profile.gemm_sustained.value
-    assert fp8_over_bf16(device) == pytest.approx(1402.6 / (0.8 * 989), rel=0.03)
+    assert fp8_over_bf16(device) == pytest.approx(1402.6 / (0.8 * 989) * STARTED, rel=0.01)
 
 
 def rate(precision: str, device: Device) -> float:
