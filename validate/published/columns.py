@@ -42,6 +42,7 @@ COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("global_batch", "global_batch", "batch"),
     ("micro_batch", "micro_batch", ""),
     ("precision", "precision", "precision"),
+    ("precision_class", "precision_class", "precision"),
     ("tp", "tp", "tp"),
     ("tp_sp", "sp", ""),
     ("cp", "cp", "sp_degree"),
@@ -52,6 +53,7 @@ COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("ep", "ep", "ep"),
     ("etp", "etp", ""),
     ("zero", "zero_stage", "zero_fsdp"),
+    ("dp", "dp", "dp"),
     ("dp_replicate", "dp_replicate", ""),
     ("recompute", "recompute", "recompute"),
     ("recompute_detail", "recompute_detail", ""),
@@ -68,6 +70,7 @@ COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("peak_memory", "peak_mem_gib", "peak_mem_gib"),
     ("memory_kind", "mem_kind", ""),
     ("status", "", "status"),
+    ("family", "family", ""),
     ("split", "split", ""),
     ("assumed", "assumed", ""),
 )

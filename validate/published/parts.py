@@ -1,0 +1,98 @@
+"""Published runs by what they are, so that a reader finds where errors are."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from validate.published.standing import Standing, standing_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from validate.published.predicted import Predicted
+    from validate.published.row import Row
+
+    Group = Mapping[str, Sequence[Predicted]]
+
+LONG = 32_768
+FEW_DEVICES = 8
+UNSTATED = "not stated"
+
+
+def parts(found: Iterable[Predicted]) -> dict[str, Group]:
+    """Return predictions by several questions, and for each by its answers.
+
+    All but ``standing``, ``accelerator`` and ``source`` are of rows that count.
+    """
+    rows = list(found)
+    counted = [each for each in rows if standing_of(each.row) is Standing.COUNTED]
+    shown = [each for each in rows if standing_of(each.row) is not Standing.LORA]
+    return {
+        "standing": grouped(rows, lambda row: [standing_of(row)]),
+        "model": grouped(counted, _model),
+        "length": grouped(counted, _length),
+        "scale": grouped(counted, _scale),
+        "framework": grouped(counted, lambda row: [framework(row)]),
+        "precision": grouped(counted, lambda row: [row.text("precision_class", UNSTATED)]),
+        "accelerator": grouped(shown, lambda row: [row.text("accelerator", UNSTATED)]),
+        "source": grouped(shown, source),
+    }
+
+
+def grouped(rows: Iterable[Predicted], names: Callable[[Row], Iterable[str]]) -> Group:
+    """Return rows by each of the names that they are given, in the order of names."""
+    groups: dict[str, list[Predicted]] = defaultdict(list)
+    for each in rows:
+        for name in names(each.row):
+            groups[str(name)].append(each)
+    return dict(sorted(groups.items()))
+
+
+def source(row: Row) -> list[str]:
+    """Return the one source of a row: a repository at a commit, whatever file of it, or a name.
+
+    >>> from validate.published.row import Row
+    >>> source(Row({"source": "someone/code@1a2b3c:bench/README.md"}, 1.0))
+    ['someone/code@1a2b3c']
+    """
+    stated = row.text("source", UNSTATED)
+    repository = re.match(r"[^\s:@]+@[0-9a-f^]+(?=:)", stated)
+    return [repository[0] if repository else stated]
+
+
+def framework(row: Row) -> str:
+    """Return the family of a framework: its name up to what it is built on, versions, remarks.
+
+    >>> from validate.published.row import Row
+    >>> [framework(Row({"framework": name}, 1.0)) for name in ("MaxText (JAX)", "NeMo/Core")]
+    ['MaxText', 'NeMo']
+    """
+    return re.split(r"[ /(]", row.text("framework", UNSTATED), maxsplit=1)[0]
+
+
+def _model(row: Row) -> list[str]:
+    return ["experts" if row.text("experts", "0") not in ("0", "") else "dense"]
+
+
+def _length(row: Row) -> list[str]:
+    tokens = _plain(row, "seq_len")
+    return ["32k and longer" if tokens >= LONG else "shorter than 32k"] if tokens else [UNSTATED]
+
+
+def _scale(row: Row) -> Iterator[str]:
+    """Give up to two answers: few devices may be one node or several."""
+    gpus, node = _plain(row, "gpus"), _plain(row, "gpus_per_node")
+    if 0 < gpus <= FEW_DEVICES:
+        yield "8 devices or fewer"
+    if not (gpus and node):
+        yield f"nodes {UNSTATED}"
+    else:
+        yield "one node" if gpus <= node else "many nodes"
+
+
+def _plain(row: Row, name: str) -> float:
+    """Return a number that a row states plainly, or zero."""
+    text = row.text(name)
+    return float(text) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) else 0.0
