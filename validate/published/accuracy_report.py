@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from planner.scatter_chart import ScatterChart
 from validate.published.accuracy_sheets import errors_sheet, sheets
 from validate.published.fitted_parameters import fitted_parameters
-from validate.published.parts import grouped, source
+from validate.published.parts import accelerator, grouped, source
 from validate.published.predicted import Quantity
 from validate.published.sheet import Sheet, percent
 
@@ -68,7 +68,7 @@ def markdown(
 def scatter(accuracy: Accuracy) -> str:
     """Return predicted over measured steps as SVG, by accelerator."""
     done = [each for each in accuracy.times if each.error is not None]
-    groups = grouped(done, lambda row: [row.text("accelerator")])
+    groups = grouped(done, lambda row: [accelerator(row)])
     ordered = sorted(groups.items(), key=lambda item: -len(item[1]))
     points = {name: _pairs(rows) for name, rows in ordered[:KINDS]}
     if rest := [each for _, rows in ordered[KINDS:] for each in rows]:
@@ -85,9 +85,10 @@ def _pairs(rows: Sequence[Predicted]) -> list[tuple[float, float]]:
 def _parameters() -> Sheet:
     return Sheet(
         title="Fitted parameters",
-        columns=("file", "parameter", "fitted to", "value"),
+        columns=("files", "parameter", "fitted to", "value"),
         rows=tuple(
-            (each.file, each.name, each.source, f"{each.value:g}") for each in fitted_parameters()
+            (", ".join(each.files), each.name, each.source, f"{each.value:g}")
+            for each in fitted_parameters()
         ),
         texts=3,
         note=(

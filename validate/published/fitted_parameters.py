@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,37 +21,39 @@ FOLDERS = tuple(Path(package.__path__[0]) / "data" for package in (models, topol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FittedParameter:
-    """One figure of a data file.
+    """One figure of data files.
 
     Parameters
     ----------
-    file, name
-        Where it stands: the file, and the keys that lead to it.
+    files, name
+        Where it stands: the files, and the keys that lead to it in each.
     value
         In the unit that its name says.
     source
         What it was fitted to.
     """
 
-    file: str
+    files: tuple[str, ...]
     name: str
     value: float
     source: str
 
 
 def fitted_parameters() -> tuple[FittedParameter, ...]:
-    """Return every figure of a data file that says it was fitted, by file."""
+    """Return every figure of a data file that says it was fitted, by file.
+
+    Files that repeat a figure, as clusters of the same fabric do, are named together.
+    """
+    files: dict[tuple[str, float, str], list[str]] = defaultdict(list)
+    for folder in FOLDERS:
+        for path in sorted(folder.rglob("*.yaml")):
+            for keys, figure in _figures(read_yaml(path), ()):
+                if figure.get("kind") == Provenance.FITTED:
+                    found = (".".join(keys), figure["value"], figure["source"])
+                    files[found].append(str(path.relative_to(folder.parents[1])))
     return tuple(
-        FittedParameter(
-            file=str(path.relative_to(folder.parents[1])),
-            name=".".join(keys),
-            value=figure["value"],
-            source=figure["source"],
-        )
-        for folder in FOLDERS
-        for path in sorted(folder.rglob("*.yaml"))
-        for keys, figure in _figures(read_yaml(path), ())
-        if figure.get("kind") == Provenance.FITTED
+        FittedParameter(files=tuple(where), name=name, value=value, source=source)
+        for (name, value, source), where in files.items()
     )
 
 

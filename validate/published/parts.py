@@ -31,12 +31,13 @@ def parts(found: Iterable[Predicted]) -> dict[str, Group]:
     shown = [each for each in rows if standing_of(each.row) is not Standing.LORA]
     return {
         "standing": grouped(rows, lambda row: [standing_of(row)]),
+        "kind": grouped(counted, lambda row: [row.kind]),
         "model": grouped(counted, _model),
         "length": grouped(counted, _length),
         "scale": grouped(counted, _scale),
         "framework": grouped(counted, lambda row: [framework(row)]),
-        "precision": grouped(counted, lambda row: [row.text("precision_class", UNSTATED)]),
-        "accelerator": grouped(shown, lambda row: [row.text("accelerator", UNSTATED)]),
+        "precision": grouped(counted, lambda row: [precision(row)]),
+        "accelerator": grouped(shown, lambda row: [accelerator(row)]),
         "source": grouped(shown, source),
     }
 
@@ -66,10 +67,31 @@ def framework(row: Row) -> str:
     """Return the family of a framework: its name up to what it is built on, versions, remarks.
 
     >>> from validate.published.row import Row
-    >>> [framework(Row({"framework": name}, 1.0)) for name in ("MaxText (JAX)", "NeMo/Core")]
-    ['MaxText', 'NeMo']
+    >>> [framework(Row({"framework": name}, 1.0)) for name in ("MaxText (JAX)", "NeMo/Core", "")]
+    ['MaxText', 'NeMo', 'not stated']
     """
-    return re.split(r"[ /(]", row.text("framework", UNSTATED), maxsplit=1)[0]
+    return re.split(r"[ /(]", row.text("framework"), maxsplit=1)[0] or UNSTATED
+
+
+def precision(row: Row) -> str:
+    """Return the class of a precision, without remarks, as large letters.
+
+    >>> from validate.published.row import Row
+    >>> [precision(Row({"precision_class": name}, 1.0)) for name in ("fp16 (config)", "BF16")]
+    ['FP16', 'BF16']
+    """
+    stated = row.text("precision_class", UNSTATED)
+    return UNSTATED if stated == UNSTATED else stated.split()[0].upper()
+
+
+def accelerator(row: Row) -> str:
+    """Return an accelerator without remarks.
+
+    >>> from validate.published.row import Row
+    >>> accelerator(Row({"accelerator": "A100 (SXM not stated)"}, 1.0))
+    'A100'
+    """
+    return row.text("accelerator", UNSTATED).split(" (")[0]
 
 
 def _model(row: Row) -> list[str]:

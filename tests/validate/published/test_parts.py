@@ -27,6 +27,7 @@ def test_a_row_is_found_under_what_it_is() -> None:
     )
     assert found == {
         "standing": ["counted"],
+        "kind": ["training_run"],
         "model": ["experts"],
         "length": ["32k and longer"],
         "scale": ["8 devices or fewer", "one node"],

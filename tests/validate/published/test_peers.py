@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.validate.published.made_up import guess, row
+from tests.validate.published.sample import FILE, sample
 from topologies.errors import SpecError
 from validate.published.peers import compare
 from validate.published.quoted_peers import quoted_peers
@@ -14,6 +15,7 @@ from validate.published.quoted_peers import quoted_peers
 if TYPE_CHECKING:
     from pathlib import Path
 
+PEERS = FILE.with_name("peer_predictions.csv")
 HEAD = "n_gpus,tp,pp,dp,mbs,gbs,seq,hidden,layers,measured_ms,one_ms,two_ms\n"
 JOB = {"gpus": 8, "pp": 1, "dp": 1, "micro_batch": 1, "global_batch": 8}
 SIZES = {"seq_len": 2048, "hidden": 64, "layers": 2}
@@ -64,6 +66,17 @@ def test_a_number_that_is_none_is_named(tmp_path: Path) -> None:
         compare(path, ours)
     with pytest.raises(SpecError, match="cannot be read"):
         compare(str(tmp_path / "none.csv"), ours)
+
+
+def test_published_runs_are_predicted_better_than_by_others() -> None:
+    found = {each.name: each for each in compare(str(PEERS), sample().times)}
+    ours = found.pop("meshwright")
+    assert set(found) == {"calculon", "llm_analysis", "naive_1param"}
+    assert {each.errors.n for each in (ours, *found.values())} == {13}
+    assert ours.unmatched == 0
+    assert ours.errors.mean < min(each.errors.mean for each in found.values())
+    assert ours.sweeps.pairs > 10
+    assert ours.sweeps.tau > max(each.sweeps.tau for each in found.values())
 
 
 def test_figures_are_quoted_for_their_source_only() -> None:
