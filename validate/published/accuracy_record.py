@@ -33,6 +33,7 @@ CSV_COLUMNS = (
     "low",
     "high",
     "error",
+    "fits",
     "skipped_because",
 )
 

@@ -70,9 +70,15 @@ COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("peak_memory", "peak_mem_gib", "peak_mem_gib"),
     ("memory_kind", "mem_kind", ""),
     ("status", "", "status"),
-    ("family", "family", ""),
+    ("pass", "", "pass"),
+    ("causal", "", "causal"),
+    ("method", "", "method"),
+    ("seq_layout", "", "seq_layout"),
+    ("notes", "", "notes"),
+    ("locator", "", "source_locator"),
     ("split", "split", ""),
     ("assumed", "assumed", ""),
+    ("family", "family", ""),
 )
 #: What the first column is called in each schema.
 TRAINING, SEQUENCE_PARALLEL = "row_id", "id"

@@ -55,12 +55,12 @@ def source(row: Row) -> list[str]:
     """Return the one source of a row: a repository at a commit, whatever file of it, or a name.
 
     >>> from validate.published.row import Row
-    >>> source(Row({"source": "someone/code@1a2b3c:bench/README.md"}, 1.0))
-    ['someone/code@1a2b3c']
+    >>> source(Row({"source": "someone/code@1a2b3c4d5e6f7a8b:bench/README.md"}, 1.0))
+    ['someone/code@1a2b3c4d5e']
     """
     stated = row.text("source", UNSTATED)
-    repository = re.match(r"[^\s:@]+@[0-9a-f^]+(?=:)", stated)
-    return [repository[0] if repository else stated]
+    repository = re.match(r"([^\s:@]+@[0-9a-f]{1,10})[0-9a-f]*(\^?):", stated)
+    return ["".join(repository.groups()) if repository else stated]
 
 
 def framework(row: Row) -> str:

@@ -77,5 +77,6 @@ class Predicted:
             "predicted": self.predicted,
             "interval": None if self.interval is None else list(self.interval),
             "error": self.error,
+            "fits": self.fits,
             "skipped_because": self.skipped_because,
         }

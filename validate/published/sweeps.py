@@ -23,12 +23,19 @@ ALIKE = 0.05
 #: Layouts of a job that make a sweep.
 FEWEST_LAYOUTS = 3
 #: What rows of one sweep have in common: they differ in layout only. Tables give two models one
-#: name now and then, and one source measures on several machines.
+#: name now and then, one source measures on several machines, and attention alone is measured by
+#: its shape, masks and passes.
 JOB = (
     "source",
     "model",
     "layers",
     "hidden",
+    "heads",
+    "kv_heads",
+    "head_dim",
+    "task",
+    "pass",
+    "causal",
     "seq_len",
     "accelerator",
     "gpus",
