@@ -80,6 +80,17 @@ COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("assumed", "assumed", ""),
     ("family", "family", ""),
 )
+#: Columns whose zero says that there is none of it; all other numbers are above zero.
+NONE_AT_ZERO = (
+    "gated",
+    "tied",
+    "tp_sp",
+    "zero",
+    "experts",
+    "shared_ffn",
+    "predict_depth",
+    "causal",
+)
 #: What the first column is called in each schema.
 TRAINING, SEQUENCE_PARALLEL = "row_id", "id"
 #: What rows of the first schema are of; those of the second say it themselves (``scope``).

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.validate.published.made_up import row
+from tests.validate.published.sample import sample
 from topologies.errors import SpecError
 from validate.published.columns import COLUMNS
 from validate.published.predict import predict
-from validate.published.row import read_table
+from validate.published.row import UnexpressedError, read_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,6 +60,45 @@ def test_both_schemas_say_the_same_by_the_same_names(tmp_path: Path) -> None:
         "H100",
         "B",
     )
+
+
+@pytest.mark.parametrize("text", ["8", "8.0", "0.8e1", "80E-1", "8."])
+def test_numbers_are_read_as_tables_write_them(text: str) -> None:
+    assert row(gpus=text).number("gpus") == pytest.approx(8.0)
+    assert row(gpus=text).count("gpus") == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("1.2.3", "is no number"),
+        (".", "is no number"),
+        ("-8", "is no number"),
+        ("nan", "is no number"),
+        ("1e400", "is no number"),
+        ("0", "is zero"),
+        ("7.5", "is no whole number"),
+        ("99999999999", "is too large"),
+    ],
+)
+def test_a_number_that_cannot_be_is_named(text: str, reason: str) -> None:
+    with pytest.raises(UnexpressedError, match=f"gpus {reason}"):
+        row(gpus=text).count("gpus")
+
+
+def test_zero_may_say_that_there_is_none() -> None:
+    assert row(experts=0).count("experts") == 0
+
+
+@pytest.mark.parametrize("text", ["0", "abc", "1.2.3", "1e400", "99999999999", "7"])
+def test_a_broken_cell_skips_its_row_and_no_other(text: str) -> None:
+    names = [ours for ours, column, _ in COLUMNS if column and ours not in ("id", "grade")]
+    whole = sample().tables[0].rows[0]
+    broken = [replace(whole, cells={**whole.cells, name: text}) for name in names]
+    found = predict([*broken, whole])
+    assert all(each.error is None or math.isfinite(each.error) for each in found)
+    assert all((each.predicted is None) == bool(each.skipped_because) for each in found)
+    assert found[-1].error is not None
 
 
 def test_no_name_stands_for_two_columns() -> None:
