@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help plan test test-slow lint bench picture clean
+.PHONY: help plan test test-slow lint bench picture accuracy clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/:/'
@@ -33,6 +33,9 @@ bench: $(VENV)/core.stamp  ## layouts costed per second on one core, how cluster
 picture: $(VENV)/core.stamp  ## redraw the README's pictures and rewrite its worked cases
 	$(BIN)/python docs/draw.py
 	$(BIN)/python docs/write_cases.py
+
+accuracy: $(VENV)/test.stamp  ## rewrite the errors that the tests hold predictions of published runs to
+	$(BIN)/python -m tests.validate.published.error_table
 
 clean:
 	rm -rf $(VENV)

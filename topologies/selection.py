@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,17 +64,16 @@ class Selection:
         """
         if len(ways) == 1:
             return None
-        powers = np.arange(POWERS)[:, None]
-        middle, end = np.exp2(powers + 0.5), np.exp2(powers + 1.0)
         if links.library.generation:
-            table = _tuned(collective, links, ways, middle)
+            table = _tuned(collective, links, ways)
         else:
             able = np.stack([way.able for way in ways])[:, None, :]
-            taken = _seconds([part[:, None, :] for part in lines], middle)
+            taken = _seconds([part[:, None, :] for part in lines], _middles())
             table = np.where(able, taken, np.inf).argmin(axis=0).astype(np.int8)
         groups = np.arange(table.shape[1])
-        ends = _seconds([part[table, groups] for part in lines], end)
-        longest = np.maximum.accumulate(ends, axis=0)
+        ends = np.exp2(np.arange(POWERS)[:, None] + 1.0)
+        taken = _seconds([part[table, groups] for part in lines], ends)
+        longest = np.maximum.accumulate(taken, axis=0)
         return cls(table, np.concatenate([np.zeros((1, len(groups))), longest[:-1]]))
 
     def choose(
@@ -99,29 +99,46 @@ def _seconds(lines: Sequence[Array], nbytes: Array) -> Array:
     return taken
 
 
-def _tuned(
-    collective: Collective, links: GroupLinks, ways: Sequence[Way], nbytes: Array
-) -> NDArray[np.int8]:
+def _tuned(collective: Collective, links: GroupLinks, ways: Sequence[Way]) -> NDArray[np.int8]:
     """Return what NCCL's tuning tables choose; the first way where the links lack that."""
     node_Bps = np.where(links.scale_out, links.outside_Bps, 0.0)
-    groups = np.stack([links.size, links.domains, links.inside_Bps, node_Bps])
+    groups = np.stack([links.size, links.domains, links.inside_Bps, node_Bps]) * 1.0
     alike, place = np.unique(groups, axis=1, return_inverse=True)
-    ranks, nodes, inside_Bps, node_Bps = alike
-    tuning = nccl_tuning.Tuning.of(
-        nccl_tuning.Groups(
-            ranks=ranks,
-            nodes=nodes,
-            generation=links.library.generation,
-            inside_Bps=inside_Bps,
-            node_Bps=node_Bps,
-            pcie=links.crossings[0].tier.fabric == "pcie",
-        ),
-        collective.value,
-    )
-    chosen = tuning.choose(nbytes)[:, place.ravel()]
+    pcie = links.crossings[0].tier.fabric == "pcie"
+    tuned = _tuned_for(links.library.generation, collective.value, alike.tobytes(), pcie=pcie)
+    chosen = tuned[:, place.ravel()]
     places = {found.algorithm: at for at, found in enumerate(ways)}
     table = np.zeros(chosen.shape, dtype=np.int8)
     for number, name in enumerate(nccl_tuning.ALGORITHMS):
         at = places.get(Algorithm(name), 0)
         table[(chosen == number) & ways[at].able] = at
     return table
+
+
+@lru_cache(maxsize=1024)
+def _tuned_for(generation: str, collective: str, groups: bytes, *, pcie: bool) -> NDArray[np.int8]:
+    """Return NCCL's choices, of shape ``[powers, groups]``; jobs on one machine share them.
+
+    `groups` holds numbers of shape ``[4, groups]``: ranks, nodes, bytes/s inside and of a node.
+    """
+    ranks, nodes, inside_Bps, node_Bps = np.frombuffer(groups).reshape(4, -1)
+    tuning = nccl_tuning.Tuning.of(
+        nccl_tuning.Groups(
+            ranks=ranks,
+            nodes=nodes,
+            generation=generation,
+            inside_Bps=inside_Bps,
+            node_Bps=node_Bps,
+            pcie=pcie,
+        ),
+        collective,
+    )
+    chosen = tuning.choose(_middles()).astype(np.int8)
+    chosen.flags.writeable = False
+    return chosen
+
+
+def _middles() -> Array:
+    """Return the bytes in the middle of each power of two, of shape ``[powers, 1]``."""
+    middles: Array = np.exp2(np.arange(POWERS)[:, None] + 0.5)
+    return middles

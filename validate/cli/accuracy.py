@@ -8,43 +8,63 @@ import typer
 
 from planner.cli.job_options import JsonFile
 
-RowsFile = Annotated[
-    str, typer.Argument(metavar="ROWS.csv", help="Measured runs, in either known schema.")
+RowsFiles = Annotated[
+    list[str], typer.Argument(metavar="ROWS.csv...", help="Measured runs, in either known schema.")
 ]
 Grades = Annotated[str, typer.Option("--grades", help="Of rows that count, such as AB.")]
 CsvFile = Annotated[
     str | None, typer.Option("--csv", help="Write every row to FILE (- for the screen).")
 ]
+PeerFiles = Annotated[
+    list[str] | None,
+    typer.Option("--peers", help="What other cost models predict of the same runs, as CSV."),
+]
+ReportFile = Annotated[
+    str | None,
+    typer.Option("--report", help="Write all tables and rows as Markdown to FILE, an SVG beside."),
+]
 
 
 def accuracy(
-    rows: RowsFile, grades: Grades = "AB", json_file: JsonFile = None, csv_file: CsvFile = None
+    rows: RowsFiles,
+    grades: Grades = "AB",
+    peers: PeerFiles = None,
+    json_file: JsonFile = None,
+    csv_file: CsvFile = None,
+    report: ReportFile = None,
 ) -> None:
-    """Predict every row of a table of measured runs, and print how far off the predictions are.
+    """Predict every row of tables of measured runs, and print how far off the predictions are.
 
     Rows of other grades, and those marked as suspect, are left out. Errors are relative; each row
-    weighs one over the rows that repeat its configuration. Times and memory are told apart, and how
-    often runs are wrongly said to fit, or not.
+    weighs one over the rows of its file that repeat its configuration.
     """
     from planner.cli import output
-    from validate.published import accuracy_report
-    from validate.published.asked import asked
-    from validate.published.predict import predict
+    from validate.cli.accuracy_files import check_places, write_report
+    from validate.published.accuracy import Accuracy
+    from validate.published.accuracy_record import csv_text, record
+    from validate.published.accuracy_sheets import sheets
+    from validate.published.peers import compare
     from validate.published.row import read_table
 
-    table = read_table(rows)
-    counted = [
-        row
-        for row in table.rows
-        if row.text("grade") in [*grades] and not row.text("suspect") and asked(row)
-    ]
-    with output.counting("Predicting", f"of {len(counted):,} rows") as done:
-        found = predict(counted, done)
+    check_places(json_file, csv_file, report)
+    tables = [read_table(path) for path in rows]
+    many = sum(len(table.rows) for table in tables)
+    with output.counting("Predicting", f"of up to {many:,} rows") as done:
+        found = Accuracy.of(tables, grades, done)
+    beside = [errors for path in peers or [] for errors in compare(path, found.times)]
     if json_file is not None:
-        output.write_json(json_file, accuracy_report.record(found))
+        output.write_json(json_file, record(found, beside))
     if csv_file is not None:
-        output.write_out(csv_file, accuracy_report.csv_text(found))
-    if "-" not in (json_file, csv_file):
-        accuracy_report.show(
-            output.console(), found, table, left_out=len(table.rows) - len(counted)
-        )
+        output.write_out(csv_file, csv_text(found))
+    if report is not None:
+        write_report(report, found, beside, rows, peers or [])
+    if "-" in (json_file, csv_file, report):
+        return
+    screen = output.console()
+    for sheet in sheets(found, beside):
+        screen.print(f"[bold]{sheet.title}[/bold]")
+        screen.print(sheet.to_screen())
+        screen.print()
+    for table in tables:
+        if table.missing:
+            screen.print(f"Columns not in {table.file}: {', '.join(table.missing)}.", markup=False)

@@ -1,120 +1,141 @@
-"""Errors of published runs as tables, JSON and CSV."""
+"""The whole account of accuracy as one Markdown text, and its picture."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rich.table import Table
-
-from validate.published.errors import Errors, Sweeps
-from validate.published.memory_rows import Memory
+from planner.scatter_chart import ScatterChart
+from validate.published.accuracy_sheets import errors_sheet, sheets
+from validate.published.fitted_parameters import fitted_parameters
+from validate.published.parts import accelerator, grouped, source
 from validate.published.predicted import Quantity
+from validate.published.sheet import Sheet, percent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from rich.console import Console
-
+    from validate.published.accuracy import Accuracy
+    from validate.published.errors import Errors
+    from validate.published.peers import PeerErrors
     from validate.published.predicted import Predicted
-    from validate.published.row import Table as Rows
 
-#: Reasons for skipping that are shown, the most frequent first.
-SHOWN_REASONS = 12
-LONG = 32_768
-
-
-def parts(found: Sequence[Predicted]) -> dict[str, list[Predicted]]:
-    """Return rows by what they are: all, dense, with experts, long sequences, then by source."""
-    named: dict[str, list[Predicted]] = {"overall": list(found)}
-    named["dense"] = [each for each in found if not _has_experts(each)]
-    named["experts"] = [each for each in found if _has_experts(each)]
-    named["32k and longer"] = [each for each in found if _length(each) >= LONG]
-    for source in sorted({each.row.text("source") for each in found}):
-        named[source] = [each for each in found if each.row.text("source") == source]
-    return {name: rows for name, rows in named.items() if rows}
+#: What a value is divided by for people, and the unit it then has.
+UNITS = {
+    Quantity.TIME: (1.0, "s"),
+    Quantity.MEMORY: (2.0**30, "GiB"),
+    Quantity.LENGTH: (1.0, "tokens"),
+}
+#: Kinds of points that a chart has room for; the rest are one kind.
+KINDS = 6
 
 
-def of_times(found: Sequence[Predicted]) -> list[Predicted]:
-    """Return what is predicted of times."""
-    return [each for each in found if each.quantity is Quantity.TIME]
+def markdown(
+    accuracy: Accuracy,
+    peers: Sequence[PeerErrors],
+    command: str,
+    cross_validated: Mapping[str, Errors] | None = None,
+    picture: str | None = None,
+) -> str:
+    """Return the report.
 
-
-def record(found: Sequence[Predicted]) -> dict[str, Any]:
-    """Return all errors and rows as documented JSON values."""
-    timed = of_times(found)
-    sources = sorted({each.row.text("source") for each in timed})
-    return {
-        "overall": Errors.of(timed).record(),
-        "by_source": {
-            source: Errors.of(each for each in timed if each.row.text("source") == source).record()
-            for source in sources
-        },
-        "sweeps": Sweeps.of(timed).record(),
-        "memory": Memory.of(found).record(),
-        "rows": [each.record() for each in found],
-    }
-
-
-def csv_text(found: Sequence[Predicted]) -> str:
-    """Return every row as CSV."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    names = (
-        "id",
-        "source",
-        "quantity",
-        "measured",
-        "predicted",
-        "low",
-        "high",
-        "error",
-        "fits",
-        "skipped_because",
+    Parameters
+    ----------
+    accuracy, peers
+        What was found.
+    command
+        What a reader types for the same.
+    cross_validated
+        Errors of each source where parameters were fitted to all others
+        (:func:`validate.published.left_out.by_source_left_out`).
+    picture
+        File of :func:`scatter`, as seen from the report.
+    """
+    head = (
+        "# How far predictions are from published runs\n\n"
+        f"Written by `{command}`.\n"
+        "Errors are relative to what was measured; a positive one says that a run was faster, or "
+        "smaller, than predicted.\n"
     )
-    writer.writerow(names)
-    for each in found:
-        values = each.record()
-        low, high = values.pop("interval") or (None, None)
-        values |= {"low": low, "high": high}
-        writer.writerow(["" if values[name] is None else values[name] for name in names])
-    return stream.getvalue()
+    drawn = [f"![Predicted over measured seconds of a step]({picture})\n"] if picture else []
+    left = []
+    if cross_validated is not None:
+        note = "Each source is predicted with parameters fitted to all other sources."
+        left = [errors_sheet("Sources left out", "source", cross_validated, note)]
+    tables = [*sheets(accuracy, peers), *left, _parameters(), _rows(accuracy)]
+    return "\n".join([head, *drawn, *(sheet.to_markdown() for sheet in tables)])
 
 
-def show(screen: Console, found: Sequence[Predicted], rows: Rows, *, left_out: int) -> None:
-    """Print the errors by source, how layouts are ranked, and why rows are skipped."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("runs", overflow="fold")
-    for name in ("n", "skipped", "median |error|", "p90", "bias", "in the interval"):
-        table.add_column(name, justify="right")
-    timed, memory = of_times(found), Memory.of(found)
-    named = {name: Errors.of(members) for name, members in parts(timed).items()}
-    for name, errors in (named | memory.named_errors()).items():
-        shares = (errors.median, errors.p90, errors.bias, errors.coverage)
-        shown = [f"{share:.1%}" for share in shares] if errors.n else ["-"] * len(shares)
-        table.add_row(name, f"{errors.n}", f"{errors.skipped}", *shown)
-    screen.print(table)
-    sweeps = Sweeps.of(timed)
-    screen.print()
-    screen.print(
-        f"{sweeps.jobs} jobs with three layouts or more: Kendall's tau {sweeps.tau:.2f}, the "
-        f"layout predicted to be best takes {sweeps.regret:.1%} longer than the best, on average."
+def scatter(accuracy: Accuracy) -> str:
+    """Return predicted over measured steps as SVG, by accelerator."""
+    done = [each for each in accuracy.times if each.error is not None]
+    groups = grouped(done, lambda row: [accelerator(row)])
+    ordered = sorted(groups.items(), key=lambda item: -len(item[1]))
+    points = {name: _pairs(rows) for name, rows in ordered[:KINDS]}
+    if rest := [each for _, rows in ordered[KINDS:] for each in rows]:
+        points["others"] = _pairs(rest)
+    return ScatterChart(
+        title="Published steps as predicted, by accelerator", unit="seconds", points=points
+    ).to_svg()
+
+
+def _pairs(rows: Sequence[Predicted]) -> list[tuple[float, float]]:
+    return [(each.measured or 0.0, each.predicted or 0.0) for each in rows]
+
+
+def _parameters() -> Sheet:
+    return Sheet(
+        title="Fitted parameters",
+        columns=("files", "parameter", "fitted to", "value"),
+        rows=tuple(
+            (", ".join(each.files), each.name, each.source, f"{each.value:g}")
+            for each in fitted_parameters()
+        ),
+        texts=3,
+        note=(
+            "Every figure of the data files that was fitted. Those from data sheets, measured "
+            "directly or assumed say so in the same files."
+        ),
     )
-    screen.print(str(memory))
-    screen.print(f"Left out for grade, suspicion or want of a result: {left_out} rows.")
-    if rows.missing:
-        screen.print(f"Columns not in the file: {', '.join(rows.missing)}.")
-    reasons = Counter(each.skipped_because for each in found if each.skipped_because)
-    for reason, many in reasons.most_common(SHOWN_REASONS):
-        screen.print(f"skipped {many}: {reason}", markup=False)
 
 
-def _has_experts(each: Predicted) -> bool:
-    return each.row.text("experts", "0") not in ("0", "")
+def _rows(accuracy: Accuracy) -> Sheet:
+    return Sheet(
+        title="Every row",
+        columns=("id", "source", "what was run", "measured", "predicted", "interval", "error"),
+        rows=tuple(_row(each) for each in (*accuracy.predicted, *accuracy.left_out)),
+        texts=3,
+    )
 
 
-def _length(each: Predicted) -> float:
-    text = each.row.text("seq_len", "0")
-    return float(text) if text.replace(".", "", 1).isdigit() else 0.0
+def _row(each: Predicted) -> tuple[str, ...]:
+    row = each.row
+    names = (row.text("id"), *source(row), _what(each))
+    if each.skipped_because:
+        return (*names, "", each.skipped_because, "", "")
+    if each.quantity is Quantity.FITS:
+        return (*names, _fits(each.measured), _fits(each.predicted), "", "")
+    low, high = each.interval or (None, None)
+    interval = f"{_amount(each, low)} to {_amount(each, high)}" if each.interval else ""
+    amounts = (_amount(each, each.measured), _amount(each, each.predicted))
+    return (*names, *amounts, interval, percent(each.error))
+
+
+def _amount(each: Predicted, value: float | None) -> str:
+    divisor, unit = UNITS[each.quantity]
+    return f"{(value or 0.0) / divisor:.4g} {unit}"
+
+
+def _fits(value: float | None) -> str:
+    return "fits" if value else "does not fit"
+
+
+def _what(each: Predicted) -> str:
+    """Return model, sequences, devices and layout in short, as far as a row states them."""
+    row = each.row
+    parts = [row.text("model")]
+    if row.text("seq_len"):
+        parts.append(f"{row.text('global_batch', '?')} x {row.text('seq_len')} tokens")
+    parts.append(f"{row.text('gpus', '?')} {row.text('accelerator')}")
+    parts.append(row.text("precision_class"))
+    parts.append(str(each.layout) if each.layout else "")
+    return ", ".join(part for part in parts if part)

@@ -42,6 +42,7 @@ COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("global_batch", "global_batch", "batch"),
     ("micro_batch", "micro_batch", ""),
     ("precision", "precision", "precision"),
+    ("precision_class", "precision_class", "precision"),
     ("tp", "tp", "tp"),
     ("tp_sp", "sp", ""),
     ("cp", "cp", "sp_degree"),
@@ -53,6 +54,7 @@ COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("etp", "etp", ""),
     ("zero", "zero_stage", "zero_fsdp"),
     ("fsdp", "fsdp", ""),
+    ("dp", "dp", "dp"),
     ("dp_replicate", "dp_replicate", ""),
     ("recompute", "recompute", "recompute"),
     ("recompute_detail", "recompute_detail", ""),
@@ -77,6 +79,18 @@ COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("locator", "", "source_locator"),
     ("split", "split", ""),
     ("assumed", "assumed", ""),
+    ("family", "family", ""),
+)
+#: Columns whose zero says that there is none of it; all other numbers are above zero.
+NONE_AT_ZERO = (
+    "gated",
+    "tied",
+    "tp_sp",
+    "zero",
+    "experts",
+    "shared_ffn",
+    "predict_depth",
+    "causal",
 )
 #: What the first column is called in each schema.
 TRAINING, SEQUENCE_PARALLEL = "row_id", "id"

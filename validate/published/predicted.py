@@ -61,10 +61,16 @@ class Predicted:
             return False
         return self.interval[0] <= self.measured <= self.interval[1]
 
+    @property
+    def ran(self) -> bool:
+        """Whether the run had enough memory."""
+        return self.quantity is not Quantity.FITS or self.measured == 1.0
+
     def record(self) -> dict[str, Any]:
         """Return it as JSON holds it."""
         return {
             "id": self.row.text("id"),
+            "file": self.row.file,
             "source": self.row.text("source"),
             "quantity": str(self.quantity),
             "measured": self.measured,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -10,10 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from topologies.errors import Problem, SpecError
-from validate.published.columns import SEQUENCE_PARALLEL, TRAINING, TRAINING_RUN, names_of
+from validate.published.columns import (
+    NONE_AT_ZERO,
+    SEQUENCE_PARALLEL,
+    TRAINING,
+    TRAINING_RUN,
+    names_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+#: No count of a run is larger; layouts hold theirs in 32 bits.
+LARGEST = 2**31 - 1
+_NUMBER = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
 
 
 class UnexpressedError(Exception):
@@ -51,22 +63,27 @@ class Row:
         Raises
         ------
         UnexpressedError
-            If it is not there, nor otherwise said, or is no number.
+            If it is not there, nor otherwise said, or is no number, or a zero that says nothing.
         """
         text = self.cells.get(name)
         if text is None:
             if otherwise is None:
                 raise UnexpressedError(f"{name} is not stated")
             return otherwise
-        if not re.fullmatch(r"[0-9.]+(e[+-]?[0-9]+)?", text):
+        found = float(text) if _NUMBER.fullmatch(text) else math.inf
+        if not math.isfinite(found):
             raise UnexpressedError(f"{name} is no number: {text[:40]}")
-        return float(text)
+        if not found and name not in NONE_AT_ZERO:
+            raise UnexpressedError(f"{name} is zero")
+        return found
 
     def count(self, name: str, otherwise: int | None = None) -> int:
         """Return a column's whole number; errors as of :meth:`number`."""
         found = self.number(name, otherwise)
         if found != int(found):
             raise UnexpressedError(f"{name} is no whole number: {found}")
+        if found > LARGEST:
+            raise UnexpressedError(f"{name} is too large: {found:g}")
         return int(found)
 
 

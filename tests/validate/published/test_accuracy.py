@@ -1,96 +1,30 @@
-"""Published runs: read, predicted, compared; what is skipped and why; that errors can fail."""
+"""Published runs: their machines and models, and the command's tables, files and report."""
 
 from __future__ import annotations
 
 import csv
 import json
-from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from models.rates import rates
-from tests.planner.test_cli import run
-from topologies.errors import SpecError
-from validate.published.errors import Errors, Sweeps, weighted_quantile
-from validate.published.job_of import layout_of, scenario_of
+from tests.planner.test_cli import refused, run
+from tests.validate.published.sample import FILE, sample
+from validate.published.accuracy_record import record
+from validate.published.accuracy_report import markdown
+from validate.published.errors import Errors
 from validate.published.machine_of import _node_Bps, machine_of
 from validate.published.model_of import model_of
-from validate.published.predict import predict
-from validate.published.predicted import Predicted, Quantity
-from validate.published.row import Row, UnexpressedError, read_table
+from validate.published.row import Row, read_table
 
-FILE = Path(__file__).parents[2] / "data" / "published_runs.csv"
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
 def rows() -> tuple[Row, ...]:
     return read_table(str(FILE)).rows
-
-
-@pytest.fixture(scope="module")
-def found(rows: tuple[Row, ...]) -> tuple[Predicted, ...]:
-    return predict(rows)
-
-
-def test_rows_of_every_source_are_predicted_or_say_why_not(found: tuple[Predicted, ...]) -> None:
-    assert all((each.error is None) == bool(each.skipped_because) for each in found)
-    assert sum(each.error is not None for each in found) >= 22
-    reasons = {each.skipped_because for each in found} - {""}
-    assert any("lora" in reason for reason in reasons)
-    assert any("not in the catalogue" in reason or "offload" in reason for reason in reasons)
-
-
-def test_a_shuffled_column_of_measurements_is_noticed(found: tuple[Predicted, ...]) -> None:
-    done = [each for each in found if each.error is not None]
-    measured = [each.measured for each in done]
-    order = np.random.default_rng(0).permutation(len(done))
-    shuffled = [replace(each, measured=measured[at]) for each, at in zip(done, order, strict=True)]
-    assert Errors.of(shuffled).median > 2 * Errors.of(done).median
-
-
-def test_no_prediction_beats_the_peak_of_its_products(rows: tuple[Row, ...]) -> None:
-    from models.layout import LayoutBatch
-    from models.prepared import Prepared
-
-    for row in rows:
-        try:
-            scenario = scenario_of(row)
-            layout = layout_of(row, scenario)
-        except UnexpressedError:
-            continue
-        (plan,) = scenario.evaluate(LayoutBatch.of([layout]))
-        work = Prepared.of(scenario.architecture, scenario.workload, LayoutBatch.of([layout]))
-        assert rates(work, np.array([plan.step_time_s]), scenario.device).mfu < 0.8
-
-
-def test_repeats_weigh_as_much_as_one(rows: tuple[Row, ...]) -> None:
-    twice = [row.weight for row in rows if row.text("id") == "RA-0231"]
-    assert twice == [0.5, 0.5]
-    assert weighted_quantile(np.array([1.0, 9.0]), np.array([3.0, 1.0]), 0.5) == 1.0
-
-
-def test_a_sweep_is_ranked_and_its_choice_regretted() -> None:
-    cells = {"source": "s", "model": "m", "seq_len": "1", "gpus": "8", "precision": "bf16"}
-    row = Row({**cells, "global_batch": "8"}, 1.0)
-    layouts = [layout_of(*_plain(tp)) for tp in (1, 2, 4)]
-    measured, predicted = (1.0, 1.02, 2.0), (2.0, 1.5, 1.0)
-    sweep = [
-        Predicted(row=row, measured=m, predicted=p, layout=layout, interval=(0.5, 3.0))
-        for m, p, layout in zip(measured, predicted, layouts, strict=True)
-    ]
-    ranked = Sweeps.of(sweep)
-    assert (ranked.jobs, ranked.tau, ranked.regret) == (1, -1.0, 1.0)  # one pair is too close
-    assert Sweeps.of([replace(each, quantity=Quantity.MEMORY) for each in sweep]).jobs == 0
-    other = Row({**row.cells, "pass": "bwd"}, 1.0)
-    assert Sweeps.of([replace(sweep[0], row=other), *sweep[1:]]).jobs == 0
-
-
-def _plain(tp: int) -> tuple[Row, object]:
-    row = read_table(str(FILE)).rows[0]
-    scenario = scenario_of(row)
-    return Row({**row.cells, "tp": str(tp), "pp": "1", "cp": "1", "vp": "1"}, 1.0), scenario
 
 
 @pytest.mark.parametrize(
@@ -118,42 +52,76 @@ def test_a_machine_has_the_network_of_its_row(rows: tuple[Row, ...]) -> None:
 
 
 def test_models_are_built_of_what_rows_say(rows: tuple[Row, ...]) -> None:
-    by_name = {row.text("model"): model_of(row) for row in rows if row.text("layers")}
+    by_name = {row.text("model"): row for row in rows if row.text("vocab")}
     for name, billions in (("llama3-8b", 8.03), ("llama3-70b", 70.55), ("qwen3-30b-a3b", 30.53)):
-        if name in by_name:
-            assert by_name[name].params / 1e9 == pytest.approx(billions, rel=0.001)
-    same = next(row for row in rows if row.text("layers"))
-    assert model_of(same) is model_of(same)
-
-
-def test_a_table_of_neither_schema_is_refused(tmp_path: Path) -> None:
-    other = tmp_path / "other.csv"
-    other.write_text("a,b\n1,2\n", encoding="utf-8")
-    with pytest.raises(SpecError, match="row_id"):
-        read_table(str(other))
-    with pytest.raises(SpecError, match="cannot be read"):
-        read_table(str(tmp_path / "none.csv"))
-
-
-def test_columns_that_are_missing_are_listed_and_others_ignored(tmp_path: Path) -> None:
-    short = tmp_path / "short.csv"
-    short.write_text("row_id,ref_step_time_s,colour\nX,1.0,blue\n", encoding="utf-8")
-    table = read_table(str(short))
-    assert "accel_class" in table.missing
-    assert predict(table.rows)[0].skipped_because
+        model = model_of(by_name[name])
+        assert model.params / 1e9 == pytest.approx(billions, rel=0.001)
+        assert model_of(by_name[name]) is model
 
 
 def test_the_command_prints_and_writes_the_documented_keys(tmp_path: Path) -> None:
-    target, plain = tmp_path / "out.json", tmp_path / "out.csv"
-    done = run("accuracy", str(FILE), "--json", str(target), "--csv", str(plain))
+    file, second = _few(tmp_path, "first.csv", 20), _few(tmp_path, "second.csv", 60)
+    target, plain, report = (tmp_path / name for name in ("out.json", "out.csv", "ALL.md"))
+    options = ["--json", str(target), "--csv", str(plain), "--report", str(report)]
+    done = run("accuracy", file, second, *options)
     assert done.returncode == 0, done.stderr
-    for words in ("median |error|", "Kendall's tau", "Left out for grade"):
+    for words in ("median |error|", "Kendall's tau", "Skipped, and why", "first.csv"):
         assert words in done.stdout
     answer = json.loads(target.read_text(encoding="utf-8"))
     keys = {"n", "skipped", "median_abs_error", "p90_abs_error", "bias", "interval_coverage"}
-    assert set(answer["overall"]) == keys
-    assert all(set(errors) == keys for errors in answer["by_source"].values())
+    assert keys <= set(answer["overall"])
+    assert all(keys <= set(errors) for errors in answer["by_source"].values())
+    assert set(answer["by_file"]) == {"first.csv", "second.csv"}
     row_keys = {"id", "measured", "predicted", "interval", "error", "skipped_because"}
     assert all(row_keys <= set(row) for row in answer["rows"])
+    tables = [read_table(path).rows for path in (file, second)]
+    ids = [row.text("id") for rows in tables for row in rows]
+    assert [row["id"] for row in answer["rows"]] == ids
     with plain.open(encoding="utf-8", newline="") as stream:
-        assert len(list(csv.DictReader(stream))) == len(answer["rows"])
+        lines = list(csv.DictReader(stream))
+    assert len(lines) == len(answer["rows"]) + len(answer["further_rows"])
+    text = report.read_text(encoding="utf-8")
+    for words in ("## Errors by source", "## Fitted parameters", "gemm_fraction", "](ALL.svg)"):
+        assert words in text
+    assert all(f"| {each} |" in text for each in ids)
+    assert (tmp_path / "ALL.svg").read_text(encoding="utf-8").startswith("<svg")
+
+
+def test_overall_errors_are_those_of_the_rows_that_count(tmp_path: Path) -> None:
+    found = sample()
+    answer = record(found)
+    rows = answer["rows"]
+    counted = [row for row in rows if row["counted"] and row["error"] is not None]
+    assert answer["overall"]["n"] == len(counted)
+    weights = {row.text("id"): row.weight for row in found.tables[0].rows}
+    weight = np.array([weights[row["id"]] for row in counted])
+    error = np.array([row["predicted"] / row["measured"] - 1.0 for row in counted])
+    assert answer["overall"]["bias"] == pytest.approx(np.average(error, weights=weight))
+    others = answer["parts"]["standing"]["other hardware"]["n"]
+    by_source = sum(errors["n"] for errors in answer["by_source"].values())
+    assert by_source == len(counted) + others
+    assert others > 0
+    left_out = [row for row in rows if row["skipped_because"].startswith("left out")]
+    assert len(left_out) == sum(answer["left_out"].values()) > 0
+
+
+def test_the_report_is_the_same_each_time_and_tells_what_is_left_out() -> None:
+    found = sample()
+    text = markdown(found, [], "meshwright accuracy")
+    assert text == markdown(found, [], "meshwright accuracy")
+    assert "Sources left out" not in text
+    errors = {"one": Errors.of(found.counted)}
+    assert "## Sources left out" in markdown(found, [], "meshwright accuracy", errors)
+
+
+def test_a_report_that_cannot_be_written_is_refused_first(tmp_path: Path) -> None:
+    (line,) = refused("accuracy", str(FILE), "--report", str(tmp_path / "none" / "ALL.md"))
+    assert "--report" in line
+
+
+def _few(folder: Path, name: str, every: int) -> str:
+    """Write some of the sample's rows, and all layouts of one source."""
+    head, *lines = FILE.read_text(encoding="utf-8").splitlines()
+    kept = [each for at, each in enumerate(lines) if at % every == 0 or "vtrain-multi" in each]
+    (folder / name).write_text("\n".join([head, *kept]) + "\n", encoding="utf-8")
+    return str(folder / name)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from models.layout import LayoutBatch
+from tests.validate.published.sample import FILE
 from validate.published.asked import asked
 from validate.published.evaluated import evaluate
 from validate.published.job_of import layout_of, scenario_of
@@ -17,8 +17,6 @@ from validate.published.row import Row, read_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-FILE = Path(__file__).parents[2] / "data" / "published_runs.csv"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,44 @@
+"""The files that ``meshwright accuracy`` writes: refused before the work, and the report."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from planner.cli import output
+from validate.published.accuracy import Accuracy
+from validate.published.accuracy_report import markdown, scatter
+from validate.published.peers import PeerErrors
+
+
+def check_places(json_file: str | None, csv_file: str | None, report: str | None) -> None:
+    """Check that all files asked for can be written.
+
+    Raises
+    ------
+    SpecError
+        If one cannot.
+    """
+    output.check_place(json_file, "--json")
+    output.check_place(csv_file, "--csv")
+    output.check_place(report, "--report")
+    if report is not None and report != "-":
+        output.check_place(_picture(report), "--report")
+
+
+def write_report(
+    path: str, found: Accuracy, beside: list[PeerErrors], rows: list[str], peers: list[str]
+) -> None:
+    """Write the report, and its picture beside it unless it goes to the screen."""
+    names = [Path(each).name for each in rows]
+    options = [word for each in peers for word in ("--peers", Path(each).name)]
+    command = shlex.join(["meshwright", "accuracy", *names, *options, "--report", Path(path).name])
+    picture = None
+    if path != "-":
+        output.write_text(_picture(path), scatter(found))
+        picture = Path(_picture(path)).name
+    output.write_out(path, markdown(found, beside, command, picture=picture))
+
+
+def _picture(path: str) -> str:
+    return str(Path(path).with_suffix(".svg"))
