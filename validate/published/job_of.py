@@ -33,6 +33,8 @@ PRECISIONS = (
 EAGER = r"Composer|torchtitan|DeepSpeed|fms-fsdp|prime-rl"
 #: Policies of recomputation that keep what goes into MLPs and comes out of them (MaxText).
 MLP_AGAIN = r"recompute (MLP|mlpwi)|except_mlp"
+#: How tables say that a pipeline may be interleaved, or not; else a blank stands for one that is not.
+UNSTATED_VP = r"\bVP\b"
 #: Frameworks in JAX recompute whole layers unless told otherwise (MaxText base.yml remat_policy).
 JAX = r"MaxText|PaxML|PAX"
 #: Recomputation of some blocks in full: how many is for whoever tunes the run to choose.
@@ -142,4 +144,6 @@ def _degrees(row: Row) -> dict[str, int]:
     if gpus % taken:
         raise UnexpressedError(f"{taken} ranks of a replica do not divide {gpus} accelerators")
     degrees["dp"] = gpus // taken
+    if not row.text("vp") and degrees["pp"] > 1 and re.search(UNSTATED_VP, row.text("assumed")):
+        del degrees["vp"]
     return degrees | ({"micro_batch": row.count("micro_batch")} if row.text("micro_batch") else {})

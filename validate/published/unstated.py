@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 CANDIDATES: dict[str, tuple[object, ...]] = {
     "micro_batch": (1, 2, 4, 8, 16),
     "recompute": ("none", "selective", "full"),
+    "vp": (1, 2, 3, 4, 5, 6, 8, 10, 12),
 }
 
 
