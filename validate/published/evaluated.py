@@ -28,7 +28,11 @@ class Evaluated:
     reason: str = ""
 
 
-def evaluate(rows: Sequence[Row], progress: Callable[[int], None]) -> tuple[Evaluated, ...]:
+def evaluate(
+    rows: Sequence[Row],
+    progress: Callable[[int], None],
+    otherwise: Callable[[Scenario], Scenario] = lambda scenario: scenario,
+) -> tuple[Evaluated, ...]:
     """Return the plans of training runs, in order.
 
     Rows of one model, machine and workload are one batch of layouts.
@@ -39,6 +43,8 @@ def evaluate(rows: Sequence[Row], progress: Callable[[int], None]) -> tuple[Eval
         Training runs.
     progress
         Called with the number of rows done.
+    otherwise
+        Changes what a layout is evaluated on, not how one is completed.
     """
     found: dict[int, Evaluated] = {}
     jobs: dict[tuple[Any, ...], _Job] = {}
@@ -49,7 +55,8 @@ def evaluate(rows: Sequence[Row], progress: Callable[[int], None]) -> tuple[Eval
         except UnexpressedError as reason:
             found[at] = Evaluated(row, None, str(reason))
         else:
-            jobs.setdefault(_key(scenario), _Job(scenario)).add(at, layout)
+            changed = otherwise(scenario)
+            jobs.setdefault(_key(changed), _Job(changed)).add(at, layout)
     progress(len(found))
     for job in jobs.values():
         for at, plan in job.plans():
