@@ -213,10 +213,7 @@ class PartClock:
             kernels = kernels + time
             launches = launches + op.launches
             first = op.first_block if op.name == CORE_ATTENTION else first
-        software = self.shapes.software
-        paced = self.device.host_bound(
-            kernels, launches * software.host_ratio.value, ahead=software.host_ahead
-        )
+        paced = self.paced(kernels, launches)
         pace = paced / np.where(kernels > 0, kernels, 1.0)
         waits = self._waits(sent, {name: time * pace for name, time in seconds.items()})
         hops = [pair for pair in sent if pair[0].hidden_by == CORE_ATTENTION]
@@ -225,6 +222,20 @@ class PartClock:
                 hops, seconds[CORE_ATTENTION] * pace, first
             )
         return Spent(paced, **waits)
+
+    def paced(self, kernels_s: Array, launches: Array) -> Array:
+        """Return the seconds of a run of kernels as the software's host starts them.
+
+        Parameters
+        ----------
+        kernels_s
+            Seconds of the kernels alone.
+        launches
+            How many there are.
+        """
+        software = self.shapes.software
+        times = launches * software.host_ratio.value
+        return self.device.host_bound(kernels_s, times, ahead=software.host_ahead)
 
     def _waits(
         self, sent: list[tuple[Communication, Array]], seconds: dict[str, Array]

@@ -11,6 +11,8 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from models.operation import EXPERT_AXES, Axis, Communication, Compute, repeated_share
 from models.part_times import PartClock
 from models.recompute_modules import USUAL_MODULES
@@ -217,10 +219,8 @@ class _Part:
         """Return by how much kernels are stretched where the host starts them too slowly."""
         kernels = sum(self._alone(op) for op in self.computed)
         launches = sum(float(op.launches[0]) * self._share(op) for op in self.computed)
-        return max(1.0, launches * self._host_s() / kernels) if kernels else 1.0
-
-    def _host_s(self) -> float:
-        return float(self.parent.device.profile.host_launch_s.value)
+        paced = self.parent.clock.paced(np.array([kernels]), np.array([launches]))
+        return float(paced[0]) / kernels if kernels else 1.0
 
     def _alone(self, op: Compute) -> float:
         seconds = float(self.parent.device.seconds(op)[0]) * self._share(op)

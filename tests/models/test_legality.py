@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from tests.strategies import Drawn
 
 
-def job(name: str = "llama-3.1-8b", gpus: int = 8, **workload: int) -> Job:
+def job(name: str = "llama-3.1-8b", gpus: int = 8, **workload: Any) -> Job:
     """Return a job; Llama-3.1-8B has 32 heads over 8, an MLP of 14,336 and 32 layers."""
     return Job(
         architecture=load_architecture(name),
@@ -238,6 +238,13 @@ BROKEN: list[tuple[str, Layout, Job, str, str]] = [
         "layers with attention sinks run on whole sequences: use --ulysses",
     ),
     ("ring", Layout(ring=8), job("bloom-176b"), "8", "layers with ALiBi run on whole sequences"),
+    (
+        "ring",
+        Layout(ring=8),
+        job("gpt3-175b", seq_len=2048, software="megatron-2021"),
+        "8",
+        "megatron-2021 computes attention with all keys at hand: use --ulysses, or other",
+    ),
     (
         "ring",
         Layout(ulysses=2, ring=4),
