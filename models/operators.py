@@ -52,7 +52,7 @@ def cast(
     """Return what quantises a tensor in all forms that products read; nothing in 16 bits."""
     if not precision.quantised:
         return ()
-    nbytes = np.broadcast_to(elements * precision.cast_bytes, (len(shapes),))
+    nbytes = _over(shapes, elements * precision.cast_bytes)
     return (memory(name, shapes, nbytes, launches * precision.cast_kernels.value),)
 
 
@@ -69,13 +69,16 @@ def gemm(
 
     `peak` is the dense peak it runs at: that of its operands' dtype.
     """
-    m, n, k, started = (
-        np.broadcast_to(np.asarray(x, float), (len(shapes),))
-        for x in (rows, columns, depth, launches)
-    )
+    m, n, k, started = (_over(shapes, x) for x in (rows, columns, depth, launches))
     # torchtitan's per-operator policy keeps every other product's output.
     operand_bytes = shapes.precision.bytes_at(peak)
     return matrix_product(name, m, n, k, started, 0.5, operand_bytes, peak)
+
+
+def _over(shapes: Shapes, value: Array | float) -> Array:
+    """Return a value for each shape."""
+    array = np.asarray(value, float)
+    return array if array.shape == (len(shapes),) else np.full(len(shapes), array)
 
 
 def matrix_product(

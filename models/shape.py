@@ -8,6 +8,7 @@ shape and indexed by layout.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,9 +47,11 @@ SHAPE_AXES = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Shapes:
     """Distinct shapes of work; arrays of one length.
+
+    What every operation asks for is kept once found.
 
     Parameters
     ----------
@@ -111,17 +114,17 @@ class Shapes:
         """Return the number of shapes."""
         return len(self.batch)
 
-    @property
+    @cached_property
     def tp(self) -> Array:
         """Tensor-parallel degree."""
         return self.batch.tp * 1.0
 
-    @property
+    @cached_property
     def ulysses(self) -> Array:
         """Ulysses degree."""
         return self.batch.ulysses * 1.0
 
-    @property
+    @cached_property
     def ring(self) -> Array:
         """Ring degree."""
         return self.batch.ring * 1.0
@@ -136,12 +139,12 @@ class Shapes:
         """Windows of the ring: ``ring / inner_ring``; on a flat ring each is one rank."""
         return self.ring / self.inner_ring
 
-    @property
+    @cached_property
     def micro_batch(self) -> Array:
         """Sequences of one pass."""
         return self.batch.micro_batch * 1.0
 
-    @property
+    @cached_property
     def tokens(self) -> Array:
         """Tokens of one rank outside attention: ``b * S / cp``."""
         return self.micro_batch * self.seq_len / (self.ulysses * self.ring)
@@ -177,12 +180,12 @@ class Shapes:
         """1 where tp_sp shards the activations outside attention and MLP, else 0."""
         return self.batch.tp_sp * 1.0
 
-    @property
+    @cached_property
     def norm_shard(self) -> Array:
         """Ranks over which activations outside attention and MLP are split."""
         return np.where(self.batch.tp_sp > 0, self.tp, 1.0)
 
-    @property
+    @cached_property
     def fused(self) -> Bools:
         """Where the kernel set is the fused one."""
         fused: Bools = self.batch.kernels == Kernels.FUSED

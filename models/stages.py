@@ -10,7 +10,7 @@ counts, as none holds more micro-batches in flight.
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import accumulate
 from math import inf
@@ -77,7 +77,9 @@ class StageTable:
         columns = [batch.pp, batch.vp, batch.stage_split, PATHS.take(batch.schedule)]
         first, index = distinct(columns)
         axes = zip(*(column[first] for column in columns), strict=True)
-        cuts = [_ranks(architecture, workload, *map(int, cut)) for cut in axes]
+        # Layers weigh alike in batches of any size, which share what is kept.
+        weighed = replace(workload, global_batch=1)
+        cuts = [_ranks(architecture, weighed, *map(int, cut)) for cut in axes]
         width = max(len(ranks) for ranks in cuts)
         padded = [ranks + [(*ranks[0][:-1], 0)] * (width - len(ranks)) for ranks in cuts]
         counts = np.array([[rank[0] for rank in ranks] for ranks in padded], dtype=float)

@@ -124,13 +124,21 @@ class Half:
 
     def saved(self) -> tuple[Saved, ...]:
         """Return what autograd keeps, operator by operator."""
+        return self._saved
+
+    @cached_property
+    def _saved(self) -> tuple[Saved, ...]:
         return (
-            *self._input(),
-            *self.mixer.saved(),
+            *self._input,
+            *self._kept,
             *saved_tensors.post_norm(
                 f"{self.name} post-norm", self.layer, self.hidden, self.shapes
             ),
         )
+
+    @cached_property
+    def _kept(self) -> tuple[Saved, ...]:
+        return self.mixer.saved()
 
     @cached_property
     def _mixed(self) -> tuple[Operation, ...]:
@@ -144,14 +152,12 @@ class Half:
 
     def moments(self) -> tuple[Moment, ...]:
         """Return the moments that may be the fullest, without what earlier halves keep."""
-        entered = reduce(
-            np.add, (item.nbytes for item in self._input()), np.zeros(len(self.shapes))
-        )
+        entered = reduce(np.add, (item.nbytes for item in self._input), np.zeros(len(self.shapes)))
         stream = self.shapes.tokens * self.hidden / self.shapes.norm_shard
         passing = BF16 * stream
         eager = EAGER_NORM_WORKING[self.layer.norm]
         working = passing + stream * self.shapes.pick(FUSED_NORM_WORKING, eager)
-        own = entered + sum(item.nbytes for item in self.mixer.saved())
+        own = entered + sum(item.nbytes for item in self._kept)
         none = np.zeros(len(self.shapes))
         before = (Moment(name=f"{self.name} norm", saved=none, working=working),)
         post = (Moment(name=f"{self.name} post-norm", saved=own, working=working),)
@@ -178,6 +184,7 @@ class Half:
         name = f"{self.name} norm"
         return (norm_pair(name, self.layer.norm, self.hidden, self.shapes)[phase],)
 
+    @cached_property
     def _input(self) -> tuple[Saved, ...]:
         """Return what the norm before the mixer keeps, with the mixer's input."""
         layer, hidden, shapes = self.layer, self.hidden, self.shapes
