@@ -106,7 +106,10 @@ class Sharing:
     @property
     def in_turn(self) -> Bools:
         """Where parameters are gathered by a broadcast from each rank after the other."""
-        return (self.prepared.batch.zero == 1) & self.prepared.workload.runs_on.gathers_in_turn
+        found: Bools = (
+            self.prepared.batch.zero == 1
+        ) & self.prepared.workload.runs_on.gathers_in_turn
+        return found
 
     def gather_s(self) -> Array:
         """Return their gathering."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from planner.cli.job_options import JsonFile
+
+if TYPE_CHECKING:
+    from validate.fitting.run_fit import RunFit
+    from validate.published.accuracy import Accuracy
 
 RowsFiles = Annotated[
     list[str], typer.Argument(metavar="ROWS.csv...", help="Measured runs, in either known schema.")
@@ -23,12 +27,20 @@ ReportFile = Annotated[
     str | None,
     typer.Option("--report", help="Write all tables and rows as Markdown to FILE, an SVG beside."),
 ]
+CrossValidate = Annotated[
+    bool,
+    typer.Option(
+        "--cross-validate",
+        help="Also fit what whole runs decide without each source, and predict that one so.",
+    ),
+]
 
 
 def accuracy(
     rows: RowsFiles,
     grades: Grades = "AB",
     peers: PeerFiles = None,
+    cross_validate: CrossValidate = False,
     json_file: JsonFile = None,
     csv_file: CsvFile = None,
     report: ReportFile = None,
@@ -40,6 +52,7 @@ def accuracy(
     """
     from planner.cli import output
     from validate.cli.accuracy_files import check_places, write_report
+    from validate.fitting.run_sheets import cross_validation
     from validate.published.accuracy import Accuracy
     from validate.published.accuracy_record import csv_text, record
     from validate.published.accuracy_sheets import sheets
@@ -52,19 +65,35 @@ def accuracy(
     with output.counting("Predicting", f"of up to {many:,} rows") as done:
         found = Accuracy.of(tables, grades, done)
     beside = [errors for path in peers or [] for errors in compare(path, found.times)]
+    fit = _run_fit(found) if cross_validate else None
+    further = cross_validation(fit) if fit else ()
     if json_file is not None:
-        output.write_json(json_file, record(found, beside))
+        left = {"cross_validation": fit.record()} if fit else {}
+        output.write_json(json_file, {**record(found, beside), **left})
     if csv_file is not None:
         output.write_out(csv_file, csv_text(found))
     if report is not None:
-        write_report(report, found, beside, rows, peers or [])
+        write_report(report, found, beside, further, rows, peers or [])
     if "-" in (json_file, csv_file, report):
         return
     screen = output.console()
-    for sheet in sheets(found, beside):
+    for sheet in (*sheets(found, beside), *further):
         screen.print(f"[bold]{sheet.title}[/bold]")
         screen.print(sheet.to_screen())
         screen.print()
     for table in tables:
         if table.missing:
             screen.print(f"Columns not in {table.file}: {', '.join(table.missing)}.", markup=False)
+
+
+def _run_fit(found: Accuracy) -> RunFit:
+    """Return how the times of runs change with the figures that they decide."""
+    from planner.cli import output
+    from validate.fitting.run_figures import NAMES
+    from validate.fitting.run_fit import RunFit
+    from validate.published.standing import Standing, standing_of
+
+    times = [each for each in found.times if standing_of(each.row) is not Standing.LORA]
+    many = len(NAMES) * len(times)
+    with output.counting("Predicting with other figures", f"of up to {many:,} rows") as done:
+        return RunFit.of(times, done)

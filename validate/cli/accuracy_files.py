@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from planner.cli import output
-from validate.published.accuracy import Accuracy
 from validate.published.accuracy_report import markdown, scatter
-from validate.published.peers import PeerErrors
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from validate.published.accuracy import Accuracy
+    from validate.published.peers import PeerErrors
+    from validate.published.sheet import Sheet
 
 
 def check_places(json_file: str | None, csv_file: str | None, report: str | None) -> None:
@@ -27,17 +33,24 @@ def check_places(json_file: str | None, csv_file: str | None, report: str | None
 
 
 def write_report(
-    path: str, found: Accuracy, beside: list[PeerErrors], rows: list[str], peers: list[str]
+    path: str,
+    found: Accuracy,
+    beside: list[PeerErrors],
+    further: Sequence[Sheet],
+    rows: list[str],
+    peers: list[str],
 ) -> None:
     """Write the report, and its picture beside it unless it goes to the screen."""
     names = [Path(each).name for each in rows]
     options = [word for each in peers for word in ("--peers", Path(each).name)]
+    if further:
+        options.append("--cross-validate")
     command = shlex.join(["meshwright", "accuracy", *names, *options, "--report", Path(path).name])
     picture = None
     if path != "-":
         output.write_text(_picture(path), scatter(found))
         picture = Path(_picture(path)).name
-    output.write_out(path, markdown(found, beside, command, picture=picture))
+    output.write_out(path, markdown(found, beside, command, further, picture))
 
 
 def _picture(path: str) -> str:

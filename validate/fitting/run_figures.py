@@ -56,6 +56,8 @@ FIGURES = (
     RunFigure("step_s", ALL, 0.1),
     RunFigure("host_launch_s", ALL, 1e-4),
 )
+#: Names of the parameters that they are.
+NAMES = tuple(dict.fromkeys(figure.name for figure in FIGURES))
 
 
 def scaled(scenario: Scenario, name: str, factor: float) -> Scenario:

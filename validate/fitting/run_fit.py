@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +11,12 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from models.profile import load_profile
-from validate.fitting.run_figures import FIGURES, scaled
+from validate.fitting.run_figures import FIGURES, NAMES, scaled
+from validate.published.columns import TRAINING_RUN
 from validate.published.evaluated import evaluate
+from validate.published.left_out import by_source_left_out
 from validate.published.machine_of import machine_of
+from validate.published.predicted import Predicted, Quantity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from validate.fitting.run_figures import RunFigure
+    from validate.published.errors import Errors
     from validate.published.row import Row
 
     Floats = npt.NDArray[np.float64]
@@ -45,6 +49,8 @@ class RunFit:
     ----------
     rows
         Runs that are predicted.
+    predicted
+        What is predicted of each.
     error
         Logarithm of predicted over measured time, shape ``[rows]``.
     slopes
@@ -54,28 +60,33 @@ class RunFit:
     """
 
     rows: tuple[Row, ...]
+    predicted: tuple[Predicted, ...]
     error: Floats
     slopes: Floats
     figures: tuple[RunFigure, ...] = FIGURES
 
     @classmethod
-    def of(cls, rows: Sequence[Row], progress: Callable[[int], None]) -> RunFit:
-        """Predict runs, once as they are and once for every figure.
+    def of(cls, predicted: Sequence[Predicted], progress: Callable[[int], None]) -> RunFit:
+        """Predict runs once more for every figure.
 
         Parameters
         ----------
-        rows
-            Training runs with a measured step.
+        predicted
+            Steps of runs, of which those count that are training runs and were predicted.
         progress
             Called with the number of predictions made.
         """
-        base = evaluate(rows, progress)
-        known = [each.row for each in base if each.plan is not None]
-        before = np.log([each.plan.step_time_s for each in base if each.plan is not None])
-        measured = np.log([row.number("step_s") for row in known])
+        base = [
+            each
+            for each in predicted
+            if each.row.kind == TRAINING_RUN and each.quantity is Quantity.TIME and each.predicted
+        ]
+        known = [each.row for each in base]
+        before = np.log([each.predicted or np.nan for each in base])
+        measured = np.log([each.measured or np.nan for each in base])
         slopes: dict[str, Floats] = {}
-        for turn, name in enumerate(dict.fromkeys(figure.name for figure in FIGURES), 1):
-            done = turn * len(rows)
+        for turn, name in enumerate(NAMES):
+            done = turn * len(known)
             changed = evaluate(
                 known,
                 lambda many, done=done: progress(done + many),  # type: ignore[misc]
@@ -86,6 +97,7 @@ class RunFit:
         profiles = [load_profile(machine_of(row).accelerator.name) for row in known]
         return cls(
             rows=tuple(known),
+            predicted=tuple(base),
             error=before - measured,
             slopes=np.stack(
                 [
@@ -148,25 +160,26 @@ class RunFit:
         ).x
         return np.where(told, solved, 0.0)
 
-    def errors(self, change: Floats) -> Floats:
-        """Return the relative errors of all rows, with changed figures."""
-        found: Floats = np.expm1(self.error + self.slopes @ change)
-        return found
-
     @cached_property
     def left_out(self) -> dict[str, Floats]:
         """The change fitted without each family, by family."""
         families = np.array(self.families)
         return {name: self.solved(families != name) for name in sorted(set(self.families))}
 
-    def held_out_errors(self) -> Floats:
-        """Return the relative error of every row, by figures fitted without its family."""
-        found = np.empty(len(self.rows))
-        families = np.array(self.families)
-        for name, change in self.left_out.items():
-            mine = families == name
-            found[mine] = self.errors(change)[mine]
-        return found
+    def held_out(self) -> dict[str, Errors]:
+        """Return the errors overall and of each source, by figures fitted without its family."""
+        place = {id(row): at for at, row in enumerate(self.rows)}
+
+        def fit(others: Sequence[Row]) -> Floats:
+            use = np.zeros(len(self.rows), dtype=bool)
+            use[[place[id(row)] for row in others]] = True
+            return self.solved(use)
+
+        def predict(rows: Sequence[Row], change: Floats) -> list[Predicted]:
+            factors = np.exp(self.slopes @ change)
+            return [_times(self.predicted[place[id(row)]], factors[place[id(row)]]) for row in rows]
+
+        return by_source_left_out(self.rows, fit, predict)
 
     def told_by(self) -> list[tuple[int, int]]:
         """Return how many rows and families tell each figure: those it takes a hundredth of."""
@@ -174,29 +187,44 @@ class RunFit:
         told = np.abs(self.slopes) > 0.01
         return [(int(use.sum()), len(set(families[use]))) for use in told.T]
 
-    def record(self) -> dict[str, Any]:
-        """Return the figures as JSON holds them: as they are, fitted, and with a family left out."""
+    def figure_records(self) -> list[dict[str, Any]]:
+        """Return each figure as it is, fitted, and its range with one family left out."""
         change = self.solved()
         left = np.array(list(self.left_out.values()))
+        return [
+            {
+                "figure": str(figure),
+                "value": float(value),
+                "fitted": float(value * np.exp(moved)),
+                "left_out": [float(value * np.exp(each)) for each in (low, high)],
+                "rows": rows,
+                "families": families,
+            }
+            for figure, value, moved, low, high, (rows, families) in zip(
+                self.figures,
+                self.values,
+                change,
+                left.min(axis=0),
+                left.max(axis=0),
+                self.told_by(),
+                strict=True,
+            )
+            if rows
+        ]
+
+    def record(self) -> dict[str, Any]:
+        """Return figures, and errors of sources left out, as JSON holds them."""
         return {
-            "figures": [
-                {
-                    "figure": str(figure),
-                    "value": float(value),
-                    "fitted": float(value * np.exp(moved)),
-                    "left_out": [float(value * np.exp(each)) for each in (low, high)],
-                    "rows": rows,
-                    "families": families,
-                }
-                for figure, value, moved, low, high, (rows, families) in zip(
-                    self.figures,
-                    self.values,
-                    change,
-                    left.min(axis=0),
-                    left.max(axis=0),
-                    self.told_by(),
-                    strict=True,
-                )
-                if not np.isnan(value)
-            ]
+            "figures": self.figure_records(),
+            "errors": {name: errors.record() for name, errors in self.held_out().items()},
         }
+
+
+def _times(predicted: Predicted, factor: float) -> Predicted:
+    """Return a prediction that takes so many times as long."""
+    low, high = predicted.interval or (np.nan, np.nan)
+    return replace(
+        predicted,
+        predicted=(predicted.predicted or np.nan) * factor,
+        interval=(low * factor, high * factor),
+    )

@@ -5,17 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from planner.scatter_chart import ScatterChart
-from validate.published.accuracy_sheets import errors_sheet, sheets
+from validate.published.accuracy_sheets import sheets
 from validate.published.fitted_parameters import fitted_parameters
 from validate.published.parts import accelerator, grouped, source
 from validate.published.predicted import Quantity
 from validate.published.sheet import Sheet, percent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from validate.published.accuracy import Accuracy
-    from validate.published.errors import Errors
     from validate.published.peers import PeerErrors
     from validate.published.predicted import Predicted
 
@@ -33,7 +32,7 @@ def markdown(
     accuracy: Accuracy,
     peers: Sequence[PeerErrors],
     command: str,
-    cross_validated: Mapping[str, Errors] | None = None,
+    further: Sequence[Sheet] = (),
     picture: str | None = None,
 ) -> str:
     """Return the report.
@@ -44,9 +43,8 @@ def markdown(
         What was found.
     command
         What a reader types for the same.
-    cross_validated
-        Errors of each source where parameters were fitted to all others
-        (:func:`validate.published.left_out.by_source_left_out`).
+    further
+        Tables to follow those of the errors.
     picture
         File of :func:`scatter`, as seen from the report.
     """
@@ -57,11 +55,7 @@ def markdown(
         "smaller, than predicted.\n"
     )
     drawn = [f"![Predicted over measured seconds of a step]({picture})\n"] if picture else []
-    left = []
-    if cross_validated is not None:
-        note = "Each source is predicted with parameters fitted to all other sources."
-        left = [errors_sheet("Sources left out", "source", cross_validated, note)]
-    tables = [*sheets(accuracy, peers), *left, _parameters(), _rows(accuracy)]
+    tables = [*sheets(accuracy, peers), *further, _parameters(), _rows(accuracy)]
     return "\n".join([head, *drawn, *(sheet.to_markdown() for sheet in tables)])
 
 

@@ -33,7 +33,7 @@ PRECISIONS = (
 EAGER = r"Composer|torchtitan|DeepSpeed|fms-fsdp|prime-rl"
 #: Policies of recomputation that keep what goes into MLPs and comes out of them (MaxText).
 MLP_AGAIN = r"recompute (MLP|mlpwi)|except_mlp"
-#: How tables say that a pipeline may be interleaved, or not; else a blank stands for one that is not.
+#: How tables say that a pipeline may be interleaved; else a blank stands for one that is not.
 UNSTATED_VP = r"\bVP\b"
 #: Frameworks in JAX recompute whole layers unless told otherwise (MaxText base.yml remat_policy).
 JAX = r"MaxText|PaxML|PAX"

@@ -22,7 +22,7 @@ def by_source_left_out(
     fit: Callable[[Sequence[Row]], _Parameters],
     predict: Callable[[Sequence[Row], _Parameters], Sequence[Predicted]],
 ) -> dict[str, Errors]:
-    """Return the errors of each source, predicted with parameters fitted to the others.
+    """Return the errors overall and of each source, predicted with parameters fitted to the others.
 
     Releases of one benchmark share runs and software and are no independent sources: where rows
     state a ``family``, all of it is left out together.
@@ -50,4 +50,5 @@ def by_source_left_out(
     for name in sorted(families):
         others = [row for other, members in families.items() if other != name for row in members]
         found += predict(families[name], fit(others))
-    return {name: Errors.of(members) for name, members in grouped(found, source).items()}
+    by_source = {name: Errors.of(members) for name, members in grouped(found, source).items()}
+    return {"overall": Errors.of(found), **by_source}

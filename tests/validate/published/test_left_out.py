@@ -35,7 +35,7 @@ def _predict(rows: Sequence[Row], factor: float) -> list[Predicted]:
 
 def test_each_source_is_predicted_by_what_the_others_say() -> None:
     found = by_source_left_out(ROWS, _factor, _predict)
-    assert list(found) == ["a1", "a2", "b"]
+    assert list(found) == ["overall", "a1", "a2", "b"]
     # 3 seconds of b alone, not of a1 and b: releases of one family leave together
     assert found["a1"].bias == found["a2"].bias == pytest.approx(3.0 / 2.0 - 1.0)
     assert found["b"].bias == pytest.approx(2.0 / 3.0 - 1.0)
