@@ -169,7 +169,7 @@ class DataParallelClock:
         left = np.where(batch.zero >= 1, self._once(gather, forward, near), 0.0)
         reduced = self._once(reduce, backward, steal)
         if not self.hides_parameters:
-            left = np.where(batch.zero >= 1, gather, 0.0)
+            left = np.where(batch.zero == 1, gather, left)
         if not self.hides_gradients:
             reduced = reduce
         if (batch.zero >= 2).any():

@@ -103,10 +103,15 @@ class Sharing:
         shard = self.params * self.states.reduced_bytes / self.ranks
         return self.where(self.prepared.batch.dp_replicate > 1, self.across, shard)
 
+    @property
+    def in_turn(self) -> Bools:
+        """Where parameters are gathered by a broadcast from each rank after the other."""
+        in_turn: Bools = self.prepared.batch.zero == 1
+        return in_turn & self.prepared.workload.runs_on.gathers_in_turn
+
     def gather_s(self) -> Array:
         """Return their gathering."""
-        zero, nbytes = self.prepared.batch.zero, self.gathered_bytes()
-        in_turn = (zero == 1) & self.prepared.workload.runs_on.gathers_in_turn
+        zero, nbytes, in_turn = self.prepared.batch.zero, self.gathered_bytes(), self.in_turn
         gathered = self.where((zero >= 1) & ~in_turn, self.costs[Collective.ALL_GATHER], nbytes)
         if not in_turn.any():
             return gathered

@@ -117,9 +117,10 @@ class Gradients:
 
     @cached_property
     def _gathering(self) -> Exchange:
+        in_turn = self.clock.shared.in_turn[0]
         return self._exchange(
             "gather parameters",
-            Collective.ALL_GATHER,
+            Collective.BROADCAST if in_turn else Collective.ALL_GATHER,
             float(self.clock.gather_s()[0]),
             float(self.clock.gathered_bytes()[0]),
         )

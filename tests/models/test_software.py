@@ -13,16 +13,24 @@ from models.catalogue import load_architecture
 from models.inventory import layer_work
 from models.layout import Layout
 from models.named_axes import Recompute, Schedule
+from models.part_times import PartClock
 from models.sequence_parallel.sent import CORE_ATTENTION
+from models.sharing import Sharing
+from models.simulation.gradients import Gradients
 from models.simulation.record import record
 from models.simulation.step import StepSimulation
 from models.software import load_software
 from models.training import step_time
 from planner.scenario import Scenario
 from tests.models.cases import machine, prepared, shapes
+from topologies.collective import Collective
 from topologies.errors import SpecError
 
 OLD = "megatron-2021"
+#: Its host waits for each kernel.
+WAITING = "megatron-deepspeed-2022"
+#: It gathers parameters by a broadcast from each rank after the other.
+IN_TURN = "internevo"
 GPT = load_architecture("gpt3-175b")
 DEVICE, FABRIC = machine("a100-dgx:8")
 LAYOUTS = [
@@ -31,6 +39,9 @@ LAYOUTS = [
     Layout(dp=4, pp=4, tp=2, zero=0),
     Layout(dp=4, pp=4, vp=2, tp=2, zero=1, schedule=Schedule.INTERLEAVED),
     Layout(dp=4, tp=8, zero=1, dp_replicate=2, recompute=Recompute.FULL),
+    Layout(dp=8, tp=8, zero=2),
+    Layout(dp=4, pp=4, tp=4, zero=3),
+    Layout(dp=8, tp=8, zero=3),
 ]
 
 
@@ -86,9 +97,10 @@ def test_all_pairs_move_through_memory_whatever_tensor_parallelism_leaves_of_the
     assert moved(tp=8) == pytest.approx(moved() / 8)
 
 
+@pytest.mark.parametrize("software", [OLD, WAITING, IN_TURN])
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
-def test_both_clocks_agree_where_nothing_is_hidden(layout):
-    work = prepared(GPT, layout, seq_len=2048, global_batch=64, software=OLD)
+def test_both_clocks_agree_where_nothing_is_hidden(layout, software):
+    work = prepared(GPT, layout, seq_len=2048, global_batch=64, software=software)
     closed = float(step_time(work, DEVICE, FABRIC).total[0])
     played = StepSimulation(work, DEVICE, FABRIC, contention=False)
     assert played.step().step_s == pytest.approx(closed, rel=0.01)
@@ -107,6 +119,123 @@ def test_gradients_that_nothing_hides_take_all_their_time():
     # A ring over eight nodes: each gradient crosses once in fp32 and each parameter once in bf16.
     least = params * (4 + 2) * 7 / 8 / 25e9
     assert hidden.dp[0] < least < apart.dp[0] < 2 * least
+
+
+# ------------------------------------------------------------------------- the pace of the host
+
+
+def forward_s(software, tokens, host_s):
+    """Return a forward pass' seconds through a layer of GPT-2 XL whose host takes a time."""
+    one = load_architecture("gpt2-xl")
+    taken = replace(shapes(tokens), software=software)
+    device, fabric = machine("a100-dgx:1", host_launch_s=host_s)
+    work = layer_work(one.layers[0], one.hidden, taken)
+    started = sum(float(op.launches[0]) for op in work.forward_compute())
+    return float(PartClock(device, fabric, taken).times(work).forward.compute[0]), started
+
+
+@pytest.mark.parametrize("tokens", [128, 16384])
+def test_a_host_that_waits_for_each_kernel_adds_up(tokens):
+    software, host_s = load_software(WAITING), 6e-6
+    alone, _ = forward_s(software, tokens, 0.0)
+    both, started = forward_s(software, tokens, host_s)
+    assert both == pytest.approx(alone + started * software.host_ratio.value * host_s)
+
+
+@pytest.mark.parametrize("ratio", [1.0, 20.0])
+def test_a_host_that_runs_ahead_paces_small_passes_only(ratio):
+    software = load_software(OLD)
+    software = replace(software, host_ratio=replace(software.host_ratio, value=ratio))
+    small, started = forward_s(software, 128, 20e-6)
+    assert small == pytest.approx(started * ratio * 20e-6)
+    assert forward_s(software, 16384, 20e-6) == forward_s(software, 16384, 0.0)
+
+
+def test_a_step_of_small_passes_takes_what_both_clocks_say_of_its_host():
+    layout, device = Layout(dp=8, tp=8, zero=1), machine("a100-dgx:8", host_launch_s=50e-6)[0]
+    for name in (OLD, WAITING):
+        small = prepared(
+            load_architecture("gpt2-xl"), layout, seq_len=256, global_batch=64, software=name
+        )
+        closed = float(step_time(small, device, FABRIC).total[0])
+        assert closed > 1.5 * float(step_time(small, DEVICE, FABRIC).total[0])
+        played = StepSimulation(small, device, FABRIC, contention=False).step().step_s
+        assert played == pytest.approx(closed, rel=0.01)
+
+
+# ----------------------------------------------------------------------- parameters, rank by rank
+
+
+def test_each_rank_in_turn_starts_a_broadcast_of_its_own():
+    """Over one GPU of each node, where bytes take as long from wherever they come."""
+    added = []
+    for ranks in (8, 64, 512):
+        _, fabric = machine(f"a100-dgx:{ranks}")
+        work, together = (
+            prepared(GPT, Layout(dp=ranks, tp=8, zero=1), global_batch=512, software=name)
+            for name in (IN_TURN, OLD)
+        )
+        in_turn, at_once = (
+            Sharing.by_all(each, params, fabric, DEVICE.profile, params)
+            for each in (work, together)
+            for params in [each.parameters.embedding]
+        )
+        start_s = float(in_turn.shards.start_s[0]) + DEVICE.profile.collective_s.value
+        added.append(float((in_turn.gather_s() - at_once.gather_s())[0]))
+        assert added[-1] > (ranks - 1) * start_s * 0.9
+    assert added == sorted(added)
+
+
+def test_the_trace_shows_broadcasts_where_ranks_gather_in_turn():
+    layout = Layout(dp=8, tp=8, zero=1)
+    shown = []
+    for name in (IN_TURN, OLD):
+        work = prepared(GPT, layout, seq_len=2048, global_batch=64, software=name)
+        stages = StepSimulation(work, DEVICE, FABRIC).stages
+        (left,) = (
+            task
+            for task in Gradients(work, DEVICE, FABRIC, stages).apart()
+            if task.call.name == "gather parameters"
+        )
+        shown.append(left.call.collective)
+    assert shown == [Collective.BROADCAST, Collective.ALL_GATHER]
+
+
+# -------------------------------------------------------------------------- kernels of attention
+
+
+@pytest.mark.parametrize(
+    ("attention", "accelerator", "kernel"),
+    [
+        (("fa4", "fa3", "fa2"), "b200-sxm", "fa4"),
+        (("fa4", "fa3", "fa2"), "h200-sxm", "fa3"),
+        (("fa4", "fa3", "fa2"), "a100-sxm-80gb", "fa2"),
+        (("fa2", "fa3"), "h100-sxm", "fa2"),
+        (("fa3",), "a100-sxm-80gb", None),
+        (("fa4", "fa3", "fa2"), "mi300x", None),
+        (("unfused",), "h100-sxm", None),
+        ((), "h100-sxm", None),
+    ],
+)
+def test_the_preferred_kernel_that_a_device_runs_is_taken(attention, accelerator, kernel):
+    found = replace(load_software("usual"), attention=attention).attention_on(accelerator)
+    assert (found and found.name) == kernel
+
+
+@pytest.mark.parametrize(
+    ("cluster", "least", "most"), [("h100-dgx:1", 1.5, 2.3), ("a100-dgx:1", 1.0, 1.0)]
+)
+def test_steps_of_long_sequences_take_the_pace_of_their_kernels(cluster, least, most):
+    """FlashAttention 2 takes up to 2.3 times as long as 3 on Hopper, and is Ampere's newest."""
+    layout = Layout(ulysses=8, zero=3)
+    seconds = []
+    for name in ("torch-fsdp", "usual"):
+        scenario = Scenario.load(
+            "llama-3.1-8b", cluster, seq_len=2**20, global_batch=1, software=name
+        )
+        work = prepared(scenario.architecture, layout, seq_len=2**20, global_batch=1, software=name)
+        seconds.append(float(step_time(work, scenario.device, scenario.fabric).compute[0]))
+    assert least <= seconds[0] / seconds[1] <= most
 
 
 def test_a_ring_needs_attention_that_goes_block_by_block():
