@@ -13,6 +13,7 @@ from tests.planner.test_cli import refused, run
 from tests.validate.published.sample import FILE, sample
 from validate.published.accuracy_record import record
 from validate.published.accuracy_report import markdown
+from validate.published.accuracy_sheets import errors_sheet
 from validate.published.errors import Errors
 from validate.published.machine_of import _node_Bps, machine_of
 from validate.published.model_of import model_of
@@ -111,8 +112,8 @@ def test_the_report_is_the_same_each_time_and_tells_what_is_left_out() -> None:
     text = markdown(found, [], "meshwright accuracy")
     assert text == markdown(found, [], "meshwright accuracy")
     assert "Sources left out" not in text
-    errors = {"one": Errors.of(found.counted)}
-    assert "## Sources left out" in markdown(found, [], "meshwright accuracy", errors)
+    left = [errors_sheet("Sources left out", "source", {"one": Errors.of(found.counted)})]
+    assert "## Sources left out" in markdown(found, [], "meshwright accuracy", left)
 
 
 def test_a_report_that_cannot_be_written_is_refused_first(tmp_path: Path) -> None:
