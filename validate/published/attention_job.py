@@ -132,7 +132,7 @@ def degrees(row: Row) -> tuple[int, int]:
     """
     stated = [row.text(name) for name in ("ulysses", "ring")]
     if all(text.isdigit() for text in stated):
-        return int(stated[0]), int(stated[1])
+        return row.count("ulysses"), row.count("ring")
     ranks, method = row.count("cp", row.count("gpus")), row.text("method").lower()
     if "ulysses" in method:
         return ranks, 1

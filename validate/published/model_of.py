@@ -46,6 +46,8 @@ NAMED = {
 }
 #: What models are called that are not whole.
 SHORTENED = ("truncated", "proxy", "reduced")
+#: No model has more layers, nor experts of a layer: they are held, or drawn, one by one.
+MOST = 10_000
 #: What of an attention's description a row's numbers say.
 _PLAIN = re.compile(r"(MHA|GQA|MQA)( \(flash\), learned pos emb| \(?alibi.*)?", re.IGNORECASE)
 
@@ -94,7 +96,12 @@ class _Sizes(NamedTuple):
 
 def _sizes(row: Row) -> _Sizes:
     layers, hidden, heads = (row.count(name) for name in ("layers", "hidden", "heads"))
+    if heads > hidden and not row.text("head_dim"):
+        raise UnexpressedError(f"{heads} heads cannot share a width of {hidden}")
     ffn, experts = row.count("ffn", 4 * hidden), row.count("experts", 0)
+    for name, found in (("layers", layers), ("experts", experts)):
+        if found > MOST:
+            raise UnexpressedError(f"{name} cannot be {found}")
     return _Sizes(
         name=row.text("model"),
         kind=row.text("attention", "MHA"),
@@ -109,11 +116,19 @@ def _sizes(row: Row) -> _Sizes:
         gated=bool(row.count("gated", 0)),
         tied=bool(row.count("tied", 0)),
         experts=experts,
-        top_k=row.count("top_k") if experts else 0,
+        top_k=_top_k(row, experts) if experts else 0,
         expert_ffn=row.count("expert_ffn", ffn) if experts else 0,
         shared_ffn=row.count("shared_ffn", 0),
         dense_layers=layers - _expert_layers(row, layers) if experts else layers,
     )
+
+
+def _top_k(row: Row, experts: int) -> int:
+    """Return how many of the experts a token visits."""
+    found = row.count("top_k")
+    if found > experts:
+        raise UnexpressedError(f"a token cannot visit {found} of {experts} experts")
+    return found
 
 
 def _expert_layers(row: Row, layers: int) -> int:
@@ -122,7 +137,10 @@ def _expert_layers(row: Row, layers: int) -> int:
     some = re.match(r"(\d+)( of \d+|$)", said)
     if said != "all" and not some:
         raise UnexpressedError(f"layers with experts not expressed: {said[:40]}")
-    return int(some[1]) if some else layers
+    found = int(some[1]) if some else layers
+    if found > layers:
+        raise UnexpressedError(f"{found} layers with experts of {layers}")
+    return found
 
 
 @cache

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: No count of a run is larger; layouts hold theirs in 32 bits.
 LARGEST = 2**31 - 1
+#: No number of a run is further from one, in any unit; errors relative to one stay finite.
+FURTHEST = 1e30
 _NUMBER = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
 
 
@@ -75,6 +77,8 @@ class Row:
             raise UnexpressedError(f"{name} is no number: {text[:40]}")
         if not found and name not in NONE_AT_ZERO:
             raise UnexpressedError(f"{name} is zero")
+        if found and not 1.0 / FURTHEST < found < FURTHEST:
+            raise UnexpressedError(f"{name} cannot be {text[:40]}")
         return found
 
     def count(self, name: str, otherwise: int | None = None) -> int:

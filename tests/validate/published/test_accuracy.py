@@ -92,8 +92,8 @@ def test_overall_errors_are_those_of_the_rows_that_count(tmp_path: Path) -> None
     found = sample()
     answer = record(found)
     rows = answer["rows"]
-    times = [row for row in rows if row["quantity"] == "time"]
-    counted = [row for row in times if row["counted"] and row["error"] is not None]
+    timed = [row for row in rows if row["quantity"] == "time"]
+    counted = [row for row in timed if row["counted"] and row["error"] is not None]
     assert answer["overall"]["n"] == len(counted)
     weights = {row.text("id"): row.weight for row in found.tables[0].rows}
     weight = np.array([weights[row["id"]] for row in counted])
@@ -112,8 +112,8 @@ def test_the_report_is_the_same_each_time_and_tells_what_is_left_out() -> None:
     text = markdown(found, [], "meshwright accuracy")
     assert text == markdown(found, [], "meshwright accuracy")
     assert "Sources left out" not in text
-    left = errors_sheet("Sources left out", "source", {"one": Errors.of(found.counted)})
-    assert "## Sources left out" in markdown(found, [], "meshwright accuracy", [left])
+    left = [errors_sheet("Sources left out", "source", {"one": Errors.of(found.counted)})]
+    assert "## Sources left out" in markdown(found, [], "meshwright accuracy", left)
 
 
 def test_a_report_that_cannot_be_written_is_refused_first(tmp_path: Path) -> None:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.validate.published.made_up import row
-from tests.validate.published.sample import sample
+from tests.validate.published.sample import FILE, sample
 from topologies.errors import SpecError
-from validate.published.columns import COLUMNS
+from validate.published.columns import ATTENTION_ONLY, COLUMNS, TRAIN_STEP, TRAINING_RUN
 from validate.published.predict import predict
-from validate.published.row import UnexpressedError, read_table
+from validate.published.row import Row, UnexpressedError, read_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,6 +76,8 @@ def test_numbers_are_read_as_tables_write_them(text: str) -> None:
         ("-8", "is no number"),
         ("nan", "is no number"),
         ("1e400", "is no number"),
+        ("1e300", "cannot be"),
+        ("1e-300", "cannot be"),
         ("0", "is zero"),
         ("7.5", "is no whole number"),
         ("99999999999", "is too large"),
@@ -90,15 +92,28 @@ def test_zero_may_say_that_there_is_none() -> None:
     assert row(experts=0).count("experts") == 0
 
 
-@pytest.mark.parametrize("text", ["0", "abc", "1.2.3", "1e400", "99999999999", "7"])
-def test_a_broken_cell_skips_its_row_and_no_other(text: str) -> None:
-    names = [ours for ours, column, _ in COLUMNS if column and ours not in ("id", "grade")]
-    whole = sample().tables[0].rows[0]
+@pytest.mark.parametrize("kind", [TRAINING_RUN, "with experts", ATTENTION_ONLY, TRAIN_STEP])
+@pytest.mark.parametrize("text", ["0", "abc", "1e29", "2147483647", "7", "\u00b2"])
+def test_a_broken_cell_skips_its_row_and_no_other(text: str, kind: str) -> None:
+    whole = _whole(kind)
+    schema = 2 if whole.kind in (ATTENTION_ONLY, TRAIN_STEP) else 1
+    names = [each[0] for each in COLUMNS if each[schema] and each[0] not in ("id", "grade")]
     broken = [replace(whole, cells={**whole.cells, name: text}) for name in names]
     found = predict([*broken, whole])
     assert all(each.error is None or math.isfinite(each.error) for each in found)
     assert all((each.predicted is None) == bool(each.skipped_because) for each in found)
     assert found[-1].error is not None
+
+
+def _whole(kind: str) -> Row:
+    """Return a row of a kind that is predicted."""
+    if kind in (ATTENTION_ONLY, TRAIN_STEP):
+        rows = read_table(str(FILE.with_name("sequence_parallel_rows.csv"))).rows
+        members = [row for row in rows if row.kind == kind and row.text("ulysses").isdigit()]
+    else:
+        rows = sample().tables[0].rows
+        members = [row for row in rows if (kind == "with experts") == bool(row.text("experts"))]
+    return next(row for row in members if predict([row])[0].error is not None)
 
 
 def test_no_name_stands_for_two_columns() -> None:
@@ -109,3 +124,19 @@ def test_no_name_stands_for_two_columns() -> None:
 def test_repeats_of_a_configuration_weigh_together_as_much_as_one(tmp_path: Path) -> None:
     table = read_table(_file(tmp_path, "row_id,dup_group\nA,x\nB,x\nC,y\nD,\nE,\n"))
     assert [row.weight for row in table.rows] == [0.5, 0.5, 1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("cells", "reason"),
+    [
+        ({"layers": "2147483647"}, "layers cannot be"),
+        ({"experts": "2147483647"}, "experts cannot be"),
+        ({"expert_layers": "99 of 48"}, "99 layers with experts of"),
+        ({"top_k": "999"}, "a token cannot visit 999 of"),
+        ({"heads": "99999", "head_dim": ""}, "99999 heads cannot share"),
+    ],
+)
+def test_models_that_cannot_be_are_named(cells: dict[str, str], reason: str) -> None:
+    whole = _whole("with experts")
+    changed = {name: cell for name, cell in {**whole.cells, **cells}.items() if cell}
+    assert predict([replace(whole, cells=changed)])[0].skipped_because.startswith(reason)
