@@ -25,9 +25,7 @@ def test_the_front_is_that_of_every_layout():
     bounds = Bounds.parse({"kernels": "fused", "recompute_layers": 0})
     times, sizes = [], []
     for batch in Space(asked.job, bounds, "any").batches():
-        prepared = Prepared.of(
-            asked.architecture, asked.workload, batch, asked.cluster.fast_domain
-        )
+        prepared = Prepared.of(asked.architecture, asked.workload, batch, asked.cluster.fast_domain)
         sizes.append(memory_bill(prepared, asked.device.profile).total)
         times.append(step_time(prepared, asked.device, asked.fabric).total)
     time, size = np.concatenate(times), np.concatenate(sizes)
@@ -65,9 +63,7 @@ def test_joining_in_any_order_gives_the_same_front():
 
 
 def test_fewer_accelerators_are_kept_beside_faster_steps():
-    plans = [
-        plan_scenario(scenario(gpus), Bounds.parse({"pp": 1}), top=3).plans for gpus in (4, 8)
-    ]
+    plans = [plan_scenario(scenario(gpus), Bounds.parse({"pp": 1}), top=3).plans for gpus in (4, 8)]
     kept = unbeaten_plans([*plans[0], *plans[1]])
     assert {plan.gpus for plan in kept} == {4, 8}
     assert plans[1][0] in kept
