@@ -71,8 +71,8 @@ def unbeaten(figures: Array) -> Bools:
     array([ True,  True, False])
     """
     one, other = figures[:, None, :], figures[None, :, :]
-    beaten = (other <= one).all(axis=-1) & (other < one).any(axis=-1)
-    found: Bools = ~beaten.any(axis=1)
+    as_small, smaller = np.all(other <= one, axis=-1), np.any(other < one, axis=-1)
+    found: Bools = ~np.any(as_small & smaller, axis=1)
     return found
 
 

@@ -1,0 +1,7 @@
+"""The page *scaling*."""
+
+from __future__ import annotations
+
+
+def show() -> None:
+    """Show the page."""
