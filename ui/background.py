@@ -69,7 +69,9 @@ class Run:
 
     def __init__(self, office: Office, job: str, arguments: tuple[Any, ...], key: bytes) -> None:
         self._office, self._job, self._arguments, self.key = office, job, arguments, key
-        self._phase, self._progress, self._result = "waiting", None, None
+        self._phase = "waiting"
+        self._progress: Any = None
+        self._result: Any = None
         self._problems: tuple[str, ...] = ()
         self._asked = self._touched = time.monotonic()
         self._ended: float | None = None

@@ -100,8 +100,8 @@ def usual_layout(question: Question) -> str:
     """
     scenario = scenario_for(question)
     tried = LayoutBatch.of([*_common(scenario)])
-    lawful = legal(tried, scenario.job) if len(tried) else []
-    if not any(lawful):
+    lawful = legal(tried, scenario.job)
+    if not lawful.any():
         mend = "none of the common layouts is legal: search on the page Plan, and choose one there"
         raise SpecError([Problem("layout", "none", mend)])
     plans = scenario.evaluate(tried.take(lawful))

@@ -183,5 +183,5 @@ def _progress(run: Run, words: Callable[[Status], str]) -> None:
 
 def _share(progress: object) -> float | None:
     if isinstance(progress, tuple) and len(progress) == 2 and progress[1]:
-        return min(progress[0] / progress[1], 1.0)
+        return min(float(progress[0]) / float(progress[1]), 1.0)
     return None

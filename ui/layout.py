@@ -255,9 +255,8 @@ def _differences(plan: Plan, other: Plan) -> None:
         if each.seconds
     ]
     more = gib(other.memory_total_bytes - plan.memory_total_bytes)
-    st.markdown(
-        f"The other's fullest rank holds {abs(more):.1f} GiB {'more' if more > 0 else 'less'}."
-    )
+    than = "more" if more > 0 else "less"
+    st.markdown(f"The other's fullest rank holds {abs(more):.1f} GiB {than}.")
     st.dataframe(rows, hide_index=True, alt="What explains the difference, largest first")
     downloads(
         "beside",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from models.catalogue import load_architecture, model_names
@@ -47,10 +47,8 @@ def scenarios(question: Question) -> tuple[Scenario, ...]:
     model = found.attempt(lambda: _model(question))
     cluster = found.attempt(lambda: _cluster(question))
     found.raise_if_any()
-    built = [
-        found.attempt(lambda size=size: _scenario(question, model, cluster, length, batch, size))
-        for size in sizes
-    ]
+    build = partial(_scenario, question, model, cluster, length, batch)
+    built = [found.attempt(partial(build, size)) for size in sizes]
     found.raise_if_any()
     return tuple(built)
 
@@ -67,7 +65,7 @@ def sizes_of(text: str) -> tuple[int, ...]:
     parts = [part for part in text.split(",") if part.strip()]
     if not 1 <= len(parts) <= MOST_SIZES:
         raise SpecError([Problem("accelerators", text, f"1 to {MOST_SIZES} numbers, as 64,128")])
-    sizes = [found.attempt(lambda part=part: parse_count(part, "accelerators")) for part in parts]
+    sizes = [found.attempt(partial(parse_count, part, "accelerators")) for part in parts]
     found.raise_if_any()
     return tuple(sorted(set(sizes)))
 

@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from planner.alternatives import Alternative
+    from planner.longest import Longest
     from planner.plans import Plan
     from planner.roofline import Operation
     from planner.scenario import Scenario
+    from planner.simulated import Simulated
     from planner.stage_memory import StageMemory
     from planner.sweeps import SweepPoint
 
@@ -157,4 +159,39 @@ def swept(points: Sequence[SweepPoint], quantity: str) -> list[dict[str, Any]]:
         }
         for point in points
         for name, plan in point.by_method.items()
+    ]
+
+
+def played(found: Simulated) -> list[dict[str, Any]]:
+    """Return what every simulated rank does with its time, and the most memory it uses."""
+    return [
+        {
+            "rank": rank["rank"],
+            "idle, s": rank["idle_s"],
+            "bubble, s": rank["bubble_s"],
+            "communication, s": rank["communication_s"],
+            "exposed, s": rank["exposed_s"],
+            "reduction after the last pass, s": rank["reduction_tail_s"],
+            "peak memory, GiB": rank["peak_memory_bytes"] / GIB,
+        }
+        for rank in found.ranks()
+    ]
+
+
+def longest(found: Sequence[Longest]) -> list[dict[str, Any]]:
+    """Return the longest sequences by number of accelerators."""
+    return [{"GPUs": each.gpus, "longest sequence, tokens": each.seq_len} for each in found]
+
+
+def axes(plan: Plan) -> list[dict[str, Any]]:
+    """Return where the axes of a plan lie, innermost first."""
+    return [
+        {
+            "axis": axis.name,
+            "ranks": axis.size,
+            "stride": axis.stride,
+            "outermost link that its groups cross": axis.reach,
+            "leaves the fast domain": axis.scale_out,
+        }
+        for axis in (*plan.placement.axes, *plan.placement.experts)
     ]

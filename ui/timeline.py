@@ -11,7 +11,7 @@ import streamlit as st
 
 from models.simulation.trace import write_trace
 from planner.cli.report import seconds
-from ui import perfetto, session
+from ui import perfetto, session, tables
 from ui.estimates import estimate, usual_layout
 from ui.export import csv_text, json_text
 from ui.figures.gantt import MOST_RANKS, gantt, memory_over_time
@@ -71,9 +71,7 @@ def _answer(state: State, plan: Plan, played: Simulated, device: str) -> None:
     cells[3].metric("peak memory", f"{gib(peak):.1f} GiB", border=True)
     _take_away(state, played, device)
     _charts(played, plan.capacity_bytes)
-    rows = [
-        {name.replace("_", " "): value for name, value in rank.items()} for rank in played.ranks()
-    ]
+    rows = tables.played(played)
     st.subheader("Rank by rank", anchor=False)
     st.dataframe(rows, hide_index=True, alt="Idle time, bubble, communication and peak memory")
     downloads("ranks", {"CSV": ("meshwright-ranks.csv", csv_text(rows))})

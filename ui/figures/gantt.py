@@ -7,6 +7,7 @@ spans of one colour on one stream that lie closer than a column are drawn as one
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,14 +15,19 @@ import plotly.graph_objects as go
 
 from models.simulation.timeline import Stream
 from topologies.palette import COLOURS
+from topologies.units import GIB
 from ui.figures.look import empty, layout
 from ui.words import AXIS_COLOURS, GREY, PART_COLOURS, gib, label
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from models.layout import Array
     from models.simulation.timeline import Timeline
+
+    Places = NDArray[np.intp]
 
 #: Columns of the finest screen that is drawn for, and the most bars of one picture.
 COLUMNS, MOST_BARS = 1400, 6000
@@ -121,7 +127,7 @@ def memory_over_time(
         picked = _thinned(times, nbytes)
         figure.add_scatter(
             x=np.append(times[picked], timeline.step_s),
-            y=np.append(nbytes[picked], nbytes[-1:]) / gib_bytes(),
+            y=np.append(nbytes[picked], nbytes[-1:]) / GIB,
             mode="lines",
             line={"shape": "hv", "width": 1.5, "color": COLOURS[at % 6]},
             name=f"rank {timeline.ranks[place]}",
@@ -138,12 +144,7 @@ def memory_over_time(
     return figure
 
 
-def gib_bytes() -> float:
-    """Return the bytes of a GiB."""
-    return 1.0 / gib(1.0)
-
-
-def _merge(timeline: Timeline, spans: Array, column: float, lane: str, into: Bars) -> None:
+def _merge(timeline: Timeline, spans: Places, column: float, lane: str, into: Bars) -> None:
     """Add spans of one lane and colour as bars: those closer than a column as one."""
     start, end = timeline.start_s[spans], np.maximum.accumulate(timeline.end_s[spans])
     apart = np.flatnonzero(start[1:] - end[:-1] > column) + 1
@@ -151,7 +152,7 @@ def _merge(timeline: Timeline, spans: Array, column: float, lane: str, into: Bar
     wide = timeline.end_s[spans] - start > 4 * column
     cuts = np.union1d(apart, np.union1d(np.flatnonzero(wide), np.flatnonzero(wide) + 1))
     edges = np.unique(np.concatenate([[0], cuts, [len(spans)]])).astype(int)
-    for first, last in zip(edges[:-1], edges[1:], strict=True):
+    for first, last in pairwise(edges):
         if len(into.lane) >= MOST_BARS:
             return
         into.lane.append(lane)
@@ -160,7 +161,7 @@ def _merge(timeline: Timeline, spans: Array, column: float, lane: str, into: Bar
         into.text.append(_words(timeline, spans[first:last]))
 
 
-def _words(timeline: Timeline, spans: Array) -> str:
+def _words(timeline: Timeline, spans: Places) -> str:
     one = int(spans[0])
     call = timeline.calls[timeline.call[one]]
     lasts = float(timeline.end_s[spans].max() - timeline.start_s[one])
@@ -194,11 +195,11 @@ def _order(lane: str) -> tuple[int, int]:
     return int(rank.replace(",", "")), labels.index(stream)
 
 
-def _thinned(times: Array, values: Array) -> Array:
+def _thinned(times: Array, values: Array) -> Places:
     """Return places of a long record that keep its highest and lowest values."""
     if len(times) <= 2 * COLUMNS:
         return np.arange(len(times))
     blocks = np.array_split(np.arange(len(times)), COLUMNS)
     ends = [each[[int(np.argmax(values[each])), int(np.argmin(values[each]))]] for each in blocks]
-    found: Array = np.unique(np.concatenate(ends))
+    found: Places = np.unique(np.concatenate(ends))
     return found

@@ -13,10 +13,13 @@ from ui.words import GREY, PART_COLOURS, PARTS, SHORT_PARTS
 if TYPE_CHECKING:
     from planner.plans import Plan
 
+#: Parts that are a smaller share of the step are rounding.
+ROUNDING = 1e-9
+
 
 def waterfall(plan: Plan) -> go.Figure:
     """Return the parts of a step one after another, the sum and its interval at the end."""
-    parts = [(part, value) for part, value in plan.time_s.items() if value > 0]
+    parts = [(part, value) for part, value in plan.time_s.items() if _counts(value, plan)]
     figure = go.Figure(layout=layout(330, showlegend=False))
     base = 0.0
     for part, value in parts:
@@ -68,7 +71,7 @@ def beside(best: Plan, other: Plan, names: tuple[str, str]) -> go.Figure:
     figure = go.Figure(layout=layout(230, barmode="stack"))
     for part in best.time_s:
         values = [best.time_s[part], other.time_s[part]]
-        if max(values) > 0:
+        if _counts(values[0], best) or _counts(values[1], other):
             figure.add_bar(
                 y=list(names),
                 x=values,
@@ -80,3 +83,8 @@ def beside(best: Plan, other: Plan, names: tuple[str, str]) -> go.Figure:
     figure.update_xaxes(title="seconds")
     figure.update_yaxes(autorange="reversed")
     return figure
+
+
+def _counts(value: float, plan: Plan) -> bool:
+    """Return whether a part is more than rounding."""
+    return value > ROUNDING * plan.step_time_s
