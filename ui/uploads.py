@@ -174,7 +174,8 @@ def read_object(document: Document) -> dict[str, Any]:
 
 def _refuse_other_files(content: Mapping[str, Any]) -> None:
     parts = content.get("parts")
-    named = [part.get("cluster") for part in parts or () if isinstance(part, dict)]
+    listed = parts if isinstance(parts, list) else []
+    named = [part.get("cluster") for part in listed if isinstance(part, dict)]
     mend = "an uploaded mix is made of clusters of the catalogue, such as h100-dgx:4"
     raise_if_any(
         [
