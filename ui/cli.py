@@ -17,10 +17,7 @@ Address = Annotated[
 
 def app(port: Port = 8501, address: Address = "localhost") -> None:
     """Start the planning page in a browser: plans, layouts, timelines, topologies, sweeps."""
-    import os
-    import sys
     from importlib.util import find_spec
-    from pathlib import Path
 
     from topologies.errors import Problem, SpecError
 
@@ -28,11 +25,6 @@ def app(port: Port = 8501, address: Address = "localhost") -> None:
     if missing:
         mend = "the page needs it: pip install 'meshwright[app]', or `make app` in a checkout"
         raise SpecError([Problem("package", name, mend) for name in missing])
-    page = Path(__file__).parent.parent / "app.py"
-    options = {"--server.port": port, "--server.address": address}
-    given = [word for name, value in options.items() for word in (name, str(value))]
-    sys.stdout.write(f"The planning page: http://{address}:{port} (Ctrl-C ends it)\n")
-    sys.stdout.flush()
-    # In this process' place: whoever ends the command ends the page.
-    command = [sys.executable, "-m", "streamlit", "run", str(page), *given]
-    os.execv(sys.executable, command)
+    from ui.serve import serve
+
+    serve(port, address)

@@ -16,7 +16,7 @@ from topologies.errors import SpecError
 from topologies.yaml_file import read_yaml
 from ui.frame import problems
 from ui.presets import PRESETS
-from ui.question import Document, State
+from ui.question import Document, Question, State
 from ui.session import key, replace_all
 from ui.uploads import EDITABLE, LARGEST_BYTES, edited, parse_edits, received
 from ui.words import plain
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from streamlit.runtime.uploaded_file_manager import UploadedFile
 
-    from ui.question import Question
 
 _DTYPES = ("fp32", "bf16")
 _UNITS = {
@@ -55,9 +54,24 @@ def ask(question: Question) -> Question:
         question = _cluster(question)
     with third:
         question = _workload(question)
-    with st.expander("Pins, frameworks, optimizer, changed links, a profile of your own"):
-        question = _more(question)
-        return _links(question)
+    more = st.expander(
+        "Pins, frameworks, optimizer, changed links, a profile of your own" + _said(question),
+        key=key("more"),
+        on_change="rerun",
+    )
+    with more:
+        return _links(_more(question)) if more.open else question
+
+
+def _said(question: Question) -> str:
+    """Return what of the inputs further away is not as usual, in a few words."""
+    usual = Question()
+    names = ("framework", "optimizer", "gradients", "reduce")
+    found = [f"{name} {getattr(question, name)}" for name in names]
+    said = [plain(w) for w, n in zip(found, names, strict=True) if w != f"{n} {getattr(usual, n)}"]
+    said += [f"**{plain(words)}**" for words in (question.pins, question.edits) if words]
+    said += [plain(question.own_profile.name)] if question.own_profile else []
+    return f": {', '.join(said)}" if said else ""
 
 
 def _model(question: Question) -> Question:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
@@ -42,10 +42,18 @@ def badges(scenario: Scenario) -> None:
                 f"published runs: median error {table.overall.median:.1%} of {table.overall.n:,}",
                 color="green",
             )
-        with st.popover(f"{len(rows)} figures are assumed", type="tertiary"):
-            st.markdown(
-                "Nothing measured backs these; a profile of your own machines "
-                "(*Calibrate & accuracy*) replaces those of the accelerator."
-            )
-            st.dataframe(rows, hide_index=True, alt="Assumed figures with their reasons")
-            downloads("assumed", {"CSV": ("meshwright-assumed.csv", csv_text(rows))})
+        more = st.popover(
+            f"{len(rows)} figures are assumed", type="tertiary", key="assumed", on_change="rerun"
+        )
+    if more.open:
+        with more:
+            _assumed(rows)
+
+
+def _assumed(rows: list[dict[str, Any]]) -> None:
+    st.markdown(
+        "Nothing measured backs these; a profile of your own machines (*Calibrate & accuracy*) "
+        "replaces those of the accelerator."
+    )
+    st.dataframe(rows, hide_index=True, alt="Assumed figures with their reasons")
+    downloads("assumed", {"CSV": ("meshwright-assumed.csv", csv_text(rows))})

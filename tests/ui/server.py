@@ -25,7 +25,7 @@ def running(log):
     """Give the address of a running page and its process."""
     port = free_port()
     process = subprocess.Popen(
-        [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)],
+        [sys.executable, "-c", f"from ui.serve import serve; serve({port}, 'localhost')"],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=log,
