@@ -52,7 +52,8 @@ def _workbench() -> None:
     """Show controls and what they lead to; changing one runs only this again."""
     begun = time.perf_counter()
     with guarded():
-        _show(session.current())
+        state = session.current()
+        _show(replace(state, layout=state.layout or usual_layout(state.question)))
     st.session_state.workbench_ms = 1e3 * (time.perf_counter() - begun)
     st.caption(f"Worked out in {st.session_state.workbench_ms:.0f} ms.")
 

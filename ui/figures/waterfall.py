@@ -52,6 +52,7 @@ def waterfall(plan: Plan) -> go.Figure:
         marker={"color": GREY},
         text=[seconds(plan.step_time_s)],
         textposition="inside",
+        insidetextanchor="start",
         error_x={
             "type": "data",
             "symmetric": False,
