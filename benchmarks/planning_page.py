@@ -171,7 +171,8 @@ def main() -> None:
         server.terminate()
         _, said = server.communicate(timeout=30)
         lines = said.decode(errors="replace").splitlines()
-        print(f"lines of the server's log that speak of errors: {sum('rror' in x for x in lines)}")
+        bad = [line for line in lines if "rror" in line]
+        print(f"lines of the server's log that speak of errors: {len(bad)}", *bad[:3], sep="\n  ")
 
 
 def _wait(url: str) -> None:

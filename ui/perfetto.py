@@ -17,6 +17,12 @@ from typing import Any
 
 #: Viewers that are open at once.
 MOST_OPEN = 8
+#: The viewer's own files and workers, and nothing from elsewhere.
+POLICY = (
+    "default-src 'self' data: blob:; "
+    "script-src 'self' 'unsafe-inline' 'unsafe-eval' 'wasm-unsafe-eval' blob:; "
+    "style-src 'self' 'unsafe-inline'"
+)
 _open: deque[ThreadingHTTPServer] = deque()
 _lock = threading.Lock()
 
@@ -73,6 +79,11 @@ class _Handler(SimpleHTTPRequestHandler):
             self._answer(b"{}", "application/json")
         else:
             super().do_GET()
+
+    def end_headers(self) -> None:
+        """Add what keeps the viewer from asking anyone else."""
+        self.send_header("Content-Security-Policy", POLICY)
+        super().end_headers()
 
     def log_message(self, *_: object) -> None:
         """Say nothing: the page's own log is for the page."""

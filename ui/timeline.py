@@ -94,14 +94,12 @@ def _take_away(state: State, played: Simulated, device: str) -> None:
             "The downloaded trace opens in any Perfetto."
         )
         return
-    if st.button("Open in Perfetto here", icon=":material/open_in_new:"):
-        st.session_state.viewed = (
-            (state.question, state.layout),
-            perfetto.serve(trace(played, device)),
-        )
+    shown = (state.question, state.layout)
+    if st.button("Start the Perfetto viewer", icon=":material/play_circle:"):
+        st.session_state.viewed = (shown, perfetto.serve(trace(played, device)))
     viewed = st.session_state.get("viewed")
-    if viewed is not None and viewed[0] == (state.question, state.layout):
-        st.iframe(viewed[1], height=640)
+    if viewed is not None and viewed[0] == shown:
+        st.link_button("Open it in a tab", viewed[1], icon=":material/open_in_new:")
         st.caption("The viewer runs on the machine of this page and is seen from there only.")
 
 

@@ -1,28 +1,15 @@
-"""The page's tests need what the page needs; without it they are skipped, each saying so."""
+"""Tests of what is drawn need what draws it; without that they are left out, and it is said so."""
 
 import importlib.util
 
-import pytest
-
 MISSING = [name for name in ("streamlit", "plotly") if importlib.util.find_spec(name) is None]
+NEEDY = ["test_browser.py", "test_command.py", "test_figures.py", "test_pages.py"]
+collect_ignore = NEEDY if MISSING else []
 
 
-def pytest_collection_modifyitems(items):
+def pytest_terminal_summary(terminalreporter):
     if MISSING:
-        reason = f"the planning page needs {' and '.join(MISSING)}: pip install -e '.[app]'"
-        for item in items:
-            if "tests/ui/" in str(item.path):
-                item.add_marker(pytest.mark.skip(reason=reason))
-
-
-collect_ignore = (
-    []
-    if not MISSING
-    else [
-        "test_figures.py",
-        "test_pages.py",
-        "test_browser.py",
-        "test_faults.py",
-        "test_command.py",
-    ]
-)
+        terminalreporter.write_line(
+            f"skipped in tests/ui: {', '.join(NEEDY)} need {' and '.join(MISSING)} "
+            "(pip install -e '.[app]')"
+        )
