@@ -16,7 +16,7 @@ from ui.figures.pareto import pareto
 from ui.frame import downloads, figure, link_notes, watched
 from ui.jobs import Searched
 from ui.provenance import badges
-from ui.scenarios import layout_text, scenario_for, scenarios
+from ui.scenarios import layout_text, scenario_for, scenarios, sizes_of
 from ui.words import gib, plain
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def show() -> None:
         state = replace(state, question=question, searched=False, layout="", beside="")
     session.keep(state)
     scenario = scenario_for(question)
-    _heading(scenario)
+    _heading(scenario, sizes_of(question.gpus))
     row = st.container(horizontal=True, vertical_alignment="center")
     pressed = row.button("Search", type="primary", icon=":material/search:", key="search")
     row.caption("Every legal layout, exactly: the first is the best there is under this model.")
@@ -88,11 +88,11 @@ def _looked_at(status: Status) -> str:
     return f"Searching: {found.layouts:,} legal layouts looked at{size}"
 
 
-def _heading(scenario: Scenario) -> None:
+def _heading(scenario: Scenario, sizes: tuple[int, ...]) -> None:
     model, cluster, work = scenario.architecture, scenario.cluster, scenario.workload
     st.markdown(
         f"**{plain(model.title)}**, {model.params / 1e9:,.1f} B parameters, on "
-        f"{cluster.accelerators:,} × {plain(cluster.accelerator.title)} ({plain(cluster.title)}): "
+        f"{' or '.join(f'{size:,}' for size in sizes)} × {plain(cluster.accelerator.title)} ({plain(cluster.title)}): "
         f"{work.global_batch:,} sequences of {format_count(work.seq_len)} tokens a step, "
         f"{work.tokens_per_step / 1e6:,.1f} M tokens."
     )
