@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Plans shown of each number of accelerators.
 TOP = 60
+#: Of measured runs those that count, as on the command line.
+GRADES = "AB"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +124,13 @@ def accuracy(name: str, text: str, told: Told) -> dict[str, Any]:
     """Return a table of measured runs as predicted, as ``meshwright accuracy --json`` writes it."""
     from ui.question import Document
     from ui.uploads import on_disk
-    from validate.published import accuracy_report
-    from validate.published.predict import predict
+    from validate.published.accuracy import Accuracy
+    from validate.published.accuracy_record import record
     from validate.published.row import read_table
 
     with on_disk(Document(name=name, text=text), ".csv") as path:
         table = read_table(str(path))
-    rows = [row for row in table.rows if row.text("step_s")]
-    return accuracy_report.record(predict(rows, partial(_of, told, len(rows))))
+    return record(Accuracy.of([table], GRADES, partial(_of, told, len(table.rows))))
 
 
 def _of(told: Told, total: int, done: int) -> None:

@@ -90,9 +90,10 @@ def _looked_at(status: Status) -> str:
 
 def _heading(scenario: Scenario, sizes: tuple[int, ...]) -> None:
     model, cluster, work = scenario.architecture, scenario.cluster, scenario.workload
+    many = " or ".join(f"{size:,}" for size in sizes)
+    device = f"{plain(cluster.accelerator.title)} ({plain(cluster.title)})"
     st.markdown(
-        f"**{plain(model.title)}**, {model.params / 1e9:,.1f} B parameters, on "
-        f"{' or '.join(f'{size:,}' for size in sizes)} × {plain(cluster.accelerator.title)} ({plain(cluster.title)}): "
+        f"**{plain(model.title)}**, {model.params / 1e9:,.1f} B parameters, on {many} × {device}: "
         f"{work.global_batch:,} sequences of {format_count(work.seq_len)} tokens a step, "
         f"{work.tokens_per_step / 1e6:,.1f} M tokens."
     )

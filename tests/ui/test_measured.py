@@ -8,7 +8,7 @@ import pytest
 
 from topologies.errors import SpecError
 from ui.jobs import accuracy
-from ui.measured import Measured
+from ui.measured import Measured, committed
 
 ROWS = Path(__file__).parent.parent / "data" / "published_runs.csv"
 
@@ -50,3 +50,17 @@ def test_odd_rows_are_skipped_and_counted():
     assert [point.id for point in table.points] == ["a"]
     assert table.skipped == 4
     assert table.by_source == {}
+
+
+def test_errors_without_rows_are_read_and_the_committed_ones_are_such():
+    kept = {"overall": {"n": 3, "median_abs_error": 0.1}, "dense": {"n": 2}}
+    table = Measured.of({"errors": kept}, "t.json")
+    assert table.overall.median == 0.1
+    assert [row["runs"] for row in table.rows()] == ["all", "dense"]
+    own = committed()
+    assert own is None or own.overall.n > 0
+
+
+def test_yes_and_no_is_not_drawn():
+    rows = [{"id": "a", "quantity": "fits", "measured": 1.0, "predicted": 1.0, "interval": None}]
+    assert Measured.of({"overall": {"n": 0}, "rows": rows}, "t.json").points == ()

@@ -35,5 +35,5 @@ def test_the_oldest_viewer_closes():
     first = perfetto.serve(b"one")
     for _ in range(perfetto.MOST_OPEN):
         perfetto.serve(b"more")
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="refused"):
         read(first + "localtrace")
