@@ -4,13 +4,16 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help plan test test-slow lint bench picture accuracy clean
+.PHONY: help plan app test test-slow lint bench picture accuracy clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/:/'
 
 plan: $(VENV)/core.stamp  ## install the core and run the 70B at 256K tokens example
 	$(BIN)/meshwright plan llama-3.1-70b --cluster h100-dgx:32 --seq-len 256k --global-batch 64
+
+app: $(VENV)/app.stamp  ## install the planning page and start it (torch only once it calibrates)
+	$(BIN)/meshwright app
 
 test: $(VENV)/test.stamp  ## install what the tests need and run all but the slow ones
 	$(BIN)/python -m pytest -q -m "not slow and not timed" -n auto --maxprocesses 8
@@ -47,8 +50,13 @@ $(VENV)/core.stamp: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --editable .
 	touch $@
 
+$(VENV)/app.stamp: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --editable ".[app]"
+	touch $@
+
 $(VENV)/test.stamp: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/pip install --quiet --editable ".[test]"
+	$(BIN)/pip install --quiet --editable ".[test,app,browser-test]"
+	$(BIN)/python -m tests.ui.browser || true
 	touch $@
 
 $(VENV)/dev.stamp: pyproject.toml | $(VENV)/bin/python

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Of the plans returned, so many are timed on the event clock too.
 TIMED_AGAIN = 10
+#: Most layouts of the front of time and memory that are evaluated in full.
+LONGEST_FRONT = 256
 
 
 def plan_scenario(
@@ -43,7 +45,8 @@ def plan_scenario(
         if simulate:
             plans = _timed_again(scenario, plans)
             notes = tuple(note for note in (*notes, answer.changed_order(plans)) if note)
-        return PlanSet(plans=plans, search=found.counts, notes=notes)
+        front = tuple(scenario.evaluate(found.front.take(slice(0, LONGEST_FRONT))))
+        return PlanSet(plans=plans, search=found.counts, notes=notes, front=front)
     if found.smallest is None:
         # Every layout left is one whose recomputation was to be solved for and cannot fit.
         raise SpecError([Problem("pins", "--recompute-layers", "leave the number of layers free")])

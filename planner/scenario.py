@@ -93,15 +93,15 @@ class Scenario:
     @classmethod
     def asked(
         cls,
-        model: str,
-        cluster: str,
+        model: str | Architecture,
+        cluster: str | Cluster,
         *,
         seq_len: int,
         global_batch: int,
         gpus: int | None,
         choices: Choices,
     ) -> Scenario:
-        """Return the scenario of names or files, numbers and choices.
+        """Return the scenario of names or files (or what was read of them), numbers and choices.
 
         Raises
         ------
@@ -119,12 +119,12 @@ class Scenario:
         )
         found.attempt(workload.check)
         depth = choices.predict_depth
-        architecture = found.attempt(lambda: load_architecture(model).predicting(depth))
+        architecture = found.attempt(lambda: _architecture(model).predicting(depth))
         if architecture is not None:
             found.problems += window_problems(architecture, seq_len)
             if not mixtures(architecture):
                 found.problems += workload.routing.idle_problems(architecture.title)
-        loaded = found.attempt(lambda: load_cluster(cluster, gpus))
+        loaded = found.attempt(lambda: _cluster(cluster, gpus))
         if loaded is not None and choices.precision in precisions():
             found.attempt(lambda: raise_if_any(workload.recipe.problems(loaded.accelerator)))
         meeting = found.attempt(lambda: parse_ecmp(choices.ecmp, choices.ecmp_seed))
@@ -244,3 +244,13 @@ class Scenario:
     def _figure(self, name: str) -> float | None:
         figure = getattr(self.cluster.accelerator, name)
         return None if figure is None else float(figure)
+
+
+def _architecture(model: str | Architecture) -> Architecture:
+    return load_architecture(model) if isinstance(model, str) else model
+
+
+def _cluster(cluster: str | Cluster, gpus: int | None) -> Cluster:
+    if isinstance(cluster, str):
+        return load_cluster(cluster, gpus)
+    return cluster if gpus is None else cluster.take(gpus)

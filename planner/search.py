@@ -15,6 +15,7 @@ from models.prepared import Prepared
 from models.shape import run_starts
 from models.training import StepClock
 from planner.options import FEWEST, MESH_AXES
+from planner.pareto import Front
 from planner.plans import SearchCounts
 
 if TYPE_CHECKING:
@@ -41,18 +42,23 @@ class Found:
         The layout that needs the least memory, fitting or not; None if nothing is legal.
     counts
         How much was looked at.
+    front
+        Of all layouts that fit, those that no other beats in step time without more memory;
+        fastest first.
     """
 
     best: LayoutBatch
     step_s: Array
     smallest: LayoutBatch | None
     counts: SearchCounts
+    front: LayoutBatch
 
 
 @dataclass(slots=True)
 class _Kept:
     best: list[LayoutBatch]
     step_s: list[Array]
+    front: Front
     smallest: LayoutBatch | None = None
     smallest_bytes: float = np.inf
     legal: int = 0
@@ -77,7 +83,7 @@ def search(
         Called after each batch with the number of legal layouts seen.
     """
     started = time.perf_counter()
-    kept = _Kept(best=[], step_s=[])
+    kept = _Kept(best=[], step_s=[], front=Front.empty())
     for batch in space.batches():
         _look_at(scenario, space, batch, kept)
         if progress is not None:
@@ -89,7 +95,13 @@ def search(
     counts = SearchCounts(
         legal=kept.legal, fit=kept.fit, costed=kept.fit, seconds=time.perf_counter() - started
     )
-    return Found(best=best.take(order), step_s=step_s[order], smallest=kept.smallest, counts=counts)
+    return Found(
+        best=best.take(order),
+        step_s=step_s[order],
+        smallest=kept.smallest,
+        counts=counts,
+        front=kept.front.layouts,
+    )
 
 
 def first_fit(
@@ -132,6 +144,7 @@ def _look_at(scenario: Scenario, space: Space, batch: LayoutBatch, kept: _Kept) 
     chosen = _best_of_each_mesh(fitting.batch, step_s, totals[fits])
     kept.best.append(fitting.batch.take(chosen))
     kept.step_s.append(step_s[chosen])
+    kept.front = kept.front.joined(fitting.batch, step_s, totals[fits])
 
 
 def _prepare(scenario: Scenario, space: Space, batch: LayoutBatch) -> Prepared:

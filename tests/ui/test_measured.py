@@ -1,0 +1,66 @@
+"""Tables of predicted runs: any in the documented form, and nothing else."""
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+
+from topologies.errors import SpecError
+from ui.jobs import accuracy
+from ui.measured import Measured, committed
+
+ROWS = Path(__file__).parent.parent / "data" / "published_runs.csv"
+
+
+def test_a_table_of_runs_is_predicted_and_read_back():
+    with ROWS.open(encoding="utf-8") as stream:
+        lines = list(csv.DictReader(stream))[:12]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(lines[0]))
+    writer.writeheader()
+    writer.writerows(lines)
+    told = []
+    record = accuracy("runs.csv", text.getvalue(), told.append)
+    table = Measured.of(record, "runs.csv")
+    assert len(table.points) + table.skipped == len(record["rows"])
+    assert table.points
+    for point in table.points:
+        assert point.predicted / point.measured - 1 == pytest.approx(point.error, abs=1e-6)
+        assert point.low <= point.predicted <= point.high
+    assert table.rows()[0]["runs"] == "all"
+    assert told
+
+
+@pytest.mark.parametrize("content", [{}, {"overall": 1, "rows": []}, {"overall": {}, "rows": {}}])
+def test_what_is_no_table_is_refused(content):
+    with pytest.raises(SpecError, match="accuracy --json"):
+        Measured.of(content, "x.json")
+
+
+def test_odd_rows_are_skipped_and_counted():
+    rows = [
+        {"id": "a", "measured": 1.0, "predicted": 1.1, "interval": [1.0, 1.2], "error": 0.1},
+        {"id": "b", "measured": None, "predicted": None, "interval": None},
+        {"id": "c", "measured": float("nan"), "predicted": 1.0},
+        {"id": "d", "measured": "1", "predicted": 1.0},
+        7,
+    ]
+    table = Measured.of({"overall": {"n": 1}, "by_source": {"x": 3}, "rows": rows}, "t.json")
+    assert [point.id for point in table.points] == ["a"]
+    assert table.skipped == 4
+    assert table.by_source == {}
+
+
+def test_errors_without_rows_are_read_and_the_committed_ones_are_such():
+    kept = {"overall": {"n": 3, "median_abs_error": 0.1}, "dense": {"n": 2}}
+    table = Measured.of({"errors": kept}, "t.json")
+    assert table.overall.median == 0.1
+    assert [row["runs"] for row in table.rows()] == ["all", "dense"]
+    own = committed()
+    assert own is None or own.overall.n > 0
+
+
+def test_yes_and_no_is_not_drawn():
+    rows = [{"id": "a", "quantity": "fits", "measured": 1.0, "predicted": 1.0, "interval": None}]
+    assert Measured.of({"overall": {"n": 0}, "rows": rows}, "t.json").points == ()

@@ -1,0 +1,274 @@
+"""Every page's inputs, errors and tables, without a browser."""
+
+import time
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from ui.permalink import to_query
+from ui.question import Document, Question, State
+
+ROOT = Path(__file__).parent.parent.parent
+SMALL = Question(
+    model="llama-3.2-1b", gpus="8", seq_len="8k", global_batch="8", pins="kernels=fused"
+)
+PIPED = Question(model="llama-3.1-8b", gpus="32", seq_len="8k", global_batch="64")
+LAYOUT = "dp=4,tp=2,pp=4"
+
+
+def page(name):
+    from importlib import import_module
+
+    from ui.frame import guarded
+
+    with guarded():
+        import_module(f"ui.{name}").show()
+
+
+def opened(name, state, seconds=60.0):
+    """Return a page as a link opens it, once nothing it started runs any more."""
+    at = AppTest.from_function(page, kwargs={"name": name}, default_timeout=60)
+    for key, value in to_query(state).items():
+        at.query_params[key] = value
+    return settled(at.run(), seconds)
+
+
+def settled(at, seconds=60.0):
+    until = time.monotonic() + seconds
+    while any(button.label == "Stop" for button in at.button):
+        assert time.monotonic() < until, "still running"
+        time.sleep(0.2)
+        at.run()
+    assert not at.exception, at.exception
+    return at
+
+
+def words(at):
+    return " ".join(
+        [
+            each.value
+            for kind in ("markdown", "error", "warning", "info", "caption")
+            for each in at.get(kind)
+        ]
+    )
+
+
+def press(at, label):
+    next(button for button in at.button if button.label == label).click()
+    return settled(at.run())
+
+
+def column(at, place, name):
+    return list(at.dataframe[place].value[name])
+
+
+# ------------------------------------------------------------------------------------------- plan
+
+
+def test_plan_asks_then_ranks():
+    at = opened("plan", State(question=SMALL))
+    assert "Press" in words(at)
+    press(at, "Search")
+    metrics = {metric.label: metric.value for metric in at.metric}
+    assert set(metrics) == {"legal layouts", "fit in memory", "costed", "searched in"}
+    table = next(frame.value for frame in at.dataframe if "step, s" in frame.value)
+    assert list(table["step, s"]) == sorted(table["step, s"])
+    assert list(table["#"]) == list(range(1, len(table) + 1))
+    assert table["unbeaten"].any()
+    assert "What binds" in words(at)
+    assert at.session_state["state"].searched
+
+
+def test_a_link_searches_by_itself():
+    at = opened("plan", State(question=SMALL, searched=True))
+    assert any("step, s" in frame.value for frame in at.dataframe)
+    assert at.text_input(at.text_input[0].key).value == "8"
+
+
+def test_changing_the_question_asks_again():
+    at = opened("plan", State(question=SMALL, searched=True, layout="dp=8"))
+    seq_len = next(each for each in at.text_input if each.label.startswith("Sequence length"))
+    settled(seq_len.set_value("16k").run())
+    state = at.session_state["state"]
+    assert (state.question.seq_len, state.searched, state.layout) == ("16k", False, "")
+    assert "Press" in words(at)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "mend"),
+    [
+        ({"gpus": "x"}, "accelerators"),
+        ({"gpus": "12"}, "accelerators a node"),
+        ({"seq_len": "long"}, "sequence length"),
+        ({"global_batch": "-1"}, "sequences per step"),
+        ({"pins": "tp=999999999999999999999"}, "tp"),
+        ({"pins": "colour=red"}, "no such axis"),
+        ({"model": "lama"}, "did you mean"),
+        ({"cluster": "h100_dgx"}, "did you mean"),
+        ({"precision": "fp3"}, "one of"),
+        ({"edits": "nvlink.GBps=fast"}, "tier"),
+    ],
+)
+def test_what_cannot_be_is_said_with_its_mend(wrong, mend):
+    fields = {"model": "llama-3.2-1b", "gpus": "8", "seq_len": "8k", "global_batch": "8"} | wrong
+    at = opened("plan", State(question=Question(**fields), searched=True))
+    assert at.error
+    assert mend in " ".join(error.value for error in at.error).replace("\\", "")
+
+
+def test_nothing_fits_is_an_answer():
+    question = Question(
+        model="llama-3.1-405b", gpus="8", seq_len="128k", global_batch="8", pins="kernels=fused"
+    )
+    at = opened("plan", State(question=question, searched=True))
+    assert "Nothing fits" in words(at)
+    assert "No layout fits" in words(at)
+
+
+def test_presets_replace_the_question():
+    at = opened("plan", State(question=SMALL))
+    next(button for button in at.button if "1M tokens" in button.label).click()
+    at.run()
+    assert at.session_state["state"].question.seq_len == "1m"
+    settled(at)
+    assert any("step, s" in frame.value for frame in at.dataframe)
+
+
+def test_links_with_unknown_words_say_so():
+    at = AppTest.from_function(page, kwargs={"name": "plan"}, default_timeout=60)
+    at.query_params["colour"] = "red"
+    at.run()
+    assert "not known here" in words(at)
+
+
+def test_names_from_files_are_shown_as_words():
+    name = "![x](http://evil.example/x.png)<script>.json"
+    document = Document(name, '{"model_type": "llama"}')
+    at = opened("plan", State(question=Question(own_model=document)))
+    shown = " ".join(each.value for each in (*at.error, *at.markdown))
+    assert "![x](" not in shown
+    assert "<script>" not in shown.replace("\\<script\\>", "")
+
+
+# ----------------------------------------------------------------------------------------- layout
+
+
+def test_layout_shows_one_in_full_and_takes_another_value():
+    at = opened("layout", State(question=PIPED, layout=LAYOUT))
+    assert [metric.label for metric in at.metric][:2] == ["step time", "10th to 90th percentile"]
+    before = at.session_state["state"].layout
+    tp = next(each for each in at.segmented_control if each.label.startswith("Tensor"))
+    settled(tp.set_value("4").run())
+    after = at.session_state["state"].layout
+    assert after != before
+    assert "tp=4" in after
+    assert "dp=2" in after
+
+
+def test_layout_lists_what_is_refused_with_reasons():
+    at = opened("layout", State(question=PIPED, layout=LAYOUT))
+    refused = next(frame.value for frame in at.dataframe if "why not" in frame.value)
+    assert len(refused) > 10
+    assert all(refused["why not"])
+
+
+def test_layout_compares_two_and_says_why():
+    at = opened("layout", State(question=PIPED, layout=LAYOUT, beside="dp=32,zero=3"))
+    assert "is faster: the slower one takes" in words(at)
+    terms = next(frame.value for frame in at.dataframe if "term" in frame.value)
+    assert "pipeline bubble" in list(terms["term"])
+
+
+def test_layout_refuses_what_is_none():
+    assert "not known" not in words(opened("layout", State(question=PIPED, beside="tp=3")))
+    at = opened("layout", State(question=PIPED, layout="tp=5"))
+    assert at.error
+    at = opened("layout", State(question=PIPED, layout=LAYOUT, beside="nonsense"))
+    assert at.error
+
+
+def test_layout_reruns_within_300_ms():
+    at = opened("layout", State(question=PIPED, layout=LAYOUT))
+    at.run()
+    assert at.session_state["workbench_ms"] < 300
+
+
+# --------------------------------------------------------------------------------------- timeline
+
+
+def test_timeline_plays_the_step():
+    at = opened("timeline", State(question=PIPED, layout=LAYOUT, window="10-20"))
+    labels = [metric.label for metric in at.metric]
+    assert labels == ["event clock", "closed form", "exposed communication", "peak memory"]
+    ranks = next(frame.value for frame in at.dataframe if "bubble, s" in frame.value)
+    assert list(ranks["rank"]) == [0, 8, 16, 24]
+    assert at.slider[0].value == (10.0, 20.0)
+    at.slider[0].set_value((40.0, 45.0)).run()
+    assert at.session_state["state"].window == "40-45"
+
+
+def test_a_window_that_is_none_is_the_whole_step():
+    at = opened("timeline", State(question=PIPED, layout=LAYOUT, window="nonsense"))
+    assert at.slider[0].value == (0.0, 100.0)
+
+
+# --------------------------------------------------------------------------------------- topology
+
+
+def test_topology_places_ranks_and_offers_other_orders():
+    at = opened("topology", State(question=PIPED, layout=LAYOUT, axis="pp"))
+    axes = next(frame.value for frame in at.dataframe if "stride" in frame.value)
+    assert list(axes["axis"]) == ["tp", "dp", "pp"]
+    orders = next(
+        frame.value for frame in at.dataframe if "rank order, innermost first" in frame.value
+    )
+    assert len(orders) == 2
+    press(at, "Play the step")
+    links = next(frame.value for frame in at.dataframe if "links" in frame.value)
+    assert set(links["links"]) >= {"nvlink"}
+
+
+# ---------------------------------------------------------------------------------------- scaling
+
+
+def test_scaling_sweeps_and_says_where_ways_cross():
+    question = Question(
+        model="llama-3.2-1b", gpus="8", seq_len="8k", global_batch="8", pins="kernels=fused pp=1"
+    )
+    at = opened("scaling", State(question=question, sweep="seq_len", points="8k,64k"))
+    press(at, "Sweep")
+    table = next(frame.value for frame in at.dataframe if "way" in frame.value)
+    assert set(table["seq_len"]) == {8192, 65536}
+    assert "From 8k on" in words(at).replace("\\", "")
+    lengths = next(each for each in at.text_input if each.label == "Accelerators")
+    lengths.set_value("4,8").run()
+    press(at, "Find the longest")
+    table = next(frame.value for frame in at.dataframe if "GPUs" in frame.value)
+    assert list(table["GPUs"]) == [4, 8]
+
+
+@pytest.mark.parametrize("points", ["x", "8k," * 40, "0"])
+def test_scaling_refuses_points_that_are_none(points):
+    at = opened("scaling", State(question=SMALL, sweep="seq_len", points=points))
+    assert at.error
+
+
+def test_scaling_refuses_a_network_that_is_none():
+    at = opened("scaling", State(question=SMALL, sweep="network", points="fast"))
+    assert "factor" in " ".join(error.value for error in at.error)
+
+
+# --------------------------------------------------------------------------------------- accuracy
+
+
+def test_accuracy_shows_badges_and_waits_for_a_table():
+    at = opened("accuracy", State(question=SMALL))
+    assert "The profile in use" in words(at)
+    assert "seconds" not in " ".join(error.value for error in at.error)
+
+
+def test_the_app_has_every_page():
+    at = AppTest.from_file(ROOT / "app.py", default_timeout=60).run()
+    assert not at.exception
+    assert at.title[0].value == "Plan a training job"

@@ -1,0 +1,1 @@
+"""Figures: plain functions from the planner's answers to plotly, without streamlit."""

@@ -1,0 +1,114 @@
+"""Sweeps: ways to cut the sequence over one quantity, and the longest sequences."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import plotly.graph_objects as go
+
+from models.workload import format_count
+from planner.sweeps import METHODS
+from topologies.palette import COLOURS
+from ui.figures.look import empty, layout
+from ui.words import GREY
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from planner.longest import Longest
+    from planner.sweeps import SweepPoint
+
+#: What can be swept, and how its values read.
+TITLES = {
+    "seq_len": "sequence length, tokens",
+    "gpus": "accelerators",
+    "network": "rate of every scale-out link, times the cluster's own",
+    "global_batch": "sequences per step",
+}
+WAYS = {
+    "none": "not cut",
+    "ulysses": "Ulysses",
+    "ring": "ring",
+    "all-gather": "all-gather",
+    "hybrid": "Ulysses and ring",
+}
+_COLOURS = dict(zip(METHODS, (GREY, COLOURS[2], COLOURS[0], COLOURS[4], COLOURS[1]), strict=True))
+
+
+def value(quantity: str, number: float) -> str:
+    """Return a value of a swept quantity as people write it."""
+    if quantity == "seq_len":
+        return format_count(int(number))
+    return f"{number:,g}"
+
+
+def sweep(points: Sequence[SweepPoint], quantity: str) -> go.Figure:
+    """Return the throughput of each way to cut the sequence over a quantity."""
+    ways = [name for name in METHODS if any(name in point.by_method for point in points)]
+    if not ways:
+        return empty("Nothing fits at any point.")
+    at = [getattr(point, quantity) for point in points]
+    figure = go.Figure(layout=layout(400))
+    for name in ways:
+        plans = [point.by_method.get(name) for point in points]
+        figure.add_scatter(
+            x=at,
+            y=[plan.tokens_per_s_per_gpu if plan else None for plan in plans],
+            mode="lines+markers",
+            name=WAYS[name],
+            line={"color": _COLOURS[name], "width": 2},
+            text=[f"{plan.layout}<br>{plan.step_time_s:.4g} s" if plan else "" for plan in plans],
+            hovertemplate="<b>%{y:.4g} tokens/s/GPU</b><br>%{text}",
+        )
+    figure.update_xaxes(
+        title=TITLES[quantity], type="log", tickvals=at, ticktext=[value(quantity, x) for x in at]
+    )
+    figure.update_yaxes(title="tokens/s/GPU", type="log")
+    return figure
+
+
+def crossovers(points: Sequence[SweepPoint], quantity: str) -> list[str]:
+    """Return sentences on where the best way to cut the sequence changes."""
+    found: list[str] = []
+    before: str | None = None
+    for point in points:
+        best, at = point.best_method, value(quantity, getattr(point, quantity))
+        if best is None:
+            found.append(f"At {at} nothing fits.")
+        elif best != before:
+            found.append(f"From {at} on: {WAYS[best]}{_beside(point, best)}.")
+        before = best
+    return found
+
+
+def _beside(point: SweepPoint, best: str) -> str:
+    """Return how much longer the next best way takes."""
+    steps = sorted(plan.step_time_s for name, plan in point.by_method.items() if name != best)
+    if not steps:
+        return ", the only one that fits"
+    fastest = point.by_method[best].step_time_s
+    return f" (the next best takes {steps[0] / fastest - 1.0:.1%} longer)"
+
+
+def longest(found: Sequence[Longest]) -> go.Figure:
+    """Return the longest sequence that fits over numbers of accelerators."""
+    fitting = [(each.gpus, each.seq_len) for each in found if each.seq_len]
+    if not fitting:
+        return empty("No length fits on any of them.")
+    figure = go.Figure(layout=layout(320, showlegend=False))
+    figure.add_bar(
+        x=[f"{gpus:,}" for gpus, _ in fitting],
+        y=[length for _, length in fitting],
+        text=[format_count(length) for _, length in fitting],
+        marker={"color": COLOURS[0]},
+        hovertemplate="%{x} accelerators: %{y:,} tokens<extra></extra>",
+    )
+    ticks = sorted({length for _, length in fitting})
+    figure.update_xaxes(title="accelerators", type="category")
+    figure.update_yaxes(
+        title="longest sequence, tokens",
+        type="log",
+        tickvals=ticks,
+        ticktext=[format_count(tick) for tick in ticks],
+    )
+    return figure

@@ -1,0 +1,91 @@
+"""A step as a waterfall: compute, what of each axis is exposed, the bubble, the rest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import plotly.graph_objects as go
+
+from planner.cli.report import seconds
+from ui.figures.look import layout
+from ui.words import GREY, PART_COLOURS, PARTS, SHORT_PARTS
+
+if TYPE_CHECKING:
+    from planner.plans import Plan
+
+#: Parts that are a smaller share of the step are rounding.
+ROUNDING = 1e-9
+
+
+def waterfall(plan: Plan) -> go.Figure:
+    """Return the parts of a step one after another, the sum and its interval at the end."""
+    parts = [(part, value) for part, value in plan.time_s.items() if _counts(value, plan)]
+    figure = go.Figure(layout=layout(330, showlegend=False))
+    base = 0.0
+    for part, value in parts:
+        figure.add_bar(
+            y=[SHORT_PARTS[part]],
+            x=[value],
+            base=[base],
+            orientation="h",
+            marker={"color": PART_COLOURS[part]},
+            text=[f" {seconds(value)} ({value / plan.step_time_s:.1%}) "],
+            textposition="inside" if value > 0.5 * plan.step_time_s else "outside",
+            hovertemplate=f"{PARTS[part]}: %{{x:.4g}} s<extra></extra>",
+            cliponaxis=False,
+        )
+        if base > 0.6 * plan.step_time_s:  # words beside a bar at the end go before it
+            figure.data[-1].textposition = "none"
+            figure.add_annotation(
+                x=base,
+                y=SHORT_PARTS[part],
+                text=figure.data[-1].text[0],
+                showarrow=False,
+                xanchor="right",
+            )
+        base += value
+    low, high = plan.interval_s
+    figure.add_bar(
+        y=["step"],
+        x=[plan.step_time_s],
+        orientation="h",
+        marker={"color": GREY},
+        text=[seconds(plan.step_time_s)],
+        textposition="inside",
+        insidetextanchor="start",
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "array": [high - plan.step_time_s],
+            "arrayminus": [plan.step_time_s - low],
+        },
+        hovertemplate=f"step {seconds(plan.step_time_s)}, 80% within {seconds(low)} to "
+        f"{seconds(high)}<extra></extra>",
+    )
+    figure.update_xaxes(title="seconds", range=[0, high * 1.05])
+    figure.update_yaxes(autorange="reversed")
+    return figure
+
+
+def beside(best: Plan, other: Plan, names: tuple[str, str]) -> go.Figure:
+    """Return two steps as stacked bars, part by part."""
+    figure = go.Figure(layout=layout(230, barmode="stack"))
+    for part in best.time_s:
+        values = [best.time_s[part], other.time_s[part]]
+        if _counts(values[0], best) or _counts(values[1], other):
+            figure.add_bar(
+                y=list(names),
+                x=values,
+                orientation="h",
+                name=SHORT_PARTS[part],
+                marker={"color": PART_COLOURS[part]},
+                hovertemplate=f"{PARTS[part]}: %{{x:.4g}} s<extra></extra>",
+            )
+    figure.update_xaxes(title="seconds")
+    figure.update_yaxes(autorange="reversed")
+    return figure
+
+
+def _counts(value: float, plan: Plan) -> bool:
+    """Return whether a part is more than rounding."""
+    return value > ROUNDING * plan.step_time_s

@@ -1,0 +1,266 @@
+"""Inputs that make a question: model, cluster, workload, what is pinned."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from models.catalogue import model_names
+from models.framework_choice import framework_names
+from models.model_states import optimizers
+from models.precision import precisions
+from topologies.catalogue import DATA, cluster_names
+from topologies.errors import SpecError
+from topologies.yaml_file import read_yaml
+from ui.frame import problems
+from ui.presets import PRESETS
+from ui.question import Document, Question, State
+from ui.session import key, replace_all
+from ui.uploads import EDITABLE, LARGEST_BYTES, edited, parse_edits, received
+from ui.words import plain
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from streamlit.runtime.uploaded_file_manager import UploadedFile
+
+
+_DTYPES = ("fp32", "bf16")
+_UNITS = {
+    "GBps": "GB/s per accelerator and direction",
+    "peer_GBps": "GB/s towards one peer",
+    "usable_fraction": "share a library reaches",
+    "latency_us": "latency of a hop, µs",
+}
+
+
+def presets() -> None:
+    """Offer questions that people have; a chosen one replaces the whole question."""
+    st.caption("Start from a question people have:")
+    row = st.container(horizontal=True)
+    for at, preset in enumerate(PRESETS):
+        if row.button(preset.title, key=f"preset-{at}", type="secondary"):
+            replace_all(State(question=preset.question, searched=True))
+
+
+def ask(question: Question) -> Question:
+    """Show a question as inputs and return what they say now."""
+    first, second, third = st.columns([5, 5, 6], gap="medium")
+    with first:
+        question = _model(question)
+    with second:
+        question = _cluster(question)
+    with third:
+        question = _workload(question)
+    more = st.expander(
+        "Pins, frameworks, optimizer, changed links, a profile of your own" + _said(question),
+        key=key("more"),
+        on_change="rerun",
+    )
+    with more:
+        return _links(_more(question)) if more.open else question
+
+
+def _said(question: Question) -> str:
+    """Return what of the inputs further away is not as usual, in a few words."""
+    usual = Question()
+    names = ("framework", "optimizer", "gradients", "reduce")
+    found = [f"{name} {getattr(question, name)}" for name in names]
+    said = [plain(w) for w, n in zip(found, names, strict=True) if w != f"{n} {getattr(usual, n)}"]
+    said += [f"**{plain(words)}**" for words in (question.pins, question.edits) if words]
+    said += [plain(question.own_profile.name)] if question.own_profile else []
+    return f": {', '.join(said)}" if said else ""
+
+
+def _model(question: Question) -> Question:
+    model = _named("Model", question.model, model_names(), "model", "An architecture we ship.")
+    own = _upload(
+        "model", "or a config.json of Hugging Face", ["json"], question.own_model, "own-model"
+    )
+    return replace(question, model=model, own_model=own)
+
+
+def _cluster(question: Question) -> Question:
+    cluster = _named("Cluster", question.cluster, cluster_names(), "cluster", "Machines we know.")
+    own = _upload(
+        "cluster", "or a cluster file", ["yaml", "yml"], question.own_cluster, "own-cluster"
+    )
+    edits = question.edits if cluster == question.cluster else ""
+    return replace(question, cluster=cluster, own_cluster=own, edits=edits)
+
+
+def _workload(question: Question) -> Question:
+    left, right = st.columns(2)
+    gpus = left.text_input(
+        "Accelerators",
+        question.gpus,
+        key=key("gpus"),
+        max_chars=80,
+        help="How many the job may use. Several, as 64,128,256, are planned one by one.",
+    )
+    seq_len = right.text_input(
+        "Sequence length, tokens",
+        question.seq_len,
+        key=key("seq_len"),
+        max_chars=20,
+        help="Tokens of one sequence: 8192, 256k (262,144), 1m.",
+    )
+    batch = left.text_input(
+        "Sequences per step",
+        question.global_batch,
+        key=key("global_batch"),
+        max_chars=20,
+        help="The global batch: sequences of one optimizer step over all accelerators.",
+    )
+    with right:
+        precision = _named(
+            "Precision",
+            question.precision,
+            tuple(precisions()),
+            "precision",
+            "What the layers' matrix products run in.",
+        )
+    return replace(
+        question,
+        gpus=gpus.strip(),
+        seq_len=seq_len.strip(),
+        global_batch=batch.strip(),
+        precision=precision,
+    )
+
+
+def _more(question: Question) -> Question:
+    pins = st.text_input(
+        "Pins: axes that are bound",
+        question.pins,
+        key=key("pins"),
+        max_chars=500,
+        placeholder="tp=4..8 zero=1,3 recompute=full",
+        help="Pin an axis (tp=8), list values (zero=1,3) or bound it (tp=4..8); blanks between. "
+        "Axes: dp tp pp ulysses ring cp ep etp vp micro_batch zero recompute schedule cp_method "
+        "kernels rank_order and others; the page *Layout* names them all.",
+    )
+    row = st.columns(4)
+    with row[0]:
+        framework = _named(
+            "Framework",
+            question.framework,
+            framework_names(),
+            "framework",
+            "Layouts must run in it; any: in one of those known; unrestricted: whatever is "
+            "possible.",
+        )
+    with row[1]:
+        optimizer = _named(
+            "Optimizer", question.optimizer, tuple(optimizers()), "optimizer", "What it keeps."
+        )
+    with row[2]:
+        gradients = _named(
+            "Gradients kept in", question.gradients, _DTYPES, "gradients", "And summed in."
+        )
+    with row[3]:
+        reduce = _named("Gradients sent in", question.reduce, _DTYPES, "reduce", "Between ranks.")
+    profile = _upload(
+        "profile",
+        "Profile of your accelerators: what `meshwright calibrate` wrote",
+        ["json", "yaml", "yml"],
+        question.own_profile,
+        "own-profile",
+    )
+    return replace(
+        question,
+        pins=pins.strip(),
+        framework=framework,
+        optimizer=optimizer,
+        gradients=gradients,
+        reduce=reduce,
+        own_profile=profile,
+    )
+
+
+def _links(question: Question) -> Question:
+    """Show the figures of a catalogue cluster's tiers, and note what is changed."""
+    if question.own_cluster is not None or question.cluster not in cluster_names():
+        return question
+    content = read_yaml(DATA / "clusters" / f"{question.cluster}.yaml")
+    edits = _readable(question.edits)
+    rows = [
+        {"link": tier["name"], "figure": _UNITS[name]}
+        | {"key": name, "catalogue": tier[name]["value"], "known": tier[name]["kind"]}
+        | {"value": edits.get(f"{tier['name']}.{name}", float(tier[name]["value"]))}
+        for tier in content.get("tiers", ())
+        for name in EDITABLE
+        if name in tier
+    ]
+    if not rows:
+        return question
+    st.caption("Links of the cluster. Change a value to ask what another network would do.")
+    shown = st.data_editor(
+        rows,
+        key=key(f"links-{question.cluster}"),
+        hide_index=True,
+        disabled=["link", "figure", "catalogue", "known"],
+        column_config={
+            "key": None,
+            "value": st.column_config.NumberColumn("value", min_value=0.0, required=True),
+        },
+        alt="Rates and latencies of every tier of links",
+    )
+    changed = {
+        f"{row['link']}.{row['key']}": float(row["value"])
+        for row in shown
+        if row["value"] is not None and float(row["value"]) != float(row["catalogue"])
+    }
+    text = ",".join(f"{place}={value:g}" for place, value in changed.items())
+    if text:
+        made = edited(question.cluster, changed)
+        st.download_button(
+            "This cluster as YAML",
+            made.text,
+            file_name=made.name,
+            on_click="ignore",
+            type="tertiary",
+            icon=":material/download:",
+        )
+    return replace(question, edits=text)
+
+
+def _readable(edits: str) -> Mapping[str, float]:
+    try:
+        return parse_edits(edits)
+    except SpecError as error:
+        problems(map(str, error.problems))
+        return {}
+
+
+def _named(title: str, value: str, known: tuple[str, ...], name: str, hint: str) -> str:
+    """Return a name of a list; one that a link brought and no list has is shown, to be refused."""
+    options = known if value in known else (value, *known)
+    found: str = st.selectbox(title, options, options.index(value), key=key(name), help=hint)
+    return found
+
+
+def _upload(
+    kind: str, title: str, types: list[str], kept: Document | None, name: str
+) -> Document | None:
+    """Return the file that is given or was; what is too large or no text is refused."""
+    if kept is not None:
+        row = st.container(horizontal=True, vertical_alignment="center")
+        row.markdown(f":material/description: {plain(kept.name)}, {len(kept.text):,} letters")
+        return None if row.button("Remove", key=key(f"remove-{name}")) else kept
+    with st.popover(title, icon=":material/upload:", type="tertiary"):
+        given: UploadedFile | None = st.file_uploader(
+            f"A file of at most {LARGEST_BYTES[kind] / 1e6:g} MB. It stays in this session.",
+            type=types,
+            key=key(name),
+            max_upload_size=-(-LARGEST_BYTES[kind] // 2**20),
+        )
+    if given is None:
+        return None
+    try:
+        return received(kind, given.name, given.getvalue())
+    except SpecError as error:
+        problems(map(str, error.problems))
+        return None

@@ -1,0 +1,170 @@
+"""The page *Timeline*: one step of a layout as the event clock plays it."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from models.simulation.trace import write_trace
+from planner.cli.report import seconds
+from ui import perfetto, session, tables
+from ui.estimates import estimate, usual_layout
+from ui.export import csv_text, json_text
+from ui.figures.gantt import MOST_RANKS, gantt, memory_over_time
+from ui.frame import asked, downloads, figure, link_notes, watched
+from ui.words import gib
+
+if TYPE_CHECKING:
+    from planner.plans import Plan
+    from planner.simulated import Simulated
+    from ui.question import State
+
+
+def show() -> None:
+    """Show the page."""
+    state = session.current()
+    st.title("What happens when", anchor=False)
+    link_notes()
+    asked(state.question)
+    text = state.layout or usual_layout(state.question)
+    state = replace(state, layout=text)
+    found = estimate(state.question, text)
+    session.keep(state)
+    st.markdown(
+        f"**{found.plan.layout}** on the event clock: kernels, collectives and sends one after "
+        "the other on the streams of a rank of every pipeline stage; what shares links slows "
+        "each other."
+    )
+    run = session.run_of("play", state.question, text)
+    if run is None or run.status().phase == "stopped":
+        label = "Play the step" if run is None else "Play it again"
+        if run is None or st.button(label, type="primary", icon=":material/play_arrow:"):
+            run = session.start("play", state.question, text)
+    status = watched(run, lambda _: "Playing the step") if run is not None else None
+    if status is not None:
+        _answer(state, found.plan, status.result, found.scenario.cluster.accelerator.title)
+
+
+def _answer(state: State, plan: Plan, played: Simulated, device: str) -> None:
+    step = played.step.step_s
+    cells = st.columns(4)
+    cells[0].metric("event clock", seconds(step), border=True)
+    cells[1].metric(
+        "closed form",
+        seconds(plan.step_time_s),
+        f"{step / plan.step_time_s - 1:+.1%} on the event clock",
+        delta_color="off",
+        border=True,
+    )
+    exposed = max(rank["exposed_s"] for rank in played.ranks())
+    cells[2].metric(
+        "exposed communication",
+        seconds(exposed),
+        border=True,
+        help="Of the rank that waits longest: it communicates and does not compute.",
+    )
+    peak = max(rank["peak_memory_bytes"] for rank in played.ranks())
+    cells[3].metric("peak memory", f"{gib(peak):.1f} GiB", border=True)
+    _take_away(state, played, device)
+    _charts(played, plan.capacity_bytes)
+    rows = tables.played(played)
+    st.subheader("Rank by rank", anchor=False)
+    st.dataframe(rows, hide_index=True, alt="Idle time, bubble, communication and peak memory")
+    downloads("ranks", {"CSV": ("meshwright-ranks.csv", csv_text(rows))})
+
+
+def _take_away(state: State, played: Simulated, device: str) -> None:
+    downloads(
+        "trace",
+        {
+            "Trace for Perfetto (.json.gz)": (
+                "meshwright-trace.json.gz",
+                lambda: trace(played, device),
+            ),
+            "Figures, JSON": ("meshwright-simulated.json", json_text(played.to_dict())),
+        },
+    )
+    if not perfetto.installed():
+        st.caption(
+            "To look at the trace here, install the viewer: `pip install 'meshwright[trace]'`. "
+            "The downloaded trace opens in any Perfetto."
+        )
+        return
+    shown = (state.question, state.layout)
+    if st.button("Start the Perfetto viewer", icon=":material/play_circle:"):
+        st.session_state.viewed = (shown, perfetto.serve(trace(played, device)))
+    viewed = st.session_state.get("viewed")
+    if viewed is not None and viewed[0] == shown:
+        st.link_button("Open it in a tab", viewed[1], icon=":material/open_in_new:")
+        st.caption("The viewer runs on the machine of this page and is seen from there only.")
+
+
+def trace(played: Simulated, device: str) -> bytes:
+    """Return a step as a compressed trace."""
+    with tempfile.TemporaryDirectory(prefix="meshwright-") as folder:
+        path = Path(folder) / "trace.json.gz"
+        write_trace(played.timeline, path, device=device)
+        return path.read_bytes()
+
+
+@st.fragment
+def _charts(played: Simulated, capacity_bytes: float) -> None:
+    """Show the step within a window; moving the window runs only this again."""
+    state = session.current()
+    timeline = played.timeline
+    low, high = st.slider(
+        "Window of the step, %",
+        0.0,
+        100.0,
+        _window(state.window),
+        step=0.5,
+        key=session.key("window"),
+        help="Narrow it to tell kernels apart: what lies closer than a pixel is drawn as one.",
+    )
+    if f"{low:g}-{high:g}" != state.window:
+        session.keep(replace(state, window=f"{low:g}-{high:g}"))
+    if high <= low:
+        high = min(low + 0.5, 100.0)
+    window = (low / 100.0 * timeline.step_s, high / 100.0 * timeline.step_s)
+    places = list(range(len(timeline.ranks)))
+    shown = places[:MOST_RANKS]
+    if len(places) > 1:
+        shown = st.multiselect(
+            "Ranks, one of every pipeline stage",
+            places,
+            places[: min(len(places), 4)],
+            format_func=lambda place: f"rank {timeline.ranks[place]:,}",
+            max_selections=MOST_RANKS,
+            key=session.key("ranks"),
+        )
+    figure(
+        gantt(timeline, window, shown),
+        "gantt",
+        f"Gantt chart of {seconds(timeline.step_s)} on the streams of {len(shown)} ranks: compute, "
+        "communication of every axis, sends. Drag to zoom.",
+    )
+    st.markdown("**Memory in use**")
+    figure(
+        memory_over_time(timeline, shown, capacity_bytes, window),
+        "memory-over-time",
+        "Memory in use on each rank over the step, against the capacity",
+    )
+    rows = [
+        {"rank": timeline.ranks[place], "seconds": float(when), "GiB": gib(float(much))}
+        for place in shown
+        for when, much in zip(*timeline.memory[place], strict=True)
+    ]
+    downloads("memory", {"Memory over time, CSV": ("meshwright-memory.csv", csv_text(rows))})
+
+
+def _window(text: str) -> tuple[float, float]:
+    """Return a window in percent; the whole step for what is none."""
+    try:
+        low, high = (float(part) for part in text.split("-"))
+    except ValueError:
+        return 0.0, 100.0
+    return (low, high) if 0.0 <= low < high <= 100.0 else (0.0, 100.0)

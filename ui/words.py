@@ -1,0 +1,119 @@
+"""Plain words for axes and figures, and the colours that axes have everywhere."""
+
+from __future__ import annotations
+
+import html
+import re
+
+from planner.cli.axes import AXIS_HELP
+from planner.compare import LINE_NAMES, PART_NAMES
+from topologies.palette import COLOURS
+from topologies.units import GIB
+
+#: Neither computing nor sending; readable on white and on black.
+GREY, LIGHT_GREY = "#8c8c8c", "#b5b5b5"
+#: One colour per axis, and per what else a step goes into.
+PART_COLOURS = {
+    "compute": COLOURS[0],
+    "recompute": "#7db7d8",
+    "tp": COLOURS[1],
+    "cp": COLOURS[2],
+    "ep": COLOURS[3],
+    "pp": COLOURS[4],
+    "dp": COLOURS[5],
+    "bubble": LIGHT_GREY,
+    "optimizer": "#5f6b76",
+    "overhead": GREY,
+}
+AXIS_COLOURS = {
+    "tp": COLOURS[1],
+    "ulysses": COLOURS[2],
+    "ring": "#5cc4a4",
+    "inner_ring": "#5cc4a4",
+    "ep": COLOURS[3],
+    "etp": COLOURS[3],
+    "pp": COLOURS[4],
+    "dp": COLOURS[5],
+}
+LINE_COLOURS = dict(
+    zip(
+        LINE_NAMES,
+        (*COLOURS[:6], "#7db7d8", GREY, LIGHT_GREY),
+        strict=True,
+    )
+)
+#: What limits an operation.
+BOUND_COLOURS = {
+    "compute": COLOURS[0],
+    "memory": COLOURS[4],
+    "links": COLOURS[1],
+    "launches": GREY,
+}
+#: Axes in the order that people think of them, and what each is called.
+AXIS_TITLES = {
+    "tp": "Tensor parallel (tp)",
+    "ulysses": "Ulysses: heads traded (ulysses)",
+    "ring": "Ring: blocks passed on (ring)",
+    "pp": "Pipeline (pp)",
+    "dp": "Data parallel (dp)",
+    "ep": "Experts spread (ep)",
+    "etp": "Experts cut (etp)",
+    "micro_batch": "Micro-batch, sequences",
+    "zero": "ZeRO stage",
+    "recompute": "Recomputation",
+    "recompute_layers": "Recomputed layers a stage (0: all)",
+    "recompute_modules": "Recomputed modules",
+    "recompute_method": "Recomputation method",
+    "vp": "Chunks per pipeline rank (vp)",
+    "schedule": "Pipeline schedule",
+    "stage_split": "Layers per stage",
+    "tp_sp": "Megatron's sequence parallelism",
+    "cp_method": "Keys and values on the ring",
+    "inner_ring": "Window of a double ring",
+    "sequence_order": "Tokens of a ring rank",
+    "cp_placement": "Inside: Ulysses or ring",
+    "dp_replicate": "Replicas of shards (HSDP)",
+    "rank_order": "Rank order, innermost first",
+    "dispatch": "How tokens reach experts",
+    "shared_overlap": "Shared experts run meanwhile",
+    "kernels": "Kernels",
+}
+HINTS = AXIS_HELP
+PARTS, LINES = PART_NAMES, LINE_NAMES
+#: The parts of a step where there is little room; communication is what is waited for.
+SHORT_PARTS = {
+    "compute": "compute",
+    "recompute": "recomputation",
+    "tp": "tp, exposed",
+    "cp": "cp, exposed",
+    "ep": "ep, exposed",
+    "pp": "pipeline sends",
+    "bubble": "pipeline bubble",
+    "dp": "dp, exposed",
+    "optimizer": "optimizer",
+    "overhead": "host",
+}
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>$:~^&])")
+
+
+def plain(text: object) -> str:
+    r"""Return words that come from a user, so that markdown shows them as they are.
+
+    >>> print(plain("![x](//evil)<b>"))
+    \!\[x\]\(//evil\)\<b\>
+    """
+    return _MARKDOWN.sub(r"\\\1", " ".join(str(text).split()))
+
+
+def label(text: object) -> str:
+    """Return words that come from a user, so that figures show them as they are.
+
+    >>> label("<a href=x>")
+    '&lt;a href=x&gt;'
+    """
+    return html.escape(" ".join(str(text).split()), quote=False)
+
+
+def gib(nbytes: float) -> float:
+    """Return bytes in GiB."""
+    return nbytes / GIB
