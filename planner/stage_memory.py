@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.layout import LayoutBatch
-from models.memory import LINES, memory_bill
+from models.memory import memory_bill
+from models.memory_bill import LINES
 from models.prepared import Prepared
 
 if TYPE_CHECKING:
