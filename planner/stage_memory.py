@@ -72,7 +72,9 @@ def stage_memory(scenario: Scenario, layout: Layout) -> tuple[StageMemory, ...]:
 
 
 def _of_kind(scenario: Scenario, prepared: Prepared, stages: StageTable) -> StageMemory:
-    bill = memory_bill(replace(prepared, stages=stages), scenario.device.profile)
+    bill = memory_bill(
+        replace(prepared, stages=stages), scenario.device.profile, scenario.capacity_bytes
+    )
     return StageMemory(
         stage=int(stages.position[0, 0]),
         alike=int(stages.multiplicity[0, 0]),

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import streamlit as st
+from streamlit.errors import StreamlitAPIException
 
 from planner.cli.report import details, interval, money, seconds
 from planner.compare import differences, why_better
@@ -58,6 +59,14 @@ def _workbench() -> None:
     st.caption(f"Worked out in {st.session_state.workbench_ms:.0f} ms.")
 
 
+def _again() -> None:
+    """Run this part of the page again; all of it where all of it is running."""
+    try:
+        st.rerun(scope="fragment")
+    except StreamlitAPIException:
+        st.rerun()
+
+
 def _show(state: State) -> None:
     left, right = st.columns([3, 8], gap="medium")
     with left:
@@ -66,7 +75,7 @@ def _show(state: State) -> None:
         state = replace(state, layout=changed)
         session.keep(state)
         st.session_state.turned = st.session_state.get("turned", 0) + 1
-        st.rerun(scope="fragment")
+        _again()
     found = estimate(state.question, state.layout)
     with right:
         _summary(state, found)
@@ -147,7 +156,7 @@ def _summary(state: State, found: Estimate) -> None:
     row = st.container(horizontal=True)
     if row.button("Compare others with this one", icon=":material/compare_arrows:"):
         session.keep(replace(state, beside=state.layout))
-        st.rerun(scope="fragment")
+        _again()
     downloads(
         "layout",
         {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from itertools import cycle
 
 from planner.cli.axes import AXIS_HELP
 from planner.compare import LINE_NAMES, PART_NAMES
@@ -35,13 +36,9 @@ AXIS_COLOURS = {
     "pp": COLOURS[4],
     "dp": COLOURS[5],
 }
-LINE_COLOURS = dict(
-    zip(
-        LINE_NAMES,
-        (*COLOURS[:6], "#7db7d8", GREY, LIGHT_GREY),
-        strict=True,
-    )
-)
+#: Colours beyond the palette, for lines of a bill that are mostly thin.
+_MORE = ("#7db7d8", GREY, LIGHT_GREY, "#5cc4a4", "#b37aa0", "#c9a24a")
+LINE_COLOURS = dict(zip(LINE_NAMES, cycle((*COLOURS[:6], *_MORE)), strict=False))
 #: What limits an operation.
 BOUND_COLOURS = {
     "compute": COLOURS[0],
