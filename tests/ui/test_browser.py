@@ -25,7 +25,8 @@ def site(tmp_path_factory):
     log = tmp_path_factory.mktemp("log") / "server.txt"
     with log.open("w") as stream, running(stream) as (url, process):
         yield url, process
-    assert "Traceback" not in log.read_text()
+    # The server itself logs connections that visitors close while it writes; the page must not err.
+    assert str(ROOT / "ui") not in log.read_text()
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +66,7 @@ class Visit:
         """Wait until nothing runs."""
         self.page.wait_for_selector("[data-testid=stStatusWidget]", state="detached")
         self.page.get_by_role("button", name="Stop").wait_for(state="detached")
+        self.page.wait_for_function("!document.querySelector('[data-testid=stSkeleton]')")
         self.page.wait_for_timeout(600)
         return self
 

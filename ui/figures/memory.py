@@ -15,12 +15,15 @@ if TYPE_CHECKING:
 
     from planner.stage_memory import StageMemory
 
+#: Many lines with long names: below the bars, which need the width.
+_BELOW = {"orientation": "h", "yanchor": "top", "y": -0.4, "x": 0.0, "font": {"size": 11}}
+
 
 def memory(stages: Sequence[StageMemory], capacity_bytes: float) -> go.Figure:
     """Return a stacked bar for each kind of rank, the fullest marked, and the capacity's line."""
     fullest = max(stages, key=lambda stage: stage.total_bytes)
     names = [_name(stage, fullest=stage is fullest) for stage in stages]
-    figure = go.Figure(layout=layout(330, barmode="stack", legend={"traceorder": "reversed"}))
+    figure = go.Figure(layout=layout(430, barmode="stack", legend=_BELOW))
     for line in stages[0].memory_bytes:
         values = [gib(stage.memory_bytes[line]) for stage in stages]
         if max(values) > 0:
@@ -38,6 +41,7 @@ def memory(stages: Sequence[StageMemory], capacity_bytes: float) -> go.Figure:
         annotation={"text": f"capacity {capacity:.1f} GiB", "font": {"color": COLOURS[1]}},
     )
     figure.update_yaxes(title="GiB", rangemode="tozero")
+    figure.update_xaxes(tickangle=0, tickfont={"size": 11})
     figure.update_layout(bargap=0.35)
     return figure
 

@@ -20,7 +20,7 @@ ROUNDING = 1e-9
 def waterfall(plan: Plan) -> go.Figure:
     """Return the parts of a step one after another, the sum and its interval at the end."""
     parts = [(part, value) for part, value in plan.time_s.items() if _counts(value, plan)]
-    figure = go.Figure(layout=layout(330, showlegend=False))
+    figure = go.Figure(layout=layout(430, showlegend=False))
     base = 0.0
     for part, value in parts:
         figure.add_bar(
