@@ -16,6 +16,7 @@ from models.attention_kernels import AttentionKernel, architecture_of, attention
 from topologies.errors import SpecError, unknown_name
 from topologies.figure import Figure, Provenance
 from topologies.schema import AmountSchema, Strict, checked
+from topologies.units import MICRO
 from topologies.yaml_file import read_yaml
 
 if TYPE_CHECKING:
@@ -94,6 +95,46 @@ class Software:
         architecture = architecture_of(accelerator)
         known = (attention_kernels()[name] for name in self.attention if name != UNFUSED)
         return next((kernel for kernel in known if architecture in kernel.forward), None)
+
+    def traits(self, accelerator: str, host_launch_s: float) -> tuple[str, ...]:
+        """Return in words what of it changes times.
+
+        Parameters
+        ----------
+        accelerator
+            Its kernels of attention are told for.
+        host_launch_s
+            The profile's time of the host for one operator.
+
+        Examples
+        --------
+        >>> for trait in load_software("megatron-2021").traits("a100-sxm-80gb", 7.2e-6):
+        ...     print(trait)
+        attention through memory, as products and a softmax
+        gradients reduced and parameters gathered apart from passes
+        the host runs ahead, 65 us an operator
+        """
+        kernel = self.attention_on(accelerator)
+        attention = "the fastest known on the device" if kernel is None else kernel.title
+        if self.unfused:
+            attention = "through memory, as products and a softmax"
+        beside = {True: "beside", False: "apart from"}
+        gradients, parameters = beside[self.hides_gradients], beside[self.hides_parameters]
+        sent = f"gradients reduced {gradients} passes, parameters gathered {parameters} them"
+        if gradients == parameters:
+            sent = f"gradients reduced and parameters gathered {gradients} passes"
+        ahead = "runs ahead" if self.host_ahead else "waits for every kernel"
+        operator_us = self.host_ratio.value * host_launch_s / MICRO
+        found = [
+            f"attention {attention}",
+            sent,
+            f"the host {ahead}, {operator_us:.0f} us an operator",
+        ]
+        if self.gathers_in_turn:
+            found.append("parameters gathered by a broadcast from every rank in turn")
+        if self.tp_hidden.value:
+            found.append(f"{self.tp_hidden.value:.0%} of tensor parallelism's sends hidden")
+        return tuple(found)
 
     def figures(self) -> Iterator[tuple[str, Figure]]:
         """Yield every figure with its name."""

@@ -30,6 +30,8 @@ class Provenances:
         Source of the architecture, of the device's peak, names of cluster and profile.
     ecmp, ecmp_seed
         How flows are taken to meet on equal links, and the seed where one was drawn.
+    software
+        What runs the job, by name.
     assumed
         Parameters that nothing measured backs.
     """
@@ -40,6 +42,7 @@ class Provenances:
     ecmp: str
     ecmp_seed: int | None
     profile: str
+    software: str
     assumed: tuple[str, ...]
 
 

@@ -236,8 +236,13 @@ class Scenario:
             ecmp=str(self.ecmp),
             ecmp_seed=self.ecmp_seed if self.ecmp is Ecmp.SEEDED else None,
             profile=profile.name,
+            software=self.workload.software,
             assumed=tuple(
-                profile.assumed() + tiers + self.workload.states.assumed() + recipe.assumed()
+                profile.assumed()
+                + tiers
+                + self.workload.states.assumed()
+                + recipe.assumed()
+                + self.workload.runs_on.assumed()
             ),
         )
 

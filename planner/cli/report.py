@@ -276,9 +276,19 @@ def full(screen: Console, scenario: Scenario, plan: Plan) -> None:
     screen.print()
     placement_report.show(screen, plan.placement)
     price(screen, plan, "this layout")
+    screen.print(Text(software(scenario)))
     assumed = plan.provenance.assumed
     if assumed:
         screen.print(Text(f"Assumed, not measured: {', '.join(assumed)}.", style="dim"))
+
+
+def software(scenario: Scenario) -> str:
+    """Return what is taken of the software, and of a step what no layer takes."""
+    runs_on, profile = scenario.workload.runs_on, scenario.device.profile
+    traits = runs_on.traits(scenario.cluster.accelerator.name, profile.host_launch_s.value)
+    burst = f"products at {profile.gemm_sustained.value:.0%} of their burst rate"
+    apart = f"{seconds(profile.step_s.value)} a step for data, norms and logging"
+    return f"Software ({runs_on.name}, {runs_on.title}): {'; '.join((*traits, burst, apart))}."
 
 
 def _few(value: float) -> str:
