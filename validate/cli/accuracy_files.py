@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from planner.cli import output
+from topologies.errors import Problem, SpecError
 from validate.published.accuracy_report import markdown, scatter
 
 if TYPE_CHECKING:
@@ -23,13 +24,16 @@ def check_places(json_file: str | None, csv_file: str | None, report: str | None
     Raises
     ------
     SpecError
-        If one cannot.
+        If one cannot, or the report would be its own picture.
     """
     output.check_place(json_file, "--json")
     output.check_place(csv_file, "--csv")
     output.check_place(report, "--report")
     if report is not None and report != "-":
         output.check_place(_picture(report), "--report")
+        if _picture(report) == report:
+            mend = "is where its picture goes: name the report otherwise, such as ACCURACY.md"
+            raise SpecError([Problem("--report", report, mend)])
 
 
 def write_report(

@@ -38,8 +38,8 @@ def sheets(accuracy: Accuracy, peers: Sequence[PeerErrors]) -> Iterator[Sheet]:
         _ranks(accuracy, sources),
         _peers(peers),
         _quoted(accuracy),
-        _reasons("Skipped", accuracy.predicted),
-        _reasons("Left out", accuracy.left_out),
+        _reasons("Skipped", "predictions", accuracy.predicted),
+        _reasons("Left out", "rows", accuracy.left_out),
     ):
         if sheet.rows:
             yield sheet
@@ -201,9 +201,9 @@ def _quoted(accuracy: Accuracy) -> Sheet:
     )
 
 
-def _reasons(title: str, rows: Iterable[Predicted]) -> Sheet:
+def _reasons(title: str, what: str, rows: Iterable[Predicted]) -> Sheet:
     return Sheet(
         title=f"{title}, and why",
-        columns=("reason", "rows"),
+        columns=("reason", what),
         rows=tuple((reason, f"{many}") for reason, many in skips(rows).items()),
     )

@@ -114,5 +114,7 @@ def names_of(header: Sequence[str], file: str) -> dict[str, str]:
         schema = 2
     else:
         mend = f"a column {TRAINING} (training runs) or {SEQUENCE_PARALLEL} (sequence parallelism)"
-        raise SpecError([Problem(file, ",".join(header[:4]), f"no known table: it needs {mend}")])
+        raise SpecError(
+            [Problem(file, ",".join(header[:4]) or "empty", f"no known table: it needs {mend}")]
+        )
     return {each[0]: each[schema] for each in COLUMNS if each[schema]}

@@ -110,13 +110,15 @@ def precision(row: Row) -> str:
 
 
 def accelerator(row: Row) -> str:
-    """Return an accelerator without remarks.
+    """Return an accelerator without remarks and sockets, its memory as most tables write it.
 
     >>> from validate.published.row import Row
-    >>> accelerator(Row({"accelerator": "A100 (SXM not stated)"}, 1.0))
-    'A100'
+    >>> said = ("A100 (SXM not stated)", "A100-SXM4-80GB", "A100 80G", "TPU v5p")
+    >>> [accelerator(Row({"accelerator": name}, 1.0)) for name in said]
+    ['A100', 'A100-80GB', 'A100-80GB', 'TPU v5p']
     """
-    return row.text("accelerator", UNSTATED).split(" (")[0]
+    name = row.text("accelerator", UNSTATED).split(" (")[0]
+    return re.sub(r"[ -](?:SXM\d?[ -])?(\d+) ?GB?$", r"-\1GB", name)
 
 
 def _model(row: Row) -> list[str]:

@@ -119,15 +119,15 @@ def read_table(path: str) -> Table:
         If it cannot be read, or is of no known schema.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        with Path(path).open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream)
+            header, lines = reader.fieldnames or [], list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SpecError([Problem("ROWS.csv", path, f"cannot be read: {error}")]) from error
-    reader = csv.DictReader(text.splitlines())
-    header = reader.fieldnames or []
     names = names_of(header, path)
     found = [
         {name: cell for name, column in names.items() if (cell := (line.get(column) or "").strip())}
-        for line in reader
+        for line in lines
     ]
     kinds = [
         TRAINING_RUN if names["id"] == TRAINING else cells.get("task", SEQUENCE_PARALLEL)

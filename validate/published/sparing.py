@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 from models.architecture import Mlp
 from models.dtype import BF16
 from models.layout import LayoutBatch
+from models.memory import memory_bill
+from models.memory_bill import LINES
+from models.prepared import Prepared
 from validate.published.row import UnexpressedError
 
 if TYPE_CHECKING:
@@ -95,10 +98,10 @@ class Sparing:
         UnexpressedError
             If checkpoints of pipelines are in host memory.
         """
-        whole = tiles = plan_of(scenario, layout).memory_bytes
+        whole = tiles = _lines(scenario, layout)
         if self.loss or self.mlp:
             tiled = self._tiled(scenario, layout)
-            tiles = plan_of(replace(scenario, architecture=tiled), layout).memory_bytes
+            tiles = _lines(replace(scenario, architecture=tiled), layout)
         passing = sum(tiles[line] for line in _PASSING)
         left = passing - (self._moved(scenario, layout) if self.checkpoints else 0.0)
         held = {**whole, **self._states(whole, len(scenario.architecture.layers))}
@@ -147,6 +150,15 @@ def _tokens(scenario: Scenario, layout: Layout) -> float:
     """Return the tokens of a micro-batch whose hidden states a rank keeps."""
     ranks = layout.ulysses * layout.ring * (layout.tp if layout.tp_sp else 1)
     return scenario.workload.seq_len * layout.micro_batch / ranks
+
+
+def _lines(scenario: Scenario, layout: Layout) -> dict[str, float]:
+    """Return the memory bill of one layout by line, as its plan has it, without any times."""
+    batch = LayoutBatch.of([layout])
+    domain = scenario.cluster.fast_domain
+    prepared = Prepared.of(scenario.architecture, scenario.workload, batch, domain)
+    bill = memory_bill(prepared, scenario.device.profile, scenario.capacity_bytes)
+    return {line: float(getattr(bill, line)[0]) for line in LINES}
 
 
 def plan_of(scenario: Scenario, layout: Layout) -> Plan:

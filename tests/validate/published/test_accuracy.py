@@ -119,6 +119,8 @@ def test_the_report_is_the_same_each_time_and_tells_what_is_left_out() -> None:
 def test_a_report_that_cannot_be_written_is_refused_first(tmp_path: Path) -> None:
     (line,) = refused("accuracy", str(FILE), "--report", str(tmp_path / "none" / "ALL.md"))
     assert "--report" in line
+    (line,) = refused("accuracy", str(FILE), "--report", str(tmp_path / "ALL.svg"))
+    assert "its picture" in line
 
 
 def _few(folder: Path, name: str, every: int) -> str:

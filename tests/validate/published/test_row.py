@@ -34,6 +34,10 @@ def _file(folder: Path, text: str) -> str:
 def test_a_table_of_neither_schema_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="row_id"):
         read_table(_file(tmp_path, "a,b\n1,2\n"))
+    with pytest.raises(SpecError, match="empty"):
+        read_table(_file(tmp_path, ""))
+    with pytest.raises(SpecError, match="field larger"):
+        read_table(_file(tmp_path, 'row_id\n"' + "x" * 200_000))
     with pytest.raises(SpecError, match="cannot be read"):
         read_table(str(tmp_path / "none.csv"))
 
@@ -43,6 +47,11 @@ def test_columns_that_are_missing_are_listed_and_others_ignored(tmp_path: Path) 
     assert "accel_class" in table.missing
     assert "blue" not in table.rows[0].cells.values()
     assert predict(table.rows)[0].skipped_because
+
+
+def test_a_line_ends_where_csv_says_so(tmp_path: Path) -> None:
+    (row,) = read_table(_file(tmp_path, 'row_id,model,n_accel\nX,"a\nb\u2028c",8\n')).rows
+    assert (row.text("model"), row.count("gpus")) == ("a\nb\u2028c", 8)
 
 
 def test_both_schemas_say_the_same_by_the_same_names(tmp_path: Path) -> None:
