@@ -47,14 +47,14 @@ class Visitor:
 
         async with connect(
             f"{self.url.replace('http', 'ws')}/_stcore/stream",
-            subprotocols=["streamlit"],  # type: ignore[list-item]
+            subprotocols=["streamlit"],
             max_size=None,
         ) as wire:
             await self._timed("first page", self._run(wire))
             await self._timed("search", self._searched(wire))
         async with connect(
             f"{self.url.replace('http', 'ws')}/_stcore/stream",
-            subprotocols=["streamlit"],  # type: ignore[list-item]
+            subprotocols=["streamlit"],
             max_size=None,
         ) as wire:
             self.fragments.clear()
