@@ -45,8 +45,8 @@ def test_the_committed_output_is_what_it_prints(
 def test_pairs_of_passes_are_worth_most_of_deepseeks_choices() -> None:
     published = seconds("deepseek_v3", "as published")
     worse = ["1F1B: exchanges exposed", "products in bf16"]
-    assert all(seconds("deepseek_v3", title) > 1.25 * published for title in worse)
-    assert seconds("deepseek_v3", "every copy sent (all-to-all)") > 1.1 * published
+    assert all(seconds("deepseek_v3", title) > 1.2 * published for title in worse)
+    assert seconds("deepseek_v3", "every copy sent (all-to-all)") > 1.05 * published
     assert seconds("deepseek_v3", "routing skewed (0.2)") > 1.05 * published
 
 

@@ -137,7 +137,8 @@ def test_tables_name_the_file_and_how_its_spreads_are_known(tmp_path):
         assert done.exit_code == 0, done.output
         return " ".join(done.stdout.split())
 
-    assert "profile h100: compute ±15%, communication ±35% (assumed)" in header()
+    usual = "profile h100: compute ±10% (fitted), communication ±35% (assumed)"
+    assert usual in header()
     one = written(tmp_path, name="my[b].json", parameters={"compute_spread": figure(0.05)})
     assert (
         "profile h100-sxm, measured (my[b].json): compute ±5% (measured), "
