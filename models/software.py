@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from models.attention_kernels import AttentionKernel, architecture_of, attention_kernels
 from topologies.errors import SpecError, unknown_name
@@ -26,6 +26,8 @@ FILE = Path(__file__).parent / "data" / "software.yaml"
 USUAL = "usual"
 #: Attention as products and a softmax, with its scores in memory.
 UNFUSED = "unfused"
+#: What of software is measured or assumed; all else is as its sources say.
+FIGURES = ("tp_hidden", "host_ratio")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +140,7 @@ class Software:
 
     def figures(self) -> Iterator[tuple[str, Figure]]:
         """Yield every figure with its name."""
-        for name in ("tp_hidden", "host_ratio"):
+        for name in FIGURES:
             yield f"{self.name}.{name}", getattr(self, name)
 
     def assumed(self) -> list[str]:
@@ -163,23 +165,9 @@ class _SoftwareSchema(Strict):
     host_ratio: AmountSchema
 
     def build(self, name: str) -> Software:
-        return Software(
-            name=name,
-            title=self.title,
-            source=self.source,
-            attention=tuple(self.attention),
-            hides_gradients=self.hides_gradients,
-            hides_parameters=self.hides_parameters,
-            keeps_sent=self.keeps_sent,
-            copies_gradients=self.copies_gradients,
-            update_bytes=self.update_bytes,
-            group_sets=self.group_sets,
-            bf16_loss=self.bf16_loss,
-            gathers_in_turn=self.gathers_in_turn,
-            host_ahead=self.host_ahead,
-            tp_hidden=self.tp_hidden.si(),
-            host_ratio=self.host_ratio.si(),
-        )
+        figures = {each: getattr(self, each).si() for each in FIGURES}
+        stated: dict[str, Any] = self.model_dump(exclude=set(FIGURES))
+        return Software(name=name, **{**stated, "attention": tuple(self.attention)}, **figures)
 
 
 @cache

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from models.layout import LayoutBatch
 from models.operation import Communication
 from models.part_times import PartClock
-from models.prepared import Prepared
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,12 +74,7 @@ def operations(scenario: Scenario, layout: Layout) -> tuple[Operation, ...]:
     layout
         Legal there.
     """
-    prepared = Prepared.of(
-        scenario.architecture,
-        scenario.workload,
-        LayoutBatch.of([layout]),
-        scenario.cluster.fast_domain,
-    )
+    prepared = scenario.prepared(LayoutBatch.of([layout]))
     clock = PartClock(scenario.device, scenario.fabric, prepared.shapes)
     kinds = scenario.architecture.kind_of_layer
     several = len(prepared.layers) > 1

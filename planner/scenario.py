@@ -171,11 +171,15 @@ class Scenario:
         """
         raise_if_any(problems(layout, self.job))
 
+    def prepared(self, batch: LayoutBatch) -> Prepared:
+        """Return layouts with their inventory here."""
+        return Prepared.of(self.architecture, self.workload, batch, self.cluster.fast_domain)
+
     def evaluate(self, batch: LayoutBatch) -> list[Plan]:
         """Return the full estimate of every layout of a (small) batch."""
         if not len(batch):
             return []
-        prepared = Prepared.of(self.architecture, self.workload, batch, self.cluster.fast_domain)
+        prepared = self.prepared(batch)
         bill = memory_bill(prepared, self.device.profile, self.capacity_bytes)
         time = step_time(prepared, self.device, self.fabric)
         rate = rates(prepared, time.total, self.device)

@@ -11,7 +11,6 @@ import numpy as np
 from models.layout import LayoutBatch
 from models.memory import fewest_repeated_layers, memory_bill
 from models.named_axes import Recompute
-from models.prepared import Prepared
 from models.shape import run_starts
 from models.training import StepClock
 from planner.options import FEWEST, MESH_AXES
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from models.layout import Array
+    from models.prepared import Prepared
     from planner.scenario import Scenario
     from planner.space import Space
 
@@ -153,9 +153,7 @@ def _prepare(scenario: Scenario, space: Space, batch: LayoutBatch) -> Prepared:
     Layouts where that is none or all are dropped. None is a layout of its own, unless pins leave it
     out: then one layer is the fewest.
     """
-    prepared = Prepared.of(
-        scenario.architecture, scenario.workload, batch, scenario.cluster.fast_domain
-    )
+    prepared = scenario.prepared(batch)
     open_rows = np.flatnonzero(prepared.batch.recompute_layers == FEWEST)
     if not len(open_rows):
         return prepared

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models.layout import LayoutBatch, strides
-from models.prepared import Prepared
 from models.simulation.dynamics import Dynamics, sample_steps
 from models.simulation.packing import Packing
 from models.simulation.record import record
@@ -113,9 +112,7 @@ def simulate_layout(scenario: Scenario, layout: Layout, disturbances: Disturbanc
     """
     disturbances.check(scenario)
     batch = LayoutBatch.of([layout])
-    prepared = Prepared.of(
-        scenario.architecture, scenario.workload, batch, scenario.cluster.fast_domain
-    )
+    prepared = scenario.prepared(batch)
     simulation = StepSimulation(
         prepared,
         scenario.device,
@@ -135,12 +132,7 @@ def simulate_layout(scenario: Scenario, layout: Layout, disturbances: Disturbanc
 
 def event_step_s(scenario: Scenario, layout: Layout) -> float:
     """Return a layout's step on the event clock, as planned."""
-    prepared = Prepared.of(
-        scenario.architecture,
-        scenario.workload,
-        LayoutBatch.of([layout]),
-        scenario.cluster.fast_domain,
-    )
+    prepared = scenario.prepared(LayoutBatch.of([layout]))
     return StepSimulation(prepared, scenario.device, scenario.fabric).step().step_s
 
 

@@ -10,10 +10,10 @@ import numpy as np
 from models.layout import LayoutBatch
 from models.memory import memory_bill
 from models.memory_bill import LINES
-from models.prepared import Prepared
 
 if TYPE_CHECKING:
     from models.layout import Layout
+    from models.prepared import Prepared
     from models.stages import StageTable
     from planner.scenario import Scenario
 
@@ -59,12 +59,7 @@ def stage_memory(scenario: Scenario, layout: Layout) -> tuple[StageMemory, ...]:
     layout
         Legal there.
     """
-    prepared = Prepared.of(
-        scenario.architecture,
-        scenario.workload,
-        LayoutBatch.of([layout]),
-        scenario.cluster.fast_domain,
-    )
+    prepared = scenario.prepared(LayoutBatch.of([layout]))
     stages = prepared.stages
     kinds = np.flatnonzero(stages.multiplicity[0])
     found = [_of_kind(scenario, prepared, _only(stages, int(kind))) for kind in kinds]

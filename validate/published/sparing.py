@@ -11,7 +11,6 @@ from models.dtype import BF16
 from models.layout import LayoutBatch
 from models.memory import memory_bill
 from models.memory_bill import LINES
-from models.prepared import Prepared
 from validate.published.row import UnexpressedError
 
 if TYPE_CHECKING:
@@ -154,9 +153,7 @@ def _tokens(scenario: Scenario, layout: Layout) -> float:
 
 def _lines(scenario: Scenario, layout: Layout) -> dict[str, float]:
     """Return the memory bill of one layout by line, as its plan has it, without any times."""
-    batch = LayoutBatch.of([layout])
-    domain = scenario.cluster.fast_domain
-    prepared = Prepared.of(scenario.architecture, scenario.workload, batch, domain)
+    prepared = scenario.prepared(LayoutBatch.of([layout]))
     bill = memory_bill(prepared, scenario.device.profile, scenario.capacity_bytes)
     return {line: float(getattr(bill, line)[0]) for line in LINES}
 
