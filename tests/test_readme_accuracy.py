@@ -1,0 +1,31 @@
+"""README's figures of accuracy are those of the committed report."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def figures(line: str) -> tuple[str, str, str]:
+    """Return rows, median and 90th percentile of a line of the report's tables of errors."""
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    return f"{int(cells[1]):,}", cells[3], cells[4]
+
+
+def test_readme_says_what_the_report_found() -> None:
+    report = (ROOT / "ACCURACY.md").read_text()
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    runs = next(line for line in report.splitlines() if line.startswith("| kind: training_run"))
+    left_out = report[report.index("## Sources left out") :]
+    held_out = next(line for line in left_out.splitlines() if line.startswith("| overall"))
+    rows, median, p90 = figures(runs)
+    assert f"Of {rows} published training steps" in readme
+    assert f"the median error is {median} (90% within {p90})" in readme
+    rows, median, p90 = figures(held_out)
+    assert f"it is {median} ({p90}, {rows} steps)" in readme
+    experts = next(line for line in report.splitlines() if line.startswith("| model: experts"))
+    rows, median, p90 = figures(experts)
+    whole = re.sub(r"\.0%", "%", p90)
+    assert f"mixtures of experts ({median}, 90% within {whole}, {rows} steps)" in readme
