@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from multiprocessing import forkserver
 from multiprocessing.connection import wait
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from topologies.errors import MeshwrightError, Problem, SpecError
@@ -151,7 +152,7 @@ class _Running:
                     kwargs={"job": self.job, "told": self.told},
                     daemon=True,
                 )
-                with _uninterrupted():  # or it runs on, unknown to anyone
+                with _uninterrupted(), _main_left_out():  # or it runs on, unknown to anyone
                     process.start()
                     stack.callback(_end, process)
                 theirs.close()
@@ -184,6 +185,8 @@ class _Running:
             kind, value = end.recv()
         except EOFError:
             kind, value = "died", self._died(rank)
+        if kind == "ready":  # silence counts from here, however long the start took
+            return False
         if kind == "reports":
             if self.progress is not None:
                 self.progress(rank, value)
@@ -240,6 +243,17 @@ def _uninterrupted() -> Iterator[None]:
             raise KeyboardInterrupt
 
 
+@contextmanager
+def _main_left_out() -> Iterator[None]:
+    """Have processes start without running this one's main file again: jobs are of modules."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
 def _end(process: Any) -> None:  # noqa: ANN401 - processes of contexts have no common type
     if process.is_alive():
         process.kill()
@@ -261,6 +275,7 @@ def _process(
     place = Rank(rank=rank, world=world, report=lambda what: end.send(("reports", what)))
     try:
         with group(rank, world, f"file://{store}", timeout_s):
+            end.send(("ready", None))
             # Told before the group is left: the others fail only then.
             end.send(_outcome(job, place, told))
     except KeyboardInterrupt:

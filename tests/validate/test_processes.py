@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -49,6 +50,15 @@ def test_the_rank_to_blame_is_named(job, says):
     with pytest.raises(RankError, match=says):
         processes.run(3, job, 2, timeout_s=4)
     assert time.monotonic() - started < 30
+
+
+def test_ranks_do_not_run_the_main_file_again(monkeypatch, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("raise SystemExit('run again')")
+    main = ModuleType("__main__")
+    main.__file__ = str(script)
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    assert processes.run(2, jobs.add_up, 10, timeout_s=60) == [(0, 21.0), (1, 21.0)]
 
 
 def test_what_ranks_refuse_is_told_as_they_say_it():

@@ -51,7 +51,7 @@ def accuracy(
     weighs one over the rows of its file that repeat its configuration.
     """
     from planner.cli import output
-    from validate.cli.accuracy_files import check_places, write_report
+    from validate.cli.accuracy_files import check_grades, check_places, write_report
     from validate.fitting.run_sheets import cross_validation
     from validate.published.accuracy import Accuracy
     from validate.published.accuracy_record import csv_text, record
@@ -61,6 +61,7 @@ def accuracy(
 
     check_places(json_file, csv_file, report)
     tables = [read_table(path) for path in rows]
+    check_grades(grades, tables)
     many = sum(len(table.rows) for table in tables)
     with output.counting("Predicting", f"of up to {many:,} rows") as done:
         found = Accuracy.of(tables, grades, done)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from validate.published.accuracy import Accuracy
     from validate.published.peers import PeerErrors
+    from validate.published.row import Table
     from validate.published.sheet import Sheet
 
 
@@ -34,6 +35,21 @@ def check_places(json_file: str | None, csv_file: str | None, report: str | None
         if _picture(report) == report:
             mend = "is where its picture goes: name the report otherwise, such as ACCURACY.md"
             raise SpecError([Problem("--report", report, mend)])
+
+
+def check_grades(grades: str, tables: Sequence[Table]) -> None:
+    """Check that some row has each grade asked for.
+
+    Raises
+    ------
+    SpecError
+        If a letter is none of the tables' grades.
+    """
+    known = sorted({row.text("grade", "none") for table in tables for row in table.rows})
+    unknown = "".join(letter for letter in grades if letter not in known)
+    if unknown or not grades:
+        mend = f"no row has such a grade: letters among {', '.join(known)}"
+        raise SpecError([Problem("--grades", unknown, mend)])
 
 
 def write_report(

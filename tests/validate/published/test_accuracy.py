@@ -116,6 +116,11 @@ def test_the_report_is_the_same_each_time_and_tells_what_is_left_out() -> None:
     assert "## Sources left out" in markdown(found, [], "meshwright accuracy", left)
 
 
+def test_grades_that_no_row_has_are_refused() -> None:
+    (line,) = refused("accuracy", str(FILE), "--grades", "AZ")
+    assert line.startswith("--grades = Z: no row has such a grade: letters among A, B")
+
+
 def test_a_report_that_cannot_be_written_is_refused_first(tmp_path: Path) -> None:
     (line,) = refused("accuracy", str(FILE), "--report", str(tmp_path / "none" / "ALL.md"))
     assert "--report" in line
