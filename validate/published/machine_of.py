@@ -31,18 +31,23 @@ CLUSTERS = {
     "GH200": "gh200",
     "MI300X": "mi300x",
     "MI325X": "mi325x",
+    "MI350X": "mi350x",
     "MI355X": "mi355x",
+    "TPU v4": "tpu-v4",
+    "TPU v5e": "tpu-v5e",
     "TPU v5p": "tpu-v5p",
     "TPU v6e": "tpu-v6e",
     "Gaudi2": "gaudi2",
     "Gaudi3": "gaudi3",
     "L20": "l20-pcie",
     "L40S": "l40s-pcie",
+    "A6000": "rtx-a6000-pcie",
+    "V100": "dgx-2",
 }
 #: Accelerators of which a cluster without NVLink is in the catalogue.
 ON_PCIE = {"A100": "a100-pcie-staged", "H100": "h100-pcie"}
 #: Names in longer descriptions: ``A100-SXM4-80GB``, ``H100 80GB``, ``A100 (SXM not stated)``.
-_LONGER = re.compile(r"\b(A100|H100|H200|H800|H20|B200|B300|L20|L40S)\b", re.IGNORECASE)
+_LONGER = re.compile(r"\b(V100|A100|H100|H200|H800|H20|B200|B300|A6000|L20|L40S)\b", re.IGNORECASE)
 #: How rows state what a node's cards carry: 4 x 100 Gb/s, 8x400G, "800 Gbps" per node.
 _CARDS = re.compile(r"(\d+) ?x ?(?:[A-Z]+ ?)?(\d+) ?(?:Gb/s|Gbps|G\b)", re.IGNORECASE)
 _NODE = re.compile(r"\"?(\d+) ?(?:Gb/s|Gbps)\"? ?(?:node-node|inter-node|per node)", re.IGNORECASE)
