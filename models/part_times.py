@@ -153,12 +153,13 @@ class PartClock:
         )
         return PartTimes(
             forward=forward,
-            backward=self._phase(back, returned),
+            backward=self._phase(back, returned, backward=True),
             inputs=self._phase(
                 [pair for pair in back if not pair[0].of_weights],
                 [(op.without_weights(), call_s) for op, call_s in returned],
+                backward=True,
             ),
-            weights=self._phase([pair for pair in back if pair[0].of_weights], []),
+            weights=self._phase([pair for pair in back if pair[0].of_weights], [], backward=True),
             repeated=forward,
             repeated_selective=tuple(self._again(computed, sent, modules) for modules in sets),
         )
@@ -203,6 +204,8 @@ class PartClock:
         self,
         computed: list[tuple[Compute, Array]],
         sent: list[tuple[Communication, Array]],
+        *,
+        backward: bool = False,
     ) -> Spent:
         nothing = np.zeros_like(self.shapes.ring)
         seconds: dict[str, Array] = {}
@@ -213,7 +216,7 @@ class PartClock:
             kernels = kernels + time
             launches = launches + op.launches
             first = op.first_block if op.name == CORE_ATTENTION else first
-        paced = self.paced(kernels, launches)
+        paced = self.paced(kernels, launches, backward=backward)
         pace = paced / np.where(kernels > 0, kernels, 1.0)
         waits = self._waits(sent, {name: time * pace for name, time in seconds.items()})
         hops = [pair for pair in sent if pair[0].hidden_by == CORE_ATTENTION]
@@ -223,7 +226,7 @@ class PartClock:
             )
         return Spent(paced, **waits)
 
-    def paced(self, kernels_s: Array, launches: Array) -> Array:
+    def paced(self, kernels_s: Array, launches: Array, *, backward: bool = False) -> Array:
         """Return the seconds of a run of kernels as the software's host starts them.
 
         Parameters
@@ -232,9 +235,13 @@ class PartClock:
             Seconds of the kernels alone.
         launches
             How many there are.
+        backward
+            Whether autograd starts them.
         """
         software = self.shapes.software
         times = launches * software.host_ratio.value
+        if backward:
+            times = times * software.host_backward_ratio.value
         return self.device.host_bound(kernels_s, times, ahead=software.host_ahead)
 
     def _waits(

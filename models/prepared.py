@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from models.architecture import Architecture
     from models.layout import Array, Ints, LayoutBatch
     from models.operation import Work
+    from models.profile import Profile
     from models.workload import Workload
 
 #: Axes, beside cp, that decide which groups reduce gradients and send between stages.
@@ -125,6 +126,10 @@ class Prepared:
     def with_recompute_layers(self, layers: Ints) -> Prepared:
         """Return the same layouts with other numbers of recomputed layers."""
         return replace(self, batch=self.batch.with_columns(recompute_layers=layers))
+
+    def host_step_s(self, profile: Profile) -> float:
+        """Return the host's work of each step, as a profile says and the software does it."""
+        return float(profile.step_s.value * self.workload.runs_on.step_ratio.value)
 
     def sent_bytes(self) -> Array:
         """Return what a stage sends on of one micro-batch, over the shapes of work."""

@@ -158,7 +158,7 @@ class StepClock:
             "bubble": bubble,
             "dp": data.exposed(*self._beside_gradients(ends), (busy[0] + busy[1]) / sum(busy)),
             "optimizer": data.optimizer(),
-            "overhead": np.full(len(batch), self.device.profile.step_s.value),
+            "overhead": np.full(len(batch), prepared.host_step_s(self.device.profile)),
         }
         low, high = self._interval(spent)
         return StepTime(**spent, low=low, high=high)

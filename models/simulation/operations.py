@@ -58,6 +58,10 @@ class Phase(StrEnum):
     REPEATED_SELECTIVE = "selective recomputation"
 
 
+#: Phases that run the operations of a forward pass.
+FORWARD_PHASES = (Phase.FORWARD, Phase.REPEATED, Phase.REPEATED_SELECTIVE)
+
+
 class Operations:
     """Tasks of one layout.
 
@@ -126,7 +130,7 @@ def load(collective: Collective, links: GroupLinks, algorithm: Algorithm) -> tup
 
 
 def _taken(work: Work, phase: Phase) -> Sequence[Operation]:
-    if phase in (Phase.FORWARD, Phase.REPEATED, Phase.REPEATED_SELECTIVE):
+    if phase in FORWARD_PHASES:
         return work.forward
     if phase is Phase.BACKWARD:
         return work.backward
@@ -165,6 +169,7 @@ class _Part:
         attention: float,
     ) -> None:
         self.parent, self.phase = parent, phase
+        self.backward = phase not in FORWARD_PHASES
         self.operations = [
             op for op in operations if isinstance(op, Compute) or op.axis in parent.clock.links
         ]
@@ -219,7 +224,9 @@ class _Part:
         """Return by how much kernels are stretched where the host starts them too slowly."""
         kernels = sum(self._alone(op) for op in self.computed)
         launches = sum(float(op.launches[0]) * self._share(op) for op in self.computed)
-        paced = self.parent.clock.paced(np.array([kernels]), np.array([launches]))
+        paced = self.parent.clock.paced(
+            np.array([kernels]), np.array([launches]), backward=self.backward
+        )
         return float(paced[0]) / kernels if kernels else 1.0
 
     def _alone(self, op: Compute) -> float:

@@ -126,12 +126,17 @@ def test_gradients_that_nothing_hides_take_all_their_time():
 
 def forward_s(software, tokens, host_s):
     """Return a forward pass' seconds through a layer of GPT-2 XL whose host takes a time."""
+    return pass_s(software, tokens, host_s, "forward")
+
+
+def pass_s(software, tokens, host_s, which):
     one = load_architecture("gpt2-xl")
     taken = replace(shapes(tokens), software=software)
     device, fabric = machine("a100-dgx:1", host_launch_s=host_s)
     work = layer_work(one.layers[0], one.hidden, taken)
-    started = sum(float(op.launches[0]) for op in work.forward_compute())
-    return float(PartClock(device, fabric, taken).times(work).forward.compute[0]), started
+    started = sum(float(op.launches[0]) for op in getattr(work, f"{which}_compute")())
+    times = PartClock(device, fabric, taken).times(work)
+    return float(getattr(times, which).compute[0]), started
 
 
 @pytest.mark.parametrize("tokens", [128, 16384])
@@ -149,6 +154,29 @@ def test_a_host_that_runs_ahead_paces_small_passes_only(ratio):
     small, started = forward_s(software, 128, 20e-6)
     assert small == pytest.approx(started * ratio * 20e-6)
     assert forward_s(software, 16384, 20e-6) == forward_s(software, 16384, 0.0)
+
+
+def test_the_host_takes_its_own_time_for_a_kernel_of_a_backward_pass():
+    software = load_software(OLD)
+    rate = software.host_ratio.value * 20e-6
+    for which, ratio in (("forward", 1.0), ("backward", software.host_backward_ratio.value)):
+        took, started = pass_s(software, 128, 20e-6, which)
+        assert took == pytest.approx(started * rate * ratio)
+    assert software.host_backward_ratio.value < 0.6  # or the test says nothing
+
+
+def test_the_hosts_work_of_each_step_is_the_softwares():
+    layout = Layout(dp=8, tp=8, zero=1)
+    usual, old = (
+        prepared(GPT, layout, seq_len=2048, global_batch=64, software=name)
+        for name in ("usual", OLD)
+    )
+    said = DEVICE.profile.step_s.value
+    assert step_time(usual, DEVICE, FABRIC).overhead[0] == said
+    own = step_time(old, DEVICE, FABRIC).overhead[0]
+    assert own == pytest.approx(said * load_software(OLD).step_ratio.value)
+    assert 0.0 < own < 0.5 * said
+    assert StepSimulation(old, DEVICE, FABRIC).step().overhead_s == own
 
 
 def test_a_step_of_small_passes_takes_what_both_clocks_say_of_its_host():
