@@ -58,9 +58,9 @@ class Framework(BaseModel):
         What selective recomputation can repeat of fused kernels.
     dense_norm_recompute
         Whether this includes norms before softmax attention and dense MLPs.
-    expert, expert_anywhere, expert_tensor, shared_overlap
+    expert, expert_anywhere, expert_tensor, shared_overlap, expert_overlap
         Whether experts can be spread over ranks, over other numbers than multiples of cp x tp, each
-        cut over ranks, and shared ones run while tokens travel.
+        cut over ranks, and shared ones or another micro-batch's pass run while tokens travel.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -88,6 +88,7 @@ class Framework(BaseModel):
     expert_anywhere: bool
     expert_tensor: bool
     shared_overlap: bool
+    expert_overlap: bool
 
     def runs(
         self, batch: LayoutBatch, architecture: Architecture, states: ModelStates, precision: str
@@ -132,6 +133,7 @@ class Framework(BaseModel):
             "expert_anywhere": (batch.ep > 1) & (batch.ep % (batch.cp * batch.tp) != 0),
             "expert_tensor": batch.etp > 1,
             "shared_overlap": batch.shared_overlap == 1,
+            "expert_overlap": batch.expert_overlap == 1,
         }
         refused["recompute_modules"] = self._without_modules(batch, architecture)
         refused |= self._without_states(batch, states)
@@ -197,6 +199,7 @@ LACKS = {
     "expert_anywhere": "experts over a multiple of cp x tp ranks only",
     "expert_tensor": "no experts cut over ranks",
     "shared_overlap": "no shared experts beside the exchange of tokens",
+    "expert_overlap": "no other micro-batch's pass beside the exchange of tokens",
 }
 
 

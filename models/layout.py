@@ -72,6 +72,9 @@ class Layout:
         parallel folding, arXiv:2504.14960).
     shared_overlap
         Whether shared experts run while tokens travel to the others.
+    expert_overlap
+        Whether tokens travel to experts and back while another micro-batch's pass computes
+        (Megatron-LM's ``--overlap-moe-expert-parallel-comm``).
     recompute_method, cp_method, sequence_order, cp_placement, schedule, kernels, rank_order
         See the enumerations of these names.
     stage_split, dispatch
@@ -103,6 +106,7 @@ class Layout:
     etp: int = 1
     dispatch: Dispatch = Dispatch.ALL_TO_ALL
     shared_overlap: bool = False
+    expert_overlap: bool = False
     recompute_method: RecomputeMethod = RecomputeMethod.BLOCK
 
     @property
@@ -159,6 +163,7 @@ class LayoutBatch:
     etp: Ints
     dispatch: Ints
     shared_overlap: Ints
+    expert_overlap: Ints
     recompute_method: Ints
 
     @classmethod
@@ -212,7 +217,7 @@ class LayoutBatch:
 
 
 #: Axes that are on or off.
-SWITCHES = ("tp_sp", "shared_overlap")
+SWITCHES = ("tp_sp", "shared_overlap", "expert_overlap")
 #: Names of all axes, in the order of the fields.
 AXES: tuple[str, ...] = tuple(f.name for f in fields(LayoutBatch))
 

@@ -10,7 +10,7 @@ import numpy as np
 from models.named_axes import Schedule
 
 if TYPE_CHECKING:
-    from models.layout import Bools, Ints
+    from models.layout import Bools, Ints, LayoutBatch
 
 
 class Path(IntEnum):
@@ -55,6 +55,12 @@ PATHS = np.where(VEE, Path.VEE, np.where(BOTH_WAYS, Path.BOTH_WAYS, Path.LOOP))
 _FILLING = np.array([(0, 1)] * len(Schedule))
 _FILLING[[Schedule.ZB_H2, Schedule.ZB_V]] = 2, -1
 _FILLING[[Schedule.DUALPIPE, Schedule.DUALPIPE_V]] = 2, 0
+
+
+def paired_passes(batch: LayoutBatch) -> Bools:
+    """Return which layouts' tokens travel to experts beside another micro-batch's pass."""
+    paired: Bools = (PAIRED.take(batch.schedule) | (batch.expert_overlap == 1)) & (batch.ep > 1)
+    return paired
 
 
 def fewest_micro_batches(schedule: Ints | int, pp: Ints | int) -> Ints:

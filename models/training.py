@@ -19,7 +19,7 @@ from models.operation import Axis
 from models.part_times import PartClock, PartTimes, Spent
 from models.pipeline import Passes, PipelineClock
 from models.rank_parts import RankParts
-from models.schedule import ALWAYS_APART, APART, PAIRED
+from models.schedule import ALWAYS_APART, APART, paired_passes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,7 +106,7 @@ class StepClock:
             prepared.batch,
             prepared.modes,
         )
-        paired = PAIRED.take(batch.schedule) & (batch.ep > 1)
+        paired = paired_passes(batch)
         steal = clock.steal(Axis.EP) if paired.any() else None
         self.layers = [_Tables.of(clock.times(work, modes.sets), steal) for work in prepared.layers]
         self.embedding = _Tables.of(clock.times(prepared.embedding), steal)

@@ -53,7 +53,9 @@ class WarmUp:
         ``2 pp - 1`` (Qi et al., arXiv:2401.10241 and 2405.15362), DualPipe ``pp + 1`` of either of
         the two stages of a rank (DeepSeek-AI, arXiv:2412.19437 table 2), DualPipeV ``2 pp + 1`` of
         its chunks. None holds more than there are. The last stage's backward pass follows its
-        forward pass at once, but gradients of its weights may wait for more micro-batches.
+        forward pass at once, but gradients of its weights may wait for more micro-batches. Where
+        tokens travel to experts beside another pass, what a forward pass keeps comes as what the
+        backward pass beside it needs goes, and no more is held.
         """
         schedule, pp = batch.schedule, batch.pp
         first = _FIRST_TIMES.take(schedule) * pp + _FIRST_MORE.take(schedule)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 #: Axes that take their ranks from data parallelism, and give them back to it.
 _FROM_DP = ("tp", "ulysses", "ring", "pp")
-_SWITCHES = ("tp_sp", "shared_overlap")
+_SWITCHES = ("tp_sp", "shared_overlap", "expert_overlap")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +186,8 @@ def _experts(layout: Layout, axis: str, _: Job) -> dict[str, Any]:
     if axis == "dispatch" and layout.dispatch != Dispatch.ALL_TO_ALL:
         beside = False
     dispatch = layout.dispatch if spread else Dispatch.ALL_TO_ALL
-    return {"ep": ep, "dispatch": dispatch, "shared_overlap": beside}
+    other = layout.expert_overlap and (spread or axis == "expert_overlap")
+    return {"ep": ep, "dispatch": dispatch, "shared_overlap": beside, "expert_overlap": other}
 
 
 def _candidates(axis: str, layout: Layout, job: Job) -> list[Any]:

@@ -183,6 +183,7 @@ class MeshOptions:
         )
         spread, flat = batch.ep > 1, batch.dispatch == Dispatch.ALL_TO_ALL
         meant &= (spread | flat) & ((spread & flat) | (batch.shared_overlap == 0))
+        meant &= spread | (batch.expert_overlap == 0)
         batch = batch.take(meant)
         model, work = self.job.architecture, self.job.workload
         return batch.take(runnable(batch, model, self.framework, work.states, work.precision))
@@ -233,6 +234,7 @@ class MeshOptions:
             "etp": sorted({min(etp, 2) for _, etp in pairs}),
             "dispatch": self._pick("dispatch", list(Dispatch), 0, used=spread),
             "shared_overlap": self._pick("shared_overlap", [0, 1], 0, used=spread and shared),
+            "expert_overlap": self._pick("expert_overlap", [0], 0, used=spread),
         }
 
     def _rank_orders(self, cp: int, dp: int, pp: int) -> list[int]:

@@ -73,6 +73,7 @@ AXIS_TITLES = {
     "rank_order": "Rank order, innermost first",
     "dispatch": "How tokens reach experts",
     "shared_overlap": "Shared experts run meanwhile",
+    "expert_overlap": "Another pass runs meanwhile",
     "kernels": "Kernels",
 }
 HINTS = AXIS_HELP

@@ -9,7 +9,7 @@ import numpy as np
 from models.architecture import Moe
 from models.expert_mesh import expert_data_ranks, expert_stride
 from models.layout import LayoutBatch, stride
-from models.named_axes import Dispatch
+from models.named_axes import Dispatch, Recompute, Schedule
 from models.rules.rule import Rule
 from models.schedule import PAIRED
 
@@ -118,6 +118,24 @@ EXPERT_RULES: tuple[Rule, ...] = (
         lambda *_: (
             "runs shared experts beside an all-to-all of tokens: it needs shared experts, --ep 2 "
             "or more, --dispatch all-to-all and a schedule that hides it behind no other pass"
+        ),
+    ),
+    Rule(
+        "expert_overlap",
+        lambda b, job: (
+            (b.expert_overlap == 0)
+            | (
+                (b.ep > 1)
+                & ((b.pp == 1) | (b.schedule == Schedule.INTERLEAVED))
+                & (b.recompute != Recompute.FULL)
+                & (b.shared_overlap == 0)
+                & (b.micro_batches(job.workload.global_batch) > 1)
+            )
+        ),
+        lambda *_: (
+            "sends tokens to experts beside another micro-batch's pass: it needs --ep 2 or more, "
+            "two micro-batches, --pp 1 or --schedule interleaved, and neither --recompute full "
+            "nor --shared-overlap"
         ),
     ),
 )

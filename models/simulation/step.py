@@ -15,7 +15,7 @@ import numpy as np
 
 from models.named_axes import Schedule
 from models.recompute_modules import RecomputeModules
-from models.schedule import PAIRED, WAITING
+from models.schedule import WAITING, paired_passes
 from models.simulation.gradients import Gradients
 from models.simulation.operations import Operations
 from models.simulation.passes import Passes
@@ -132,7 +132,7 @@ class StepSimulation:
                     which,
                     prepared.shapes,
                     async_ulysses=async_ulysses,
-                    paired=bool(PAIRED[self.schedule] and batch.ep[0] > 1),
+                    paired=bool(paired_passes(batch)[0]),
                     modules=RecomputeModules(int(batch.recompute_modules[0])),
                 ),
                 prepared,

@@ -42,6 +42,9 @@ AXIS_HELP: dict[str, str] = {
     "stage_split": "even or balanced layers per stage.",
     "dispatch": "all-to-all, hierarchical or deepep: how tokens reach experts.",
     "shared_overlap": "Shared experts run while tokens travel: on or off.",
+    "expert_overlap": (
+        "Another micro-batch's pass runs while tokens travel: on or off; off unless asked for."
+    ),
     "kernels": "eager (Hugging Face) or fused (Megatron, TransformerEngine).",
 }
 

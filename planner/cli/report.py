@@ -179,6 +179,8 @@ def details(layout: Layout) -> str:
         parts.append(layout.dispatch.label)
     if layout.shared_overlap:
         parts.append("shared-overlap")
+    if layout.expert_overlap:
+        parts.append("expert-overlap")
     if layout.kernels == Kernels.EAGER:
         parts.append("eager")
     if first_alike(LayoutBatch.of([layout]))[0]:

@@ -17,7 +17,7 @@ from models.inventory import layer_work
 from models.layout import Layout, LayoutBatch, strides
 from models.legality import problems
 from models.memory import memory_bill
-from models.named_axes import Dispatch, RankOrder, Schedule
+from models.named_axes import Dispatch, RankOrder, Recompute, Schedule
 from models.operation import Axis, Communication, Compute
 from models.precision import load_precision
 from models.prepared import Prepared
@@ -26,7 +26,7 @@ from models.rules.rule import Job
 from models.simulation.step import StepSimulation
 from models.training import step_time
 from models.workload import Workload
-from tests.models.cases import TOY_MOE, machine, shapes
+from tests.models.cases import TOY_MOE, machine, prepared, shapes
 from tests.oracles import expert_reference
 
 if TYPE_CHECKING:
@@ -203,6 +203,43 @@ def test_pairs_of_passes_leave_nothing_to_hide_behind_shared_experts() -> None:
         assert bool(problems(layout, job)) == refused
 
 
+@pytest.mark.parametrize(
+    ("change", "refused"),
+    [
+        ({}, False),
+        ({"pp": 2, "dp": 4, "ep": 4}, True),
+        ({"pp": 2, "dp": 4, "ep": 4, "vp": 2, "schedule": Schedule.INTERLEAVED}, False),
+        ({"recompute": Recompute.FULL}, True),
+        ({"shared_overlap": True}, True),
+        ({"ep": 1}, True),
+        ({"micro_batch": 8}, True),
+        ({"micro_batch": 4}, False),
+    ],
+)
+def test_another_pass_beside_the_exchange_needs_what_megatron_needs(
+    change: dict[str, Any], refused: bool
+) -> None:
+    """As Megatron-Core: ``overlap_moe_expert_parallel_comm`` in transformer_config.py."""
+    shared = architecture_from_config(family("qwen2_moe"), "shared")
+    job = Job(architecture=shared, workload=Workload(seq_len=512, global_batch=64), gpus=8)
+    layout = replace(Layout(dp=8, ep=8, expert_overlap=True), **change)
+    found = problems(layout, job)
+    assert [problem.field for problem in found] == ["--expert-overlap"] * refused
+    alone = replace(layout, expert_overlap=False)
+    assert not problems(alone, job)
+
+
+def test_what_travels_beside_another_pass_waits_for_nothing_but_takes_from_it() -> None:
+    """The exchange is shorter than what another micro-batch computes: only its share is left."""
+    device, fabric = machine("h100-dgx:1")
+    layouts = (Layout(dp=8, ep=8, expert_overlap=overlap) for overlap in (False, True))
+    work = prepared(load_architecture("mixtral-8x7b"), *layouts)
+    time = step_time(work, device, fabric)
+    alone, beside = time.ep
+    assert time.compute[0] == time.compute[1]
+    assert 0.0 < beside < 0.3 * alone
+
+
 def _shared() -> Any:
     return architecture_from_config(family("qwen2_moe"), "shared").layers[0]
 
@@ -216,6 +253,8 @@ MEETING = [
     Layout(dp=8, pp=4, tp=2, tp_sp=True, ep=8, etp=2),
     Layout(dp=32, pp=2, ep=4, zero=0, dispatch=Dispatch.HIERARCHICAL),
     Layout(dp=8, pp=4, ep=8, vp=2, schedule=Schedule.INTERLEAVED),
+    Layout(dp=8, ep=8, expert_overlap=True),
+    Layout(dp=8, pp=4, ep=8, vp=2, schedule=Schedule.INTERLEAVED, expert_overlap=True),
     Layout(dp=16, pp=4, ep=8, schedule=Schedule.DUALPIPE),
     Layout(dp=16, pp=4, vp=2, ep=8, schedule=Schedule.DUALPIPE_V, dispatch=Dispatch.DEEPEP),
 ]
@@ -223,6 +262,7 @@ MEETING = [
 
 #: Of smaller experts, so that pairs of passes do not hide all that is exchanged.
 EXPOSED = [
+    Layout(dp=32, ep=32, expert_overlap=True, dispatch=Dispatch.HIERARCHICAL),
     Layout(dp=32, pp=2, ep=32, schedule=Schedule.DUALPIPE, dispatch=Dispatch.HIERARCHICAL),
     Layout(dp=32, pp=2, tp=2, tp_sp=True, ep=32, schedule=Schedule.DUALPIPE),
 ]

@@ -219,6 +219,7 @@ BROKEN: list[tuple[str, Layout, Job, str, str]] = [
     ("dp_replicate", Layout(dp=8, ep=4, dp_replicate=4), mixtral(), "4", "must divide the 2 ranks"),
     ("dispatch", Layout(dp=8, dispatch=Dispatch.DEEPEP), mixtral(), "deepep", "use --ep 2"),
     ("shared_overlap", Layout(dp=8, ep=2, shared_overlap=True), mixtral(), "on", "shared experts"),
+    ("expert_overlap", Layout(dp=8, expert_overlap=True), mixtral(), "on", "needs --ep 2 or more"),
     ("inner_ring", Layout(ring=8, inner_ring=8), job(), "8", "and be smaller"),
     ("inner_ring", Layout(dp=8, inner_ring=2), job(), "2", "or be 1 for a flat ring"),
     (

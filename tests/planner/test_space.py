@@ -132,6 +132,7 @@ def every_combination(
             "etp": [1],
             "dispatch": [0],
             "shared_overlap": [0],
+            "expert_overlap": [0],
         } | (fixed or {})
         paired = ("schedule", "vp", "recompute", "recompute_layers", "recompute_modules")
         single = [axis for axis in AXES if axis not in paired]
@@ -209,6 +210,21 @@ PLAIN = {
     "stage_split": [0],
 }
 EXPERTS = {"ep": [1, 2, 3, 4, 8], "etp": [1, 2, 4], "dispatch": [0, 1, 2], "shared_overlap": [0, 1]}
+
+
+def test_passes_beside_the_exchange_are_tried_where_asked_for() -> None:
+    work, at = job("mixtral-8x7b", 4), AXES.index("expert_overlap")
+    pins = {axis: values[0] for axis, values in PLAIN.items()}
+    unasked = enumerated(work, "unrestricted", **pins)
+    assert {row[at] for row in unasked} == {0}
+    asked = enumerated(work, "unrestricted", **pins, expert_overlap="on,off")
+    assert {row for row in asked if row[at] == 0} == set(unasked)
+    beside = {row for row in asked if row[at] == 1}
+    assert beside == {
+        row
+        for row in every_row(work, "unrestricted", {**PLAIN, **EXPERTS, "expert_overlap": [1]})
+        if row[AXES.index("etp")] in (1, row[AXES.index("tp")])
+    }
 
 
 @pytest.mark.parametrize("framework", ["unrestricted", "any"])

@@ -56,6 +56,8 @@ COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("fsdp", "fsdp", ""),
     ("dp", "dp", "dp"),
     ("dp_replicate", "dp_replicate", ""),
+    ("overlap", "overlap_notes", ""),
+    ("cuda_graph", "cuda_graph", ""),
     ("recompute", "recompute", "recompute"),
     ("recompute_detail", "recompute_detail", ""),
     ("offload", "offload", "offload"),

@@ -37,6 +37,10 @@ MLP_AGAIN = r"recompute (MLP|mlpwi)|except_mlp"
 UNSTATED_VP = r"\bVP\b"
 #: Frameworks in JAX recompute whole layers unless told otherwise (MaxText base.yml remat_policy).
 JAX = r"MaxText|PaxML|PAX"
+#: Ways to send tokens to experts that send them once to every domain, and forward them inside.
+ONCE_A_DOMAIN = r"\b(deepep|hybridep)\b"
+#: Tokens travel to experts beside another micro-batch's pass.
+BESIDE_PASSES = r"\bEP A2A overlap\b"
 #: Recomputation of some blocks in full: how many is for whoever tunes the run to choose.
 SOME_BLOCKS = r"fraction .*of (blocks|layers).* not stated"
 #: Software that runs of a framework used, by when they were published at the latest; the first that
@@ -50,6 +54,8 @@ SOFTWARE = (
     (r".*\bfa[34]\b", "9999", USUAL),
     (r".*fsdp|torchtitan|composer", "9999", "torch-fsdp"),
 )
+#: A whole step replayed as CUDA graphs; of a part of each layer the host still starts the rest.
+GRAPHED = r"full_iteration"
 #: What is trained in ways that are not modelled.
 UNMODELLED_TASKS = ("lora",)
 
@@ -83,6 +89,8 @@ def scenario_of(row: Row) -> Scenario:
 
 def software_of(row: Row) -> str:
     """Return what a row's framework was like at the time."""
+    if re.match(GRAPHED, row.text("cuda_graph")):
+        return "cuda-graphs"
     framework, date = row.text("framework").lower(), row.text("date", "9999")
     for pattern, last, name in SOFTWARE:
         if re.match(pattern, framework) and date[: len(last)] <= last:
@@ -106,6 +114,7 @@ def layout_of(row: Row, scenario: Scenario) -> Layout:
     if axes["zero"]:
         axes["dp_replicate"] = row.count("dp_replicate", 1)
     axes |= _recomputation(row)
+    axes |= _exchange(row)
     axes["kernels"] = "eager" if _eager(row) else "fused"
     unstated = [axis for axis in CANDIDATES if axis not in axes]
     try:
@@ -132,6 +141,18 @@ def _recomputation(row: Row) -> dict[str, object]:
     if recompute == "selective" and re.search(MLP_AGAIN, row.text("recompute_detail")):
         return {"recompute": recompute, "recompute_modules": "core_attn,layernorm,mlp"}
     return {"recompute": recompute} if recompute else {}
+
+
+def _exchange(row: Row) -> dict[str, object]:
+    """Return how tokens reach experts, if a row states it."""
+    if row.count("ep", 1) == 1:
+        return {}
+    said, axes = row.text("overlap"), dict[str, object]()
+    if re.search(ONCE_A_DOMAIN, said):
+        axes["dispatch"] = "deepep"
+    if re.search(BESIDE_PASSES, said):
+        axes["expert_overlap"] = True
+    return axes
 
 
 def _degrees(row: Row) -> dict[str, int]:
