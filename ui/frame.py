@@ -12,13 +12,15 @@ import streamlit as st
 from topologies.errors import MeshwrightError, SpecError
 from ui import session
 from ui.background import office
+from ui.export import csv_text, html_text
 from ui.permalink import left_out
 from ui.words import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import plotly.graph_objects as go
+    from streamlit.delta_generator import DeltaGenerator
 
     from ui.background import Run, Status
     from ui.question import Question
@@ -99,9 +101,12 @@ def link_notes() -> None:
     """Say what the opened link had that is not known, and which files its own link lacks."""
     for problem in st.session_state.get("link_problems", ()):
         st.warning(plain(problem))
-    if missing := left_out(st.session_state.state):
-        names = ", ".join(map(plain, missing))
-        st.info(f"The address of this page does not hold {names}: too long for a link.")
+    if long := left_out(st.session_state.state):
+        names = ", ".join(f"{plain(each.name)} (digest {each.digest})" for each in long)
+        st.info(
+            f"Too long for a link: {names}. The address of this page has its name and digest only, "
+            "so whoever opens it is asked for the same file."
+        )
 
 
 def downloads(name: str, files: Mapping[str, tuple[str, str | Callable[[], Any]]]) -> None:
@@ -116,27 +121,80 @@ def downloads(name: str, files: Mapping[str, tuple[str, str | Callable[[], Any]]
     """
     row = st.container(horizontal=True)
     for text, (file, content) in files.items():
-        row.download_button(
-            text,
-            content,
-            file_name=file,
-            key=f"{name}-{file}",
-            on_click="ignore",
-            type="tertiary",
-            icon=":material/download:",
-        )
+        download(row, text, file, content, f"{name}-{file}")
 
 
-def figure(made: go.Figure, name: str, alt: str, **options: Any) -> Any:  # noqa: ANN401
-    """Show a figure that downloads as SVG from its tool bar."""
+def download(
+    row: DeltaGenerator, text: str, file: str, content: str | Callable[[], Any], name: str
+) -> None:
+    """Offer one file in a row of such."""
+    row.download_button(
+        text,
+        content,
+        file_name=file,
+        key=f"download-{name}",
+        on_click="ignore",
+        type="tertiary",
+        icon=":material/download:",
+    )
+
+
+def figure(
+    made: go.Figure,
+    name: str,
+    alt: str,
+    rows: Callable[[], Sequence[Mapping[str, Any]]] | None = None,
+    **options: Any,  # noqa: ANN401 - streamlit's own, as what it returns
+) -> Any:  # noqa: ANN401
+    """Show a figure, and offer it as a page of its own, and what it shows as a table.
+
+    Parameters
+    ----------
+    made, name
+        The figure, and what tells it from the page's others.
+    alt
+        What it shows, in words.
+    rows
+        What makes its table; None where one is beside it.
+    options
+        Streamlit's own.
+    """
     config = {
         "displaylogo": False,
         "toImageButtonOptions": {"format": "svg", "filename": f"meshwright-{name}"},
         "modeBarButtonsToRemove": ["lasso2d", "autoScale2d"],
     }
-    return st.plotly_chart(
+    drawn = st.plotly_chart(
         made, key=session.key(f"figure-{name}"), config=config, alt=alt, **options
     )
+    row = st.container(horizontal=True)
+    download(
+        row,
+        "Figure, HTML",
+        f"meshwright-{name}.html",
+        partial(html_text, made, alt),
+        f"{name}-html",
+    )
+    if rows is not None:
+        _as_table(row, name, alt, rows)
+    return drawn
+
+
+def _as_table(
+    row: DeltaGenerator, name: str, alt: str, rows: Callable[[], Sequence[Mapping[str, Any]]]
+) -> None:
+    file = f"meshwright-{name}.csv"
+    download(row, "CSV", file, lambda: csv_text(rows()), f"{name}-csv")
+    more = row.popover(
+        "As a table",
+        type="tertiary",
+        icon=":material/table:",
+        key=session.key(f"table-{name}"),
+        on_change="rerun",
+    )
+    if more.open:
+        with more:
+            st.dataframe(rows(), hide_index=True, alt=alt)
 
 
 def watched(run: Run, words: Callable[[Status], str]) -> Status | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -180,17 +181,18 @@ def _figures(found: Estimate) -> None:
             "waterfall",
             f"Waterfall of a step of {seconds(plan.step_time_s)}: "
             + ", ".join(f"{row['part']} {row['share, %']:.1f}%" for row in tables.step_parts(plan)),
+            partial(tables.step_parts, plan),
         )
-        downloads("parts", {"CSV": ("meshwright-step.csv", csv_text(tables.step_parts(plan)))})
     with second:
-        st.markdown("**Memory by pipeline rank**")
+        st.markdown("**Memory by pipeline stage**")
         figure(
             memory(found.stages, plan.capacity_bytes),
             "memory",
-            "Stacked bars of the memory of every kind of pipeline rank against the capacity; the "
-            f"fullest is rank {plan.memory_stage} with {gib(plan.memory_total_bytes):.1f} GiB.",
+            "Stacked bars of the memory of a rank of every pipeline stage against the capacity; "
+            f"the fullest is of stage {plan.memory_stage} with "
+            f"{gib(plan.memory_total_bytes):.1f} GiB.",
+            partial(tables.bill, found.stages),
         )
-        downloads("bill", {"CSV": ("meshwright-memory.csv", csv_text(tables.bill(found.stages)))})
 
 
 def _operations(found: Estimate) -> None:
@@ -249,6 +251,7 @@ def _differences(plan: Plan, other: Plan) -> None:
         beside(plan, other, names),
         "beside",
         f"Two steps part by part: {seconds(plan.step_time_s)} and {seconds(other.step_time_s)}",
+        partial(tables.two_steps, plan, other),
     )
     if plan.layout == other.layout:
         st.markdown("They are the same layout.")

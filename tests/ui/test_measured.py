@@ -52,13 +52,19 @@ def test_odd_rows_are_skipped_and_counted():
     assert table.by_source == {}
 
 
-def test_errors_without_rows_are_read_and_the_committed_ones_are_such():
-    kept = {"overall": {"n": 3, "median_abs_error": 0.1}, "dense": {"n": 2}}
-    table = Measured.of({"errors": kept}, "t.json")
-    assert table.overall.median == 0.1
-    assert [row["runs"] for row in table.rows()] == ["all", "dense"]
+def test_the_committed_table_is_drawn_and_picked_from():
     own = committed()
-    assert own is None or own.overall.n > 0
+    assert own is not None, "meshwright accuracy ... --json ACCURACY.json writes it"
+    assert own.overall.n > 300
+    assert own.by_kind
+    kind, source = own.points[0].kind, own.points[0].source
+    timed = [point for point in own.points if point.quantity == "time"]
+    assert {point.source for point in timed} <= set(own.by_source)
+    picked = own.picked(kind, source)
+    assert 0 < len(picked) < len(own.points)
+    assert {(point.kind, point.source) for point in picked} == {(kind, source)}
+    assert own.picked("", "") == own.points
+    assert own.picked("no such kind", "") == ()
 
 
 def test_yes_and_no_is_not_drawn():

@@ -4,8 +4,8 @@ import time
 from pathlib import Path
 
 import pytest
-from streamlit.testing.v1 import AppTest
 
+from tests.ui import apptest
 from ui.permalink import to_query
 from ui.question import Document, Question, State
 
@@ -28,7 +28,7 @@ def page(name):
 
 def opened(name, state, seconds=60.0):
     """Return a page as a link opens it, once nothing it started runs any more."""
-    at = AppTest.from_function(page, kwargs={"name": name}, default_timeout=60)
+    at = apptest.of_function(page, name=name)
     for key, value in to_query(state).items():
         at.query_params[key] = value
     return settled(at.run(), seconds)
@@ -136,7 +136,7 @@ def test_presets_replace_the_question():
 
 
 def test_links_with_unknown_words_say_so():
-    at = AppTest.from_function(page, kwargs={"name": "plan"}, default_timeout=60)
+    at = apptest.of_function(page, name="plan")
     at.query_params["colour"] = "red"
     at.run()
     assert "not known here" in words(at)
@@ -269,6 +269,6 @@ def test_accuracy_shows_badges_and_waits_for_a_table():
 
 
 def test_the_app_has_every_page():
-    at = AppTest.from_file(ROOT / "app.py", default_timeout=60).run()
+    at = apptest.of_file(ROOT / "app.py").run()
     assert not at.exception
     assert at.title[0].value == "Plan a training job"

@@ -52,12 +52,21 @@ def scatter(points: Sequence[Point], unit: str) -> go.Figure:
                 mode="markers",
                 name=label(name),
                 marker={"color": (*COLOURS[:6], GREY)[at], "size": 6, "opacity": 0.8},
-                text=[f"{label(each.id)}: {each.error:+.1%}" for each in mine],
-                hovertemplate="%{text}<br>measured %{x:.4g}, predicted %{y:.4g}<extra></extra>",
+                text=[_words(each, unit) for each in mine],
+                hovertemplate="%{text}<extra></extra>",
             )
     figure.update_xaxes(title=f"measured, {unit}", type="log")
     figure.update_yaxes(title=f"predicted, {unit}", type="log")
     return figure
+
+
+def _words(point: Point, unit: str) -> str:
+    named = ", ".join(label(each) for each in (point.kind, point.source) if each)
+    return (
+        f"<b>{label(point.id)}</b>: {point.error:+.1%}<br>measured {point.measured:.4g} {unit}"
+        f"<br>predicted {point.predicted:.4g} {unit}, 80% within {point.low:.4g} to "
+        f"{point.high:.4g}<br>{named}"
+    )
 
 
 def _by_source(points: Sequence[Point]) -> list[tuple[str, list[Point]]]:

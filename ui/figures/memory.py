@@ -1,4 +1,4 @@
-"""The memory bill of every kind of pipeline rank against the capacity."""
+"""The memory bill of every pipeline stage against the capacity."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ if TYPE_CHECKING:
 
     from planner.stage_memory import StageMemory
 
+#: Stages whose layers are named below their bars.
+FEW = 6
 #: Many lines with long names: below the bars, which need the width.
 _BELOW = {"orientation": "h", "yanchor": "top", "y": -0.4, "x": 0.0, "font": {"size": 11}}
 
 
 def memory(stages: Sequence[StageMemory], capacity_bytes: float) -> go.Figure:
-    """Return a stacked bar for each kind of rank, the fullest marked, and the capacity's line."""
+    """Return a stacked bar for each stage, the fullest marked, and the capacity's line."""
     fullest = max(stages, key=lambda stage: stage.total_bytes)
-    names = [_name(stage, fullest=stage is fullest) for stage in stages]
+    names = [_name(stage, few=len(stages) <= FEW) for stage in stages]
+    held = [f"{stage.stage}: {_holds(stage)}" for stage in stages]
     figure = go.Figure(layout=layout(430, barmode="stack", legend=_BELOW))
     for line in stages[0].memory_bytes:
         values = [gib(stage.memory_bytes[line]) for stage in stages]
@@ -32,7 +35,10 @@ def memory(stages: Sequence[StageMemory], capacity_bytes: float) -> go.Figure:
                 y=values,
                 name=LINES[line],
                 marker={"color": LINE_COLOURS[line]},
-                hovertemplate=f"{LINES[line]}: %{{y:.2f}} GiB<extra></extra>",
+                text=held,
+                textposition="none",
+                hovertemplate=f"<b>stage %{{text}}</b><br>{LINES[line]}: %{{y:.2f}} GiB"
+                "<extra></extra>",
             )
     capacity = gib(capacity_bytes)
     figure.add_hline(
@@ -40,14 +46,23 @@ def memory(stages: Sequence[StageMemory], capacity_bytes: float) -> go.Figure:
         line={"dash": "dash", "color": COLOURS[1], "width": 2},
         annotation={"text": f"capacity {capacity:.1f} GiB", "font": {"color": COLOURS[1]}},
     )
+    figure.add_annotation(
+        x=names[stages.index(fullest)],
+        y=gib(fullest.total_bytes),
+        text=f"<b>fullest<br>{gib(fullest.total_bytes):.1f}</b>",
+        showarrow=False,
+        yanchor="bottom",
+    )
     figure.update_yaxes(title="GiB", rangemode="tozero")
-    figure.update_xaxes(tickangle=0, tickfont={"size": 11})
+    figure.update_xaxes(title="pipeline stage", type="category", tickfont={"size": 11})
     figure.update_layout(bargap=0.35)
     return figure
 
 
-def _name(stage: StageMemory, *, fullest: bool) -> str:
-    alike = f"{stage.alike} ranks like {stage.stage}" if stage.alike > 1 else f"rank {stage.stage}"
+def _name(stage: StageMemory, *, few: bool) -> str:
+    return f"{stage.stage}<br>{_holds(stage, '<br>')}" if few else str(stage.stage)
+
+
+def _holds(stage: StageMemory, between: str = ", ") -> str:
     ends = [end for end, there in (("embedding", stage.embedding), ("head", stage.head)) if there]
-    holds = ", ".join([f"{stage.layers} layers", *ends])
-    return f"{alike}<br>{holds}" + ("<br><b>fullest</b>" if fullest else "")
+    return between.join([f"{stage.layers} layers", *ends])
