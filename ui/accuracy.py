@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from topologies.units import GIB
 from ui import session
 from ui.calibration import calibrate
 from ui.export import csv_text
 from ui.figures.accuracy import scatter
 from ui.frame import downloads, figure, guarded, link_notes, watched
 from ui.inputs import upload
-from ui.measured import COMMITTED, Measured, committed
+from ui.measured import COMMITTED, QUANTITIES, Measured, committed
 from ui.provenance import badges
 from ui.scenarios import scenario_for
 from ui.tables import runs
@@ -24,9 +25,8 @@ if TYPE_CHECKING:
     from ui.background import Status
     from ui.question import Document
 
-_UNITS = {"time": "s", "memory": "bytes", "length": "tokens"}
+_UNITS = {"time": ("s", 1.0), "memory": ("GiB", GIB), "length": ("tokens", 1.0)}
 _TITLES = {"time": "Time of a step", "memory": "Memory", "length": "Longest sequence that fits"}
-_ORDER = list(_TITLES)
 _FIGURES = ("n", "median |error|, %", "p90, %", "bias, %", "in the interval, %")
 _HELP = {
     "p90, %": "Nine of ten runs are closer.",
@@ -124,7 +124,7 @@ def _runs(table: Measured) -> None:
     if (kind, source) != (state.kind, state.source):
         session.keep(replace(state, kind=kind, source=source))
     points = table.picked(kind, source)
-    for quantity in sorted({point.quantity for point in points}, key=_ORDER.index):
+    for quantity in sorted({point.quantity for point in points}, key=QUANTITIES.index):
         mine = [point for point in points if point.quantity == quantity]
         errors = sorted(abs(point.error) for point in mine)
         st.markdown(
@@ -132,7 +132,7 @@ def _runs(table: Measured) -> None:
             f"{errors[len(errors) // 2]:.1%}"
         )
         figure(
-            scatter(mine, _UNITS[quantity]),
+            scatter(mine, *_UNITS[quantity]),
             f"accuracy-{quantity}",
             f"Predicted over measured {_TITLES[quantity].lower()} of {len(mine)} runs, with "
             "intervals",

@@ -14,7 +14,7 @@ from ui import session
 from ui.background import office
 from ui.export import csv_text, html_text
 from ui.permalink import left_out
-from ui.words import plain
+from ui.words import GLOSSARY, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -95,6 +95,13 @@ def asked(question: Question) -> None:
         f"{plain(question.global_batch)} sequences of {plain(question.seq_len)} tokens a step, "
         f"{plain(question.precision)}. Change it on the page *Plan*."
     )
+    short_names()
+
+
+def short_names() -> None:
+    """Offer what the short names of axes and figures mean."""
+    with st.popover("What the short names mean", type="tertiary", icon=":material/help:"):
+        st.markdown("\n".join(f"- **{name}**: {means}" for name, means in GLOSSARY.items()))
 
 
 def link_notes() -> None:

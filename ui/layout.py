@@ -246,9 +246,9 @@ def _compare(state: State, found: Estimate) -> None:
 
 def _differences(plan: Plan, other: Plan) -> None:
     faster, slower = sorted((plan, other), key=lambda each: each.step_time_s)
-    names = (f"this: {plan.layout}", f"other: {other.layout}")
+    st.markdown(f"This: **{plan.layout}**; the other: **{other.layout}**")
     figure(
-        beside(plan, other, names),
+        beside(plan, other, ("this", "other")),
         "beside",
         f"Two steps part by part: {seconds(plan.step_time_s)} and {seconds(other.step_time_s)}",
         partial(tables.two_steps, plan, other),

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 HOME = Path(__file__).parent.parent
 #: This checkout's own table: ``meshwright accuracy ... --json ACCURACY.json`` writes it.
 COMMITTED = HOME / "ACCURACY.json"
+#: What is drawn, in the order of the page; whether a run fits is yes or no.
+QUANTITIES = ("time", "memory", "length")
+#: Nothing that anyone measures is larger.
+FURTHEST = 1e30
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,7 @@ class Errors:
     def of(cls, record: Mapping[str, Any]) -> Errors:
         """Return the errors of a record of such a table."""
         names = ("median_abs_error", "p90_abs_error", "bias", "interval_coverage")
-        return cls(int(record.get("n") or 0), *(_number(record.get(name)) for name in names))
+        return cls(int(_number(record.get("n")) or 0), *(_number(record.get(n)) for n in names))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,7 @@ class Measured:
         return [
             {
                 "by": what,
-                "runs": name,
+                "runs": name.replace("_", " ") if what == "kind" else name,
                 "n": errors.n,
                 "median |error|, %": _percent(errors.median),
                 "p90, %": _percent(errors.p90),
@@ -153,7 +157,8 @@ def _errors(group: object) -> dict[str, Errors]:
 
 def _point(row: Mapping[str, Any]) -> Point | None:
     measured, predicted = _number(row.get("measured")), _number(row.get("predicted"))
-    if row.get("quantity") == "fits":  # yes or no: nothing to set against each other
+    quantity = str(row.get("quantity", "time"))
+    if quantity not in QUANTITIES:
         return None
     if not measured or not predicted or measured <= 0 or predicted <= 0:
         return None
@@ -165,7 +170,7 @@ def _point(row: Mapping[str, Any]) -> Point | None:
         id=str(row.get("id", "")),
         source=publication(str(row.get("source", ""))),
         kind=str(row.get("kind", "")),
-        quantity=str(row.get("quantity", "time")),
+        quantity=quantity,
         measured=measured,
         predicted=predicted,
         low=predicted if low is None else low,
@@ -175,7 +180,9 @@ def _point(row: Mapping[str, Any]) -> Point | None:
 
 
 def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and value == value else None
+    if isinstance(value, (int, float)) and abs(value) < FURTHEST:  # what is no number is not
+        return float(value)
+    return None
 
 
 def _percent(share: float | None) -> float | None:

@@ -13,7 +13,7 @@ from planner.pareto import unbeaten_plans
 from ui import inputs, session, tables
 from ui.export import csv_text, json_text, plan_call, search_call
 from ui.figures.pareto import pareto
-from ui.frame import downloads, figure, link_notes, watched
+from ui.frame import downloads, figure, link_notes, short_names, watched
 from ui.jobs import Searched
 from ui.provenance import badges
 from ui.question import asked_anew, files_of
@@ -144,6 +144,7 @@ def _plans(state: State, found: PlanSet) -> None:
         "The best of each mesh (dp, tp, pp, ulysses, ring), and of all layouts those that nothing "
         "beats in time without more memory. Choose a row, a point below, or from this list."
     )
+    short_names()
     named = _list(every, shown)
     picked = _table(every, unbeaten, shown)
     _take_away(state.question, found, every, shown)

@@ -12,10 +12,10 @@ from models.workload import format_count, parse_count
 from topologies.errors import Collected, Problem, SpecError
 from ui import session, tables
 from ui.export import csv_text, json_text
-from ui.figures.sweep import TITLES, crossovers, longest, sweep, value
+from ui.figures.sweep import crossovers, longest, sweep, value
 from ui.frame import asked, downloads, figure, guarded, link_notes, watched
 from ui.scenarios import scenario_for, sizes_of
-from ui.words import plain
+from ui.words import TITLES, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,6 +9,7 @@ import numpy as np
 from planner.cli.report import details
 from planner.compare import LINE_NAMES, PART_NAMES
 from topologies.units import GIB
+from ui.words import TITLES, WAYS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -164,8 +165,8 @@ def swept(points: Sequence[SweepPoint], quantity: str) -> list[dict[str, Any]]:
     """Return a sweep: the best of each way to cut the sequence at every point."""
     return [
         {
-            quantity: getattr(point, quantity),
-            "way": name,
+            TITLES[quantity]: getattr(point, quantity),
+            "way": WAYS[name],
             "best": name == point.best_method,
             "step, s": plan.step_time_s,
             "tokens/s/GPU": plan.tokens_per_s_per_gpu,

@@ -79,6 +79,7 @@ def _answer(state: State, plan: Plan, played: Simulated, device: str) -> None:
         seconds(plan.step_time_s),
         f"{step / plan.step_time_s - 1:+.1%} on the event clock",
         delta_color="off",
+        delta_arrow="off",
         border=True,
     )
     exposed = max(rank["exposed_s"] for rank in played.ranks())

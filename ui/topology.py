@@ -138,10 +138,11 @@ def _links(state: State) -> None:
     if run is None or run.status().phase == "stopped":
         st.caption("The event clock plays the step to see who sends when.")
         pressed = st.button("Play the step", icon=":material/play_arrow:", key="play-links")
-        if not pressed and (run is not None or not state.played):
-            return
-        run = session.start("play", state.question, state.layout)
-        session.keep(replace(state, played=True))
+        if pressed or (state.played and run is None):
+            session.start("play", state.question, state.layout)
+            session.keep(replace(state, played=True))
+            st.rerun()
+        return
     found = estimate(state.question, state.layout)
     status = watched(run, lambda _: playing(found))
     if status is not None:

@@ -86,7 +86,7 @@ def test_memory_stacks_to_every_stage_and_marks_the_fullest():
     np.testing.assert_allclose(sums, [stage.total_bytes / GIB for stage in found.stages])
     assert len(found.stages) == 4
     (fullest,) = [each for each in figure.layout.annotations if "fullest" in each.text]
-    assert fullest.x.startswith(f"{found.plan.memory_stage}<br>")
+    assert fullest.x.startswith(f"<b>{found.plan.memory_stage}</b><br>")
     assert figure.layout.shapes[0].y0 == found.plan.capacity_bytes / GIB
 
 

@@ -5,8 +5,11 @@ import io
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from topologies.errors import SpecError
+from ui.figures.accuracy import scatter
 from ui.jobs import accuracy
 from ui.measured import Measured, committed
 
@@ -70,3 +73,26 @@ def test_the_committed_table_is_drawn_and_picked_from():
 def test_yes_and_no_is_not_drawn():
     rows = [{"id": "a", "quantity": "fits", "measured": 1.0, "predicted": 1.0, "interval": None}]
     assert Measured.of({"overall": {"n": 0}, "rows": rows}, "t.json").points == ()
+
+
+plain = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9)
+names = st.sampled_from(["measured", "predicted", "interval", "error", "quantity", "id", "source"])
+rows = st.lists(st.dictionaries(names, plain | st.lists(plain, max_size=3), max_size=7) | plain)
+errors = st.dictionaries(st.sampled_from(["n", "bias", "median_abs_error"]), plain) | plain
+
+
+@given(rows, errors, st.dictionaries(st.text(max_size=5), errors) | plain)
+def test_any_table_is_read_or_refused_and_drawn(listed, overall, groups):
+    content = {"overall": overall, "rows": listed, "by_source": groups, "parts": {"kind": groups}}
+    try:
+        table = Measured.of(content, "t.json")
+    except SpecError:
+        return
+    assert table.rows()
+    assert len(table.points) + table.skipped == len(listed)
+    scatter(table.points, "s")
+
+
+def test_what_is_too_large_for_a_number_is_skipped():
+    rows = [{"id": "a", "quantity": "time", "measured": 10**400, "predicted": 1.0}]
+    assert Measured.of({"overall": {"n": 10**400}, "rows": rows}, "t.json").skipped == 1

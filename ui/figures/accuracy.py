@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
@@ -19,10 +20,19 @@ if TYPE_CHECKING:
 MOST_SOURCES = 6
 
 
-def scatter(points: Sequence[Point], unit: str) -> go.Figure:
-    """Return predictions over measurements with their intervals, on the line where both agree."""
+def scatter(points: Sequence[Point], unit: str, per_unit: float = 1.0) -> go.Figure:
+    """Return predictions over measurements with their intervals, on the line where both agree.
+
+    Parameters
+    ----------
+    points
+        Runs of one quantity.
+    unit, per_unit
+        What is shown, and how much of the points' own unit that is.
+    """
     if not points:
         return empty("No run was predicted.")
+    points = [_in_units(each, per_unit) for each in points]
     low = min(min(each.measured, each.predicted) for each in points) / 1.5
     high = max(max(each.measured, each.predicted) for each in points) * 1.5
     figure = go.Figure(layout=layout(460))
@@ -58,6 +68,11 @@ def scatter(points: Sequence[Point], unit: str) -> go.Figure:
     figure.update_xaxes(title=f"measured, {unit}", type="log")
     figure.update_yaxes(title=f"predicted, {unit}", type="log")
     return figure
+
+
+def _in_units(point: Point, per_unit: float) -> Point:
+    names = ("measured", "predicted", "low", "high")
+    return replace(point, **{name: getattr(point, name) / per_unit for name in names})
 
 
 def _words(point: Point, unit: str) -> str:

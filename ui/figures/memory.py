@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import plotly.graph_objects as go
 
 from topologies.palette import COLOURS
-from ui.figures.look import layout
-from ui.words import LINE_COLOURS, LINES, gib
+from ui.figures.look import BELOW, layout
+from ui.words import LINE_COLOURS, LINES, SHORT_LINES, gib
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 #: Stages whose layers are named below their bars.
 FEW = 6
-#: Many lines with long names: below the bars, which need the width.
-_BELOW = {"orientation": "h", "yanchor": "top", "y": -0.4, "x": 0.0, "font": {"size": 11}}
 
 
 def memory(stages: Sequence[StageMemory], capacity_bytes: float) -> go.Figure:
@@ -26,14 +24,14 @@ def memory(stages: Sequence[StageMemory], capacity_bytes: float) -> go.Figure:
     fullest = max(stages, key=lambda stage: stage.total_bytes)
     names = [_name(stage, few=len(stages) <= FEW) for stage in stages]
     held = [f"{stage.stage}: {_holds(stage)}" for stage in stages]
-    figure = go.Figure(layout=layout(430, barmode="stack", legend=_BELOW))
+    figure = go.Figure(layout=layout(470, barmode="stack", legend=BELOW | {"y": -0.32}))
     for line in stages[0].memory_bytes:
         values = [gib(stage.memory_bytes[line]) for stage in stages]
         if max(values) > 0:
             figure.add_bar(
                 x=names,
                 y=values,
-                name=LINES[line],
+                name=SHORT_LINES.get(line, LINES[line]),
                 marker={"color": LINE_COLOURS[line]},
                 text=held,
                 textposition="none",
@@ -54,13 +52,13 @@ def memory(stages: Sequence[StageMemory], capacity_bytes: float) -> go.Figure:
         yanchor="bottom",
     )
     figure.update_yaxes(title="GiB", rangemode="tozero")
-    figure.update_xaxes(title="pipeline stage", type="category", tickfont={"size": 11})
+    figure.update_xaxes(type="category", tickfont={"size": 11}, tickangle=0)
     figure.update_layout(bargap=0.35)
     return figure
 
 
 def _name(stage: StageMemory, *, few: bool) -> str:
-    return f"{stage.stage}<br>{_holds(stage, '<br>')}" if few else str(stage.stage)
+    return f"<b>{stage.stage}</b><br>{_holds(stage, '<br>')}" if few else str(stage.stage)
 
 
 def _holds(stage: StageMemory, between: str = ", ") -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import plotly.graph_objects as go
 
 from planner.cli.report import seconds
-from ui.figures.look import layout
+from ui.figures.look import BELOW, layout
 from ui.words import GREY, PART_COLOURS, PARTS, SHORT_PARTS
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def waterfall(plan: Plan) -> go.Figure:
 
 def beside(best: Plan, other: Plan, names: tuple[str, str]) -> go.Figure:
     """Return two steps as stacked bars, part by part."""
-    figure = go.Figure(layout=layout(230, barmode="stack"))
+    figure = go.Figure(layout=layout(330, barmode="stack", legend=BELOW | {"y": -0.45}))
     for part in best.time_s:
         values = [best.time_s[part], other.time_s[part]]
         if _counts(values[0], best) or _counts(values[1], other):
