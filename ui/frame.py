@@ -56,11 +56,13 @@ def _page(name: str) -> None:
     import_module(f"ui.{name}").show()
 
 
-#: Figures of equal width; room for tables where the screen is wide.
+#: Figures of equal width; room for tables where the screen is wide; what the keyboard is at.
 _STYLE = """<style>
 [data-testid="stMetricValue"], [data-testid="stTable"], .stMarkdown
   {font-variant-numeric: tabular-nums}
 [data-testid="stMainBlockContainer"] {padding-top: 4.2rem; padding-bottom: 3rem}
+:is(a, button, summary, canvas, [role="tab"], [role="radio"]):focus-visible
+  {outline: 2px solid #3f9bd8 !important; outline-offset: 1px}
 @media (max-width: 640px) {
   [data-testid="stMainBlockContainer"] {padding-left: .8rem; padding-right: .8rem}
 }
@@ -82,7 +84,7 @@ def problems(sentences: Any) -> None:  # noqa: ANN401 - any iterable of words
     """Show what is wrong, each with its mend."""
     lines = [f"- {plain(sentence)}" for sentence in sentences]
     if lines:
-        st.error("This cannot be planned as it stands:\n" + "\n".join(lines))
+        st.error("This cannot be answered as it stands:\n" + "\n".join(lines))
 
 
 def asked(question: Question) -> None:

@@ -136,7 +136,7 @@ def _short(labels: list[str]) -> bool:
 def _summary(state: State, found: Estimate) -> None:
     plan = found.plan
     fits = "fits" if plan.fits else "**does not fit**"
-    st.markdown(f"#### {plan.layout}")
+    st.subheader(str(plan.layout), anchor=False)
     st.markdown(f"{plain(details(plan.layout))}; runs in {plain(_runs(plan))}")
     cells = st.columns(4)
     cells[0].metric(
