@@ -196,7 +196,14 @@ def _figures(found: Estimate) -> None:
 
 
 def _operations(found: Estimate) -> None:
-    with st.expander("Operations of one micro-batch, and what holds each up (roofline)"):
+    more = st.expander(
+        "Operations of one micro-batch, and what holds each up (roofline)",
+        key=session.key("operations"),
+        on_change="rerun",
+    )
+    if not more.open:
+        return
+    with more:
         rows = tables.operations(found.operations)
         figure(
             roofline(found.operations, found.scenario.cluster.accelerator),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
@@ -24,37 +24,54 @@ def memory(stages: Sequence[StageMemory], capacity_bytes: float) -> go.Figure:
     fullest = max(stages, key=lambda stage: stage.total_bytes)
     names = [_name(stage, few=len(stages) <= FEW) for stage in stages]
     held = [f"{stage.stage}: {_holds(stage)}" for stage in stages]
-    figure = go.Figure(layout=layout(470, barmode="stack", legend=BELOW | {"y": -0.32}))
+    bars = []
     for line in stages[0].memory_bytes:
         values = [gib(stage.memory_bytes[line]) for stage in stages]
         if max(values) > 0:
-            figure.add_bar(
-                x=names,
-                y=values,
-                name=SHORT_LINES.get(line, LINES[line]),
-                marker={"color": LINE_COLOURS[line]},
-                text=held,
-                textposition="none",
-                hovertemplate=f"<b>stage %{{text}}</b><br>{LINES[line]}: %{{y:.2f}} GiB"
-                "<extra></extra>",
+            bars.append(
+                {
+                    "type": "bar",
+                    "x": names,
+                    "y": values,
+                    "name": SHORT_LINES.get(line, LINES[line]),
+                    "marker": {"color": LINE_COLOURS[line]},
+                    "text": held,
+                    "textposition": "none",
+                    "hovertemplate": f"<b>stage %{{text}}</b><br>{LINES[line]}: %{{y:.2f}} GiB"
+                    "<extra></extra>",
+                }
             )
-    capacity = gib(capacity_bytes)
-    figure.add_hline(
-        y=capacity,
-        line={"dash": "dash", "color": COLOURS[1], "width": 2},
-        annotation={"text": f"capacity {capacity:.1f} GiB", "font": {"color": COLOURS[1]}},
+    axes = {
+        "xaxis": {"type": "category", "tickfont": {"size": 11}, "tickangle": 0},
+        "yaxis": {"title": {"text": "GiB"}, "rangemode": "tozero"},
+    }
+    marks = _capacity(gib(capacity_bytes), names[stages.index(fullest)], gib(fullest.total_bytes))
+    legend = BELOW | {"y": -0.32}
+    return go.Figure(
+        data=bars,
+        layout=layout(470, barmode="stack", bargap=0.35, legend=legend, **axes, **marks),
     )
-    figure.add_annotation(
-        x=names[stages.index(fullest)],
-        y=gib(fullest.total_bytes),
-        text=f"<b>fullest<br>{gib(fullest.total_bytes):.1f}</b>",
-        showarrow=False,
-        yanchor="bottom",
-    )
-    figure.update_yaxes(title="GiB", rangemode="tozero")
-    figure.update_xaxes(type="category", tickfont={"size": 11}, tickangle=0)
-    figure.update_layout(bargap=0.35)
-    return figure
+
+
+def _capacity(capacity: float, fullest: str, holds: float) -> dict[str, Any]:
+    """Return the line of the capacity, and the words at it and over the fullest stage."""
+    across = {"xref": "x domain", "x0": 0, "x1": 1, "yref": "y", "y0": capacity, "y1": capacity}
+    beside = {"xref": "x domain", "x": 1, "xanchor": "right", "y": capacity, "yanchor": "bottom"}
+    over = {"x": fullest, "y": holds, "yanchor": "bottom", "showarrow": False}
+    return {
+        "shapes": [
+            {"type": "line", "line": {"dash": "dash", "color": COLOURS[1], "width": 2}, **across}
+        ],
+        "annotations": [
+            {
+                "text": f"capacity {capacity:.1f} GiB",
+                "font": {"color": COLOURS[1]},
+                "showarrow": False,
+                **beside,
+            },
+            {"text": f"<b>fullest<br>{holds:.1f}</b>", **over},
+        ],
+    }
 
 
 def _name(stage: StageMemory, *, few: bool) -> str:
