@@ -17,13 +17,14 @@ from ui.frame import downloads, figure, guarded, link_notes, watched
 from ui.inputs import upload
 from ui.measured import COMMITTED, QUANTITIES, Measured, committed
 from ui.provenance import badges
+from ui.question import asked_anew
 from ui.scenarios import scenario_for
 from ui.tables import runs
 from ui.uploads import read_object, refuse_missing
 
 if TYPE_CHECKING:
     from ui.background import Status
-    from ui.question import Document
+    from ui.question import Document, State
 
 _UNITS = {"time": ("s", 1.0), "memory": ("GiB", GIB), "length": ("tokens", 1.0)}
 _TITLES = {"time": "Time of a step", "memory": "Memory", "length": "Longest sequence that fits"}
@@ -44,11 +45,21 @@ def show() -> None:
     with guarded():
         st.markdown("**The profile in use** for the question on the page *Plan*:")
         badges(scenario_for(state.question))
+        _load(state)
     shown = session.tabs({"": "Predicted against measured", "calibrate": "Calibrate this machine"})
     with shown[""], guarded():
         _measured()
     with shown["calibrate"], guarded():
         calibrate()
+
+
+def _load(state: State) -> None:
+    """Offer to plan with a profile of the user's own."""
+    own = state.question.own_profile
+    given = upload("profile", "Load a profile", ["json", "yaml", "yml"], own, "profile-here")
+    if given != own:
+        question = replace(state.question, own_profile=given)
+        session.replace_all(replace(asked_anew(state, question), tab=state.tab))
 
 
 def _measured() -> None:

@@ -149,6 +149,37 @@ def test_from_a_question_to_a_link_that_says_it_all(site, chromium, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "there"),
+    [
+        ("", "Time against memory"),
+        ("layout", "Memory by pipeline stage"),
+        ("timeline", "Rank by rank"),
+        ("topology", "Use of the links"),
+        ("scaling", "From 8k on"),
+        ("accuracy", "Time of a step"),
+    ],
+)
+def test_everything_that_is_offered_downloads(site, chromium, name, there):
+    visit = Visit(chromium, site[0])
+    asked = "&searched=1&played=1&swept=1&points=8k&layout=tp%3D2%2Cpp%3D4%2Cdp%3D4"
+    page = visit.open(SMALL.replace("/", f"/{name}", 1) + asked).page
+    page.get_by_text(there).first.wait_for()
+    visit.still()
+    tables = page.get_by_role("button", name="As a table")
+    for at in range(tables.count()):
+        tables.nth(at).click()
+        page.get_by_test_id("stPopoverBody").get_by_test_id("stDataFrame").wait_for()
+        page.keyboard.press("Escape")
+    offered = page.get_by_test_id("stDownloadButton").get_by_role("button")
+    assert offered.count() > 2
+    for at in range(offered.count()):
+        with page.expect_download() as wanted:
+            offered.nth(at).click()
+        assert Path(wanted.value.path()).stat().st_size > 10, wanted.value.suggested_filename
+    visit.close()
+
+
+@pytest.mark.parametrize(
     ("name", "content", "mend"),
     [
         ("config.json", b"{not json", "not JSON"),
