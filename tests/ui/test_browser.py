@@ -226,8 +226,8 @@ def test_a_search_goes_on_while_the_page_lives_and_ends_with_it(site, chromium):
 @pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
 def test_every_page_is_readable(site, chromium, width, height, scheme):
     layout = "layout=tp%3D2%2Cpp%3D4%2Cdp%3D4"
+    visit = Visit(chromium, site[0], width, height, scheme)
     for name in ("", "layout", "timeline", "topology", "scaling", "accuracy"):
-        visit = Visit(chromium, site[0], width, height, scheme)
         search = "&searched=1" if not name else f"&{layout}"
         visit.open(SMALL.replace("/", f"/{name}", 1) + search).still()
         visit.page.wait_for_timeout(1200)
@@ -241,7 +241,7 @@ def test_every_page_is_readable(site, chromium, width, height, scheme):
             "[...document.querySelectorAll('[data-testid=stMain] img')].filter(i => !i.alt).length"
         )
         assert pictures == 0
-        visit.close()
+    visit.close()
 
 
 def test_the_keyboard_searches_and_chooses(site, chromium):
