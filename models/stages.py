@@ -94,6 +94,25 @@ class StageTable:
         )
         return table, index
 
+    @classmethod
+    def one_by_one(
+        cls, architecture: Architecture, batch: LayoutBatch, workload: Workload
+    ) -> StageTable:
+        """Return the cut of the one layout of a batch, every pipeline rank as a kind of its own."""
+        weighed = replace(workload, global_batch=1)
+        columns = (batch.pp, batch.vp, batch.stage_split, PATHS.take(batch.schedule))
+        held = _held(architecture, weighed, *(int(column[0]) for column in columns))
+        counts = np.array([[layers for layers, _, _ in held]], dtype=float)
+        first, last = np.array([[ends for _, *ends in held]], dtype=float).transpose(2, 0, 1)
+        return cls(
+            counts=counts,
+            layers=counts.sum(axis=-1),
+            first=first,
+            last=last,
+            position=np.arange(len(held), dtype=float)[None],
+            multiplicity=np.ones((1, len(held))),
+        )
+
 
 @cache
 def layer_weights(
@@ -192,19 +211,28 @@ def _ranks(
     architecture: Architecture, workload: Workload, pp: int, vp: int, split: int, path: int
 ) -> list[tuple[tuple[int, ...], int, int, int, int]]:
     """Return the distinct ranks: layers of each kind, first?, last?, position, multiplicity."""
+    found: dict[tuple[tuple[int, ...], int, int], tuple[int, int]] = {}
+    for rank, key in enumerate(_held(architecture, workload, pp, vp, split, path)):
+        position, many = found.get(key, (rank, 0))
+        found[key] = (position, many + 1)
+    return [(*key, *value) for key, value in found.items()]
+
+
+def _held(
+    architecture: Architecture, workload: Workload, pp: int, vp: int, split: int, path: int
+) -> list[tuple[tuple[int, ...], int, int]]:
+    """Return what every rank holds: layers of each kind, first?, last?."""
     sizes = split_layers(pp * vp, split, *layer_weights(architecture, workload))
     bounds = [0, *accumulate(sizes)]
-    found: dict[tuple[tuple[int, ...], int, int], tuple[int, int]] = {}
+    ranks = []
     for rank in range(pp):
         held = _stages(rank, pp, vp, path)
         members: list[int] = []
         for stage in held:
             members += architecture.kind_of_layer[bounds[stage] : bounds[stage + 1]]
         counts = tuple(members.count(kind) for kind in range(len(architecture.kinds)))
-        key = (counts, int(0 in held), int(pp * vp - 1 in held))
-        position, many = found.get(key, (rank, 0))
-        found[key] = (position, many + 1)
-    return [(*key, *value) for key, value in found.items()]
+        ranks.append((counts, int(0 in held), int(pp * vp - 1 in held)))
+    return ranks
 
 
 def _stages(rank: int, pp: int, vp: int, path: int) -> list[int]:

@@ -1,35 +1,31 @@
-"""The memory bill of every kind of pipeline rank, not of the fullest alone."""
+"""The memory bill of every pipeline stage, not of the fullest alone."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from models.layout import LayoutBatch
 from models.memory import memory_bill
 from models.memory_bill import LINES
+from models.stages import StageTable
 
 if TYPE_CHECKING:
     from models.layout import Layout
     from models.prepared import Prepared
-    from models.stages import StageTable
     from planner.scenario import Scenario
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageMemory:
-    """What the pipeline ranks of one kind hold at their peak.
+    """What a rank of one pipeline stage holds at its peak.
 
     Parameters
     ----------
     stage
-        The first of these ranks, which holds most micro-batches of them.
-    alike
-        How many ranks hold the same layers.
+        Its place in the pipeline.
     layers
-        How many layers that is.
+        How many layers it holds.
     embedding, head
         Whether they hold either end of the model.
     memory_bytes
@@ -37,7 +33,6 @@ class StageMemory:
     """
 
     stage: int
-    alike: int
     layers: int
     embedding: bool
     head: bool
@@ -50,7 +45,7 @@ class StageMemory:
 
 
 def stage_memory(scenario: Scenario, layout: Layout) -> tuple[StageMemory, ...]:
-    """Return the bills of a layout's kinds of pipeline rank, in the order of their first ranks.
+    """Return the bills of a layout's pipeline stages, first to last.
 
     Parameters
     ----------
@@ -60,19 +55,16 @@ def stage_memory(scenario: Scenario, layout: Layout) -> tuple[StageMemory, ...]:
         Legal there.
     """
     prepared = scenario.prepared(LayoutBatch.of([layout]))
-    stages = prepared.stages
-    kinds = np.flatnonzero(stages.multiplicity[0])
-    found = [_of_kind(scenario, prepared, _only(stages, int(kind))) for kind in kinds]
-    return tuple(sorted(found, key=lambda each: each.stage))
+    every = StageTable.one_by_one(scenario.architecture, prepared.batch, scenario.workload)
+    return tuple(_of_rank(scenario, prepared, _only(every, at)) for at in range(every.width))
 
 
-def _of_kind(scenario: Scenario, prepared: Prepared, stages: StageTable) -> StageMemory:
+def _of_rank(scenario: Scenario, prepared: Prepared, stages: StageTable) -> StageMemory:
     bill = memory_bill(
         replace(prepared, stages=stages), scenario.device.profile, scenario.capacity_bytes
     )
     return StageMemory(
         stage=int(stages.position[0, 0]),
-        alike=int(stages.multiplicity[0, 0]),
         layers=int(stages.layers[0, 0]),
         embedding=bool(stages.first[0, 0]),
         head=bool(stages.last[0, 0]),
@@ -80,7 +72,7 @@ def _of_kind(scenario: Scenario, prepared: Prepared, stages: StageTable) -> Stag
     )
 
 
-def _only(stages: StageTable, kind: int) -> StageTable:
-    """Return a table whose only kind of rank is one of those of another."""
+def _only(stages: StageTable, rank: int) -> StageTable:
+    """Return a table of one rank of another."""
     columns = ("counts", "layers", "first", "last", "position", "multiplicity")
-    return replace(stages, **{name: getattr(stages, name)[:, [kind]] for name in columns})
+    return replace(stages, **{name: getattr(stages, name)[:, [rank]] for name in columns})

@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from topologies.errors import SpecError
-from ui import session, torch_install
+from topologies.units import GIB
+from ui import session
+from ui.calibration import calibrate
 from ui.export import csv_text
 from ui.figures.accuracy import scatter
-from ui.frame import LOOK_S, downloads, figure, guarded, link_notes, problems, watched
-from ui.measured import Measured, Point, committed
+from ui.frame import downloads, figure, guarded, link_notes, watched
+from ui.inputs import upload
+from ui.measured import COMMITTED, QUANTITIES, Measured, committed
 from ui.provenance import badges
-from ui.question import Document
+from ui.question import asked_anew
 from ui.scenarios import scenario_for
-from ui.uploads import read_object, received
-from ui.words import plain
+from ui.tables import runs
+from ui.uploads import read_object, refuse_missing
 
 if TYPE_CHECKING:
     from ui.background import Status
+    from ui.question import Document, State
 
-#: Seconds that a calibration from the page may measure.
-SHORTEST_S, USUAL_S, LONGEST_S = 20, 60, 300
-_UNITS = {"time": "s", "memory": "bytes", "length": "tokens"}
+_UNITS = {"time": ("s", 1.0), "memory": ("GiB", GIB), "length": ("tokens", 1.0)}
+_TITLES = {"time": "Time of a step", "memory": "Memory", "length": "Longest sequence that fits"}
 _FIGURES = ("n", "median |error|, %", "p90, %", "bias, %", "in the interval, %")
+_HELP = {
+    "p90, %": "Nine of ten runs are closer.",
+    "bias, %": "Mean error with its sign: positive where runs are faster than predicted.",
+    "in the interval, %": "Runs whose interval, meant for 80%, holds what was measured.",
+}
 
 
 def show() -> None:
@@ -37,37 +45,58 @@ def show() -> None:
     with guarded():
         st.markdown("**The profile in use** for the question on the page *Plan*:")
         badges(scenario_for(state.question))
-    measured, machine = st.tabs(["Predicted against measured", "Calibrate this machine"])
-    with measured, guarded():
+        _load(state)
+    shown = session.tabs({"": "Predicted against measured", "calibrate": "Calibrate this machine"})
+    with shown[""], guarded():
         _measured()
-    with machine, guarded():
-        _calibrate()
+    with shown["calibrate"], guarded():
+        calibrate()
+
+
+def _load(state: State) -> None:
+    """Offer to plan with a profile of the user's own."""
+    own = state.question.own_profile
+    given = upload("profile", "Load a profile", ["json", "yaml", "yml"], own, "profile-here")
+    if given != own:
+        question = replace(state.question, own_profile=given)
+        session.replace_all(replace(asked_anew(state, question), tab=state.tab))
 
 
 def _measured() -> None:
     st.markdown(
-        "Runs that others measured, predicted: drop a table of runs (CSV, the columns of "
-        "`tests/data/published_runs.csv`) or what `meshwright accuracy --json` wrote."
+        "Runs that others published, predicted and set against what they measured. For runs of "
+        "your own, give a table (CSV, the columns of `tests/data/published_runs.csv`) or what "
+        "`meshwright accuracy --json` wrote."
     )
-    given = st.file_uploader("Table of runs", ["csv", "json"], key="runs", max_upload_size=4)
-    if given is None:
+    document = _given()
+    if document is None:
         table = committed()
         if table is None:
             st.info("This checkout has no table of its own yet.", icon=":material/info:")
             return
-        st.caption("This checkout's own table.")
+        st.caption(f"This checkout's own table ({COMMITTED.name}).")
         _table(table)
         return
-    document = received("table", given.name, given.getvalue())
     if document.name.lower().endswith(".json"):
         _table(Measured.of(read_object(document), document.name))
         return
+    refuse_missing(document)
     run = session.run_of("accuracy", document.name, document.text)
     if run is None:
         run = session.start("accuracy", document.name, document.text)
     status = watched(run, _rows)
     if status is not None:
         _table(Measured.of(status.result, document.name))
+
+
+def _given() -> Document | None:
+    """Return the table that takes the place of this checkout's own, if one is given."""
+    state = session.current()
+    document = upload("table", "or a table of your own", ["csv", "json"], state.runs, "runs")
+    if document != state.runs:
+        session.keep(replace(state, runs=document, kind="", source=""))
+        st.rerun()
+    return document
 
 
 def _rows(status: Status) -> str:
@@ -80,147 +109,57 @@ def _table(table: Measured) -> None:
     st.dataframe(
         rows,
         hide_index=True,
+        height=min(38 + 35 * len(rows), 318),
         column_config={
-            name: st.column_config.NumberColumn(format="%.1f") for name in _FIGURES if name != "n"
+            name: st.column_config.NumberColumn(format="%.1f", help=_HELP.get(name))
+            for name in _FIGURES
+            if name != "n"
         },
-        alt="Errors of all runs and of each source",
+        alt="Errors of times of all runs, of each kind and of each source",
     )
+    downloads("errors", {"Errors, CSV": ("meshwright-errors.csv", csv_text(rows))})
     if table.skipped:
         st.caption(f"{table.skipped:,} rows were not predicted: their reasons are in the file.")
-    for quantity in sorted({point.quantity for point in table.points}):
-        mine = [point for point in table.points if point.quantity == quantity]
-        unit = _UNITS.get(quantity, "")
-        st.markdown(f"**{plain(quantity)}**: {len(mine):,} runs")
+    if table.points:
+        _runs(table)
+
+
+def _runs(table: Measured) -> None:
+    state = session.current()
+    left, right = st.columns(2)
+    with left:
+        kind = _filter("Kind of run", {each.kind for each in table.points}, state.kind, "kind")
+    with right:
+        every = {each.source for each in table.points if kind in ("", each.kind)}
+        source = _filter("Source", every, state.source, "source")
+    if (kind, source) != (state.kind, state.source):
+        session.keep(replace(state, kind=kind, source=source))
+    points = table.picked(kind, source)
+    for quantity in sorted({point.quantity for point in points}, key=QUANTITIES.index):
+        mine = [point for point in points if point.quantity == quantity]
+        errors = sorted(abs(point.error) for point in mine)
+        st.markdown(
+            f"**{_TITLES[quantity]}**: {len(mine):,} runs, median error "
+            f"{errors[len(errors) // 2]:.1%}"
+        )
         figure(
-            scatter(mine, unit),
+            scatter(mine, *_UNITS[quantity]),
             f"accuracy-{quantity}",
-            f"Predicted over measured {quantity} of {len(mine)} runs, with intervals",
+            f"Predicted over measured {_TITLES[quantity].lower()} of {len(mine)} runs, with "
+            "intervals",
+            partial(runs, mine),
         )
-    downloads(
-        "accuracy",
-        {
-            "Errors, CSV": ("meshwright-errors.csv", csv_text(rows)),
-            "Runs, CSV": ("meshwright-runs.csv", csv_text([_row(p) for p in table.points])),
-        },
+
+
+def _filter(title: str, names: set[str], chosen: str, name: str) -> str:
+    """Offer one of some names, or all; return the one, or empty."""
+    options = ["", *sorted(names - {""})]
+    at = options.index(chosen) if chosen in options else 0
+    found: str = st.selectbox(
+        title,
+        options,
+        at,
+        format_func=lambda each: each.replace("_", " ") if each else "all",
+        key=session.key(f"{name}-{len(options)}"),
     )
-
-
-def _row(point: Point) -> dict[str, Any]:
-    names = ("id", "source", "quantity", "measured", "predicted", "low", "high", "error")
-    return {name: getattr(point, name) for name in names}
-
-
-def _calibrate() -> None:
-    st.markdown(
-        "Times real kernels on processes of this machine's CPU (gloo), fits the planner's own "
-        "figures to them, and predicts layers and blocks that no fit has seen. GPUs are measured "
-        "where they are: `meshwright calibrate` there, then upload the profile on the page *Plan*."
-    )
-    if not torch_install.there():
-        _torch()
-        return
-    seconds = st.slider(
-        "Seconds to measure",
-        SHORTEST_S,
-        LONGEST_S,
-        USUAL_S,
-        step=10,
-        key="calibration-seconds",
-        help="Longer runs take everything more often; what is too little is said.",
-    )
-    run = session.run_of("calibrate", float(seconds), 3)
-    if st.button("Calibrate", type="primary", icon=":material/speed:"):
-        run = session.start("calibrate", float(seconds), 3)
-    status = watched(run, _samples) if run is not None else None
-    if status is not None:
-        _calibrated(status.result)
-
-
-def _samples(status: Status) -> str:
-    done, total = status.progress or (0, 0)
-    return f"Measuring: {done:,} of {total:,} samples" if total else "Starting processes"
-
-
-def _torch() -> None:
-    installation = torch_install.current()
-    st.info(
-        f"Calibration runs real kernels in torch ({torch_install.requirement()}), which is not "
-        "installed: it is large, and no other page needs it.",
-        icon=":material/info:",
-    )
-    if installation is None or installation.code not in (None, 0):
-        if installation is not None:
-            st.error("The installation failed; its last lines are below.")
-            st.code("\n".join(installation.lines[-12:]), language=None)
-        if st.button("Install torch now", icon=":material/download:"):
-            torch_install.begin()
-            st.rerun()
-        return
-    _installing()
-
-
-@st.fragment(run_every=LOOK_S)
-def _installing() -> None:
-    installation = torch_install.current()
-    if installation is None or installation.code is not None:
-        st.rerun()
-        return
-    st.code("\n".join(installation.lines[-8:]) or "Starting pip", language=None)
-    if st.button("Stop", key="stop-torch"):
-        installation.stop()
-
-
-def _calibrated(text: str) -> None:
-    document = Document("this-machine.json", text)
-    content = read_object(document)
-    st.success(f"Measured on {plain(content['provenance']['device'])}.")
-    fits = [
-        {
-            "kind": name,
-            "points": fit["points"],
-            "in sample, %": 100.0 * fit["in_sample_median"],
-            "held out, %": 100.0 * fit["held_out_median"],
-            "90% within, %": 100.0 * fit["held_out_p90"],
-        }
-        for name, fit in content["fits"].items()
-    ]
-    st.markdown("**Fits, and their errors on points they have not seen**")
-    st.dataframe(fits, hide_index=True, alt="Fits with their errors")
-    points = tuple(_prediction(each) for each in content.get("predictions", ()))
-    if points:
-        st.markdown("**Layers and blocks that no fit has seen**")
-        figure(
-            scatter(points, "s"),
-            "calibration",
-            f"Predicted over measured seconds of {len(points)} held-out layers and blocks",
-        )
-    downloads(
-        "calibration",
-        {
-            "The profile, JSON": ("meshwright-profile.json", text),
-            "Fits, CSV": ("meshwright-fits.csv", csv_text(fits)),
-        },
-    )
-    if st.button("Plan with this profile", icon=":material/check:"):
-        state = session.current()
-        try:
-            question = replace(state.question, own_profile=document)
-            scenario_for(question)
-        except SpecError as error:
-            problems(map(str, error.problems))
-            return
-        session.replace_all(replace(state, question=question, searched=False))
-
-
-def _prediction(record: dict[str, Any]) -> Point:
-    predicted = float(record["predicted_s"])
-    return Point(
-        id=str(record["kind"]),
-        source=f"{record['kind']}s",
-        quantity="time",
-        measured=float(record["measured_s"]),
-        predicted=predicted,
-        low=predicted,
-        high=predicted,
-        error=float(record["error"]),
-    )
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ from ui.scenarios import layout_text, pins_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    import plotly.graph_objects as go
 
     from planner.plans import Plan
 
@@ -34,6 +37,14 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
         writer.writeheader()
         writer.writerows(rows)
     return stream.getvalue()
+
+
+def html_text(figure: go.Figure, title: str) -> str:
+    """Return a figure as a page that needs nothing else: it zooms, and saves pictures."""
+    config = {"displaylogo": False, "toImageButtonOptions": {"format": "svg"}, "responsive": True}
+    page: str = figure.to_html(include_plotlyjs=True, config=config)
+    head = f"<head><title>{html.escape(title)}</title>"
+    return page.replace("<head>", head, 1)
 
 
 def plan_call(question: Question, plan: Plan) -> str:

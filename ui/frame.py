@@ -12,13 +12,15 @@ import streamlit as st
 from topologies.errors import MeshwrightError, SpecError
 from ui import session
 from ui.background import office
+from ui.export import csv_text, html_text
 from ui.permalink import left_out
-from ui.words import plain
+from ui.words import GLOSSARY, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import plotly.graph_objects as go
+    from streamlit.delta_generator import DeltaGenerator
 
     from ui.background import Run, Status
     from ui.question import Question
@@ -54,11 +56,13 @@ def _page(name: str) -> None:
     import_module(f"ui.{name}").show()
 
 
-#: Figures of equal width; room for tables where the screen is wide.
+#: Figures of equal width; room for tables where the screen is wide; what the keyboard is at.
 _STYLE = """<style>
 [data-testid="stMetricValue"], [data-testid="stTable"], .stMarkdown
   {font-variant-numeric: tabular-nums}
 [data-testid="stMainBlockContainer"] {padding-top: 4.2rem; padding-bottom: 3rem}
+:is(a, button, summary, canvas, [role="tab"], [role="radio"]):focus-visible
+  {outline: 2px solid #3f9bd8 !important; outline-offset: 1px}
 @media (max-width: 640px) {
   [data-testid="stMainBlockContainer"] {padding-left: .8rem; padding-right: .8rem}
 }
@@ -80,7 +84,7 @@ def problems(sentences: Any) -> None:  # noqa: ANN401 - any iterable of words
     """Show what is wrong, each with its mend."""
     lines = [f"- {plain(sentence)}" for sentence in sentences]
     if lines:
-        st.error("This cannot be planned as it stands:\n" + "\n".join(lines))
+        st.error("This cannot be answered as it stands:\n" + "\n".join(lines))
 
 
 def asked(question: Question) -> None:
@@ -93,15 +97,25 @@ def asked(question: Question) -> None:
         f"{plain(question.global_batch)} sequences of {plain(question.seq_len)} tokens a step, "
         f"{plain(question.precision)}. Change it on the page *Plan*."
     )
+    short_names()
+
+
+def short_names() -> None:
+    """Offer what the short names of axes and figures mean."""
+    with st.popover("What the short names mean", type="tertiary", icon=":material/help:"):
+        st.markdown("\n".join(f"- **{name}**: {means}" for name, means in GLOSSARY.items()))
 
 
 def link_notes() -> None:
     """Say what the opened link had that is not known, and which files its own link lacks."""
     for problem in st.session_state.get("link_problems", ()):
         st.warning(plain(problem))
-    if missing := left_out(st.session_state.state):
-        names = ", ".join(map(plain, missing))
-        st.info(f"The address of this page does not hold {names}: too long for a link.")
+    if long := left_out(st.session_state.state):
+        names = ", ".join(f"{plain(each.name)} (digest {each.digest})" for each in long)
+        st.info(
+            f"Too long for a link: {names}. The address of this page has its name and digest only, "
+            "so whoever opens it is asked for the same file."
+        )
 
 
 def downloads(name: str, files: Mapping[str, tuple[str, str | Callable[[], Any]]]) -> None:
@@ -116,27 +130,80 @@ def downloads(name: str, files: Mapping[str, tuple[str, str | Callable[[], Any]]
     """
     row = st.container(horizontal=True)
     for text, (file, content) in files.items():
-        row.download_button(
-            text,
-            content,
-            file_name=file,
-            key=f"{name}-{file}",
-            on_click="ignore",
-            type="tertiary",
-            icon=":material/download:",
-        )
+        download(row, text, file, content, f"{name}-{file}")
 
 
-def figure(made: go.Figure, name: str, alt: str, **options: Any) -> Any:  # noqa: ANN401
-    """Show a figure that downloads as SVG from its tool bar."""
+def download(
+    row: DeltaGenerator, text: str, file: str, content: str | Callable[[], Any], name: str
+) -> None:
+    """Offer one file in a row of such."""
+    row.download_button(
+        text,
+        content,
+        file_name=file,
+        key=f"download-{name}",
+        on_click="ignore",
+        type="tertiary",
+        icon=":material/download:",
+    )
+
+
+def figure(
+    made: go.Figure,
+    name: str,
+    alt: str,
+    rows: Callable[[], Sequence[Mapping[str, Any]]] | None = None,
+    **options: Any,  # noqa: ANN401 - streamlit's own, as what it returns
+) -> Any:  # noqa: ANN401
+    """Show a figure, and offer it as a page of its own, and what it shows as a table.
+
+    Parameters
+    ----------
+    made, name
+        The figure, and what tells it from the page's others.
+    alt
+        What it shows, in words.
+    rows
+        What makes its table; None where one is beside it.
+    options
+        Streamlit's own.
+    """
     config = {
         "displaylogo": False,
         "toImageButtonOptions": {"format": "svg", "filename": f"meshwright-{name}"},
         "modeBarButtonsToRemove": ["lasso2d", "autoScale2d"],
     }
-    return st.plotly_chart(
+    drawn = st.plotly_chart(
         made, key=session.key(f"figure-{name}"), config=config, alt=alt, **options
     )
+    row = st.container(horizontal=True)
+    download(
+        row,
+        "Figure, HTML",
+        f"meshwright-{name}.html",
+        partial(html_text, made, alt),
+        f"{name}-html",
+    )
+    if rows is not None:
+        _as_table(row, name, alt, rows)
+    return drawn
+
+
+def _as_table(
+    row: DeltaGenerator, name: str, alt: str, rows: Callable[[], Sequence[Mapping[str, Any]]]
+) -> None:
+    file = f"meshwright-{name}.csv"
+    download(row, "CSV", file, lambda: csv_text(rows()), f"{name}-csv")
+    more = row.popover(
+        "As a table",
+        type="tertiary",
+        icon=":material/table:",
+        key=session.key(f"table-{name}"),
+        on_change="rerun",
+    )
+    if more.open:
+        with more:
+            st.dataframe(rows(), hide_index=True, alt=alt)
 
 
 def watched(run: Run, words: Callable[[Status], str]) -> Status | None:

@@ -76,7 +76,7 @@ def _said(question: Question) -> str:
 
 def _model(question: Question) -> Question:
     model = _named("Model", question.model, model_names(), "model", "An architecture we ship.")
-    own = _upload(
+    own = upload(
         "model", "or a config.json of Hugging Face", ["json"], question.own_model, "own-model"
     )
     return replace(question, model=model, own_model=own)
@@ -84,7 +84,7 @@ def _model(question: Question) -> Question:
 
 def _cluster(question: Question) -> Question:
     cluster = _named("Cluster", question.cluster, cluster_names(), "cluster", "Machines we know.")
-    own = _upload(
+    own = upload(
         "cluster", "or a cluster file", ["yaml", "yml"], question.own_cluster, "own-cluster"
     )
     edits = question.edits if cluster == question.cluster else ""
@@ -162,7 +162,7 @@ def _more(question: Question) -> Question:
         )
     with row[3]:
         reduce = _named("Gradients sent in", question.reduce, _DTYPES, "reduce", "Between ranks.")
-    profile = _upload(
+    profile = upload(
         "profile",
         "Profile of your accelerators: what `meshwright calibrate` wrote",
         ["json", "yaml", "yml"],
@@ -242,14 +242,19 @@ def _named(title: str, value: str, known: tuple[str, ...], name: str, hint: str)
     return found
 
 
-def _upload(
+def upload(
     kind: str, title: str, types: list[str], kept: Document | None, name: str
 ) -> Document | None:
     """Return the file that is given or was; what is too large or no text is refused."""
-    if kept is not None:
+    if kept is not None and not kept.missing:
         row = st.container(horizontal=True, vertical_alignment="center")
         row.markdown(f":material/description: {plain(kept.name)}, {len(kept.text):,} letters")
         return None if row.button("Remove", key=key(f"remove-{name}")) else kept
+    if kept is not None:
+        row = st.container(horizontal=True, vertical_alignment="center")
+        row.warning(wanted(kept))
+        if row.button("Do without it", key=key(f"remove-{name}")):
+            return None
     with st.popover(title, icon=":material/upload:", type="tertiary"):
         given: UploadedFile | None = st.file_uploader(
             f"A file of at most {LARGEST_BYTES[kind] / 1e6:g} MB. It stays in this session.",
@@ -258,9 +263,29 @@ def _upload(
             max_upload_size=-(-LARGEST_BYTES[kind] // 2**20),
         )
     if given is None:
-        return None
+        return kept
     try:
-        return received(kind, given.name, given.getvalue())
+        document = received(kind, given.name, given.getvalue())
     except SpecError as error:
         problems(map(str, error.problems))
-        return None
+        return kept
+    note_another(kept, document)
+    return document
+
+
+def wanted(document: Document) -> str:
+    """Return the sentence that asks for a file that a link only names."""
+    return (
+        f"The link was made with {plain(document.name)} (digest {document.missing}), which is too "
+        "long for a link: give that file again."
+    )
+
+
+def note_another(asked: Document | None, given: Document) -> None:
+    """Note that a file is not the one that a link asked for, for all pages to say."""
+    if asked is not None and asked.missing not in ("", given.digest):
+        st.session_state.link_problems = (
+            *st.session_state.get("link_problems", ()),
+            f"{given.name} (digest {given.digest}) is not the file that the link was made with: "
+            f"that was {asked.name} (digest {asked.missing}).",
+        )

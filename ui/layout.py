@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -135,7 +136,7 @@ def _short(labels: list[str]) -> bool:
 def _summary(state: State, found: Estimate) -> None:
     plan = found.plan
     fits = "fits" if plan.fits else "**does not fit**"
-    st.markdown(f"#### {plan.layout}")
+    st.subheader(str(plan.layout), anchor=False)
     st.markdown(f"{plain(details(plan.layout))}; runs in {plain(_runs(plan))}")
     cells = st.columns(4)
     cells[0].metric(
@@ -180,21 +181,29 @@ def _figures(found: Estimate) -> None:
             "waterfall",
             f"Waterfall of a step of {seconds(plan.step_time_s)}: "
             + ", ".join(f"{row['part']} {row['share, %']:.1f}%" for row in tables.step_parts(plan)),
+            partial(tables.step_parts, plan),
         )
-        downloads("parts", {"CSV": ("meshwright-step.csv", csv_text(tables.step_parts(plan)))})
     with second:
-        st.markdown("**Memory by pipeline rank**")
+        st.markdown("**Memory by pipeline stage**")
         figure(
             memory(found.stages, plan.capacity_bytes),
             "memory",
-            "Stacked bars of the memory of every kind of pipeline rank against the capacity; the "
-            f"fullest is rank {plan.memory_stage} with {gib(plan.memory_total_bytes):.1f} GiB.",
+            "Stacked bars of the memory of a rank of every pipeline stage against the capacity; "
+            f"the fullest is of stage {plan.memory_stage} with "
+            f"{gib(plan.memory_total_bytes):.1f} GiB.",
+            partial(tables.bill, found.stages),
         )
-        downloads("bill", {"CSV": ("meshwright-memory.csv", csv_text(tables.bill(found.stages)))})
 
 
 def _operations(found: Estimate) -> None:
-    with st.expander("Operations of one micro-batch, and what holds each up (roofline)"):
+    more = st.expander(
+        "Operations of one micro-batch, and what holds each up (roofline)",
+        key=session.key("operations"),
+        on_change="rerun",
+    )
+    if not more.open:
+        return
+    with more:
         rows = tables.operations(found.operations)
         figure(
             roofline(found.operations, found.scenario.cluster.accelerator),
@@ -244,11 +253,12 @@ def _compare(state: State, found: Estimate) -> None:
 
 def _differences(plan: Plan, other: Plan) -> None:
     faster, slower = sorted((plan, other), key=lambda each: each.step_time_s)
-    names = (f"this: {plan.layout}", f"other: {other.layout}")
+    st.markdown(f"This: **{plan.layout}**; the other: **{other.layout}**")
     figure(
-        beside(plan, other, names),
+        beside(plan, other, ("this", "other")),
         "beside",
         f"Two steps part by part: {seconds(plan.step_time_s)} and {seconds(other.step_time_s)}",
+        partial(tables.two_steps, plan, other),
     )
     if plan.layout == other.layout:
         st.markdown("They are the same layout.")

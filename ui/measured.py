@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,8 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 HOME = Path(__file__).parent.parent
-#: Where this checkout's own table may lie.
-COMMITTED = ("ACCURACY.json", "tests/data/accuracy.json")
+#: This checkout's own table: ``meshwright accuracy ... --json ACCURACY.json`` writes it.
+COMMITTED = HOME / "ACCURACY.json"
+#: What is drawn, in the order of the page; whether a run fits is yes or no.
+QUANTITIES = ("time", "memory", "length")
+#: Nothing that anyone measures is larger.
+FURTHEST = 1e30
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +38,7 @@ class Errors:
     def of(cls, record: Mapping[str, Any]) -> Errors:
         """Return the errors of a record of such a table."""
         names = ("median_abs_error", "p90_abs_error", "bias", "interval_coverage")
-        return cls(int(record.get("n") or 0), *(_number(record.get(name)) for name in names))
+        return cls(int(_number(record.get("n")) or 0), *(_number(record.get(n)) for n in names))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,7 @@ class Point:
 
     id: str
     source: str
+    kind: str
     quantity: str
     measured: float
     predicted: float
@@ -56,8 +62,8 @@ class Measured:
 
     Parameters
     ----------
-    overall, by_source
-        Errors of all rows, and of each source's.
+    overall, by_source, by_kind
+        Errors of all rows, of each source's, and of each kind's.
     points
         Rows that were predicted.
     skipped
@@ -66,6 +72,7 @@ class Measured:
 
     overall: Errors
     by_source: dict[str, Errors]
+    by_kind: dict[str, Errors]
     points: tuple[Point, ...]
     skipped: int
 
@@ -78,11 +85,9 @@ class Measured:
         SpecError
             If it is none.
         """
-        kept = content.get("errors")
-        if isinstance(kept, dict):  # the errors that tests hold predictions to: no rows
-            parts = {name: errors for name, errors in kept.items() if name != "overall"}
-            content = {"overall": kept.get("overall"), "by_source": parts, "rows": []}
         overall, sources = content.get("overall"), content.get("by_source")
+        parts = content.get("parts")
+        kinds = parts.get("kind") if isinstance(parts, dict) else None
         rows = content.get("rows")
         if not isinstance(overall, dict) or not isinstance(rows, list):
             mend = "what `meshwright accuracy --json` writes: overall, by_source, rows"
@@ -91,50 +96,69 @@ class Measured:
         rows = [*rows, *(further if isinstance(further, list) else [])]
         points = [_point(row) for row in rows if isinstance(row, dict)]
         known = [point for point in points if point is not None]
-        by_source = sources if isinstance(sources, dict) else {}
         return cls(
             overall=Errors.of(overall),
-            by_source={
-                str(source): Errors.of(each)
-                for source, each in by_source.items()
-                if isinstance(each, dict)
-            },
+            by_source=_errors(sources),
+            by_kind=_errors(kinds),
             points=tuple(known),
             skipped=len(rows) - len(known),
         )
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the table of errors: all, then each source."""
-        named = {"all": self.overall} | self.by_source
+        """Return the table of errors of times: all, then each kind of run, then each source."""
+        named = [("", "all", self.overall)]
+        named += [("kind", name, errors) for name, errors in self.by_kind.items()]
+        named += [("source", name, errors) for name, errors in self.by_source.items()]
         return [
             {
-                "runs": name,
+                "by": what,
+                "runs": name.replace("_", " ") if what == "kind" else name,
                 "n": errors.n,
                 "median |error|, %": _percent(errors.median),
                 "p90, %": _percent(errors.p90),
                 "bias, %": _percent(errors.bias),
                 "in the interval, %": _percent(errors.coverage),
             }
-            for name, errors in named.items()
+            for what, name, errors in named
         ]
+
+    def picked(self, kind: str, source: str) -> tuple[Point, ...]:
+        """Return the runs of a kind and of a source; of all, where one is empty."""
+        return tuple(
+            point
+            for point in self.points
+            if kind in ("", point.kind) and source in ("", point.source)
+        )
 
 
 @cache
 def committed() -> Measured | None:
-    """Return this checkout's own table; None where it has none that can be read."""
-    for name in COMMITTED:
-        path = HOME / name
-        if path.is_file():
-            try:
-                return Measured.of(read_object(Document(name, path.read_text("utf-8"))), name)
-            except SpecError:
-                return None
-    return None
+    """Return this checkout's own table; None where it has none."""
+    if not COMMITTED.is_file():
+        return None
+    document = Document(COMMITTED.name, COMMITTED.read_text("utf-8"))
+    return Measured.of(read_object(document), document.name)
+
+
+def publication(source: str) -> str:
+    """Return what a source is called in tables of errors: a repository at a commit, or its name.
+
+    >>> publication("someone/code@1a2b3c4d5e6f7a8b:bench/README.md")
+    'someone/code@1a2b3c4d5e'
+    """
+    found = re.match(r"([^\s:@]+@[0-9a-f]{1,10})[0-9a-f]*(\^?):", source)
+    return "".join(found.groups()) if found else source
+
+
+def _errors(group: object) -> dict[str, Errors]:
+    named = group.items() if isinstance(group, dict) else ()
+    return {str(name): Errors.of(each) for name, each in named if isinstance(each, dict)}
 
 
 def _point(row: Mapping[str, Any]) -> Point | None:
     measured, predicted = _number(row.get("measured")), _number(row.get("predicted"))
-    if row.get("quantity") == "fits":  # yes or no: nothing to set against each other
+    quantity = str(row.get("quantity", "time"))
+    if quantity not in QUANTITIES:
         return None
     if not measured or not predicted or measured <= 0 or predicted <= 0:
         return None
@@ -144,8 +168,9 @@ def _point(row: Mapping[str, Any]) -> Point | None:
     error = _number(row.get("error"))
     return Point(
         id=str(row.get("id", "")),
-        source=str(row.get("source", "")),
-        quantity=str(row.get("quantity", "time")),
+        source=publication(str(row.get("source", ""))),
+        kind=str(row.get("kind", "")),
+        quantity=quantity,
         measured=measured,
         predicted=predicted,
         low=predicted if low is None else low,
@@ -155,7 +180,9 @@ def _point(row: Mapping[str, Any]) -> Point | None:
 
 
 def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and value == value else None
+    if isinstance(value, (int, float)) and abs(value) < FURTHEST:  # what is no number is not
+        return float(value)
+    return None
 
 
 def _percent(share: float | None) -> float | None:

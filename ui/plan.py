@@ -13,9 +13,10 @@ from planner.pareto import unbeaten_plans
 from ui import inputs, session, tables
 from ui.export import csv_text, json_text, plan_call, search_call
 from ui.figures.pareto import pareto
-from ui.frame import downloads, figure, link_notes, watched
+from ui.frame import downloads, figure, link_notes, short_names, watched
 from ui.jobs import Searched
 from ui.provenance import badges
+from ui.question import asked_anew, files_of
 from ui.scenarios import layout_text, scenario_for, scenarios, sizes_of
 from ui.words import gib, plain
 
@@ -60,7 +61,10 @@ def show() -> None:
     with st.container(border=True):
         question = inputs.ask(state.question)
     if question != state.question:
-        state = replace(state, question=question, searched=False, layout="", beside="")
+        before, state = state.question, asked_anew(state, question)
+        session.keep(state)
+        if files_of(question) != files_of(before):  # what is given by now needs no input any more
+            st.rerun()
     session.keep(state)
     scenario = scenario_for(question)
     _heading(scenario, sizes_of(question.gpus))
@@ -138,8 +142,10 @@ def _plans(state: State, found: PlanSet) -> None:
     st.subheader("Ranked layouts", anchor=False)
     st.caption(
         "The best of each mesh (dp, tp, pp, ulysses, ring), and of all layouts those that nothing "
-        "beats in time without more memory. Choose a row, or a point below."
+        "beats in time without more memory. Choose a row, a point below, or from this list."
     )
+    short_names()
+    named = _list(every, shown)
     picked = _table(every, unbeaten, shown)
     _take_away(state.question, found, every, shown)
     st.subheader("Time against memory", anchor=False)
@@ -153,14 +159,33 @@ def _plans(state: State, found: PlanSet) -> None:
     )
     picked = _changed("table", picked)
     pointed = _changed("plot", _point(drawn))
-    wanted = pointed if pointed is not None else picked
+    wanted = next((at for at in (named, pointed, picked) if at is not None), None)
     if wanted is not None and wanted < len(every):
         text = layout_text(every[wanted].layout)
         if text != state.layout:
             session.keep(replace(state, layout=text))
-            if pointed is not None:
+            if wanted != picked:
                 st.session_state.pointed = st.session_state.get("pointed", 0) + 1
             st.rerun()
+
+
+def _list(every: list[Plan], shown: Plan) -> int | None:
+    """Offer all plans as a list, which needs no pointer; return one that was chosen in it."""
+    place = every.index(shown)
+    chosen = st.selectbox(
+        "Plan looked at",
+        range(len(every)),
+        place,
+        format_func=lambda at: _line(at, every[at]),
+        key=session.key(f"list-{place}"),
+        help="The plan described below the table, and on the other pages.",
+    )
+    return chosen if chosen != place else None
+
+
+def _line(at: int, plan: Plan) -> str:
+    memory = f"{gib(plan.memory_total_bytes):.1f} GiB a rank"
+    return f"{at + 1}. {plan.layout}, {seconds(plan.step_time_s)} a step, {memory}"
 
 
 def _changed(name: str, value: int | None) -> int | None:

@@ -37,9 +37,10 @@ def badges(scenario: Scenario) -> None:
         ):
             st.badge(f"{name} ±{spread.value:.0%} ({spread.kind})", color=_COLOURS[spread.kind])
         table = committed()
-        if table is not None and table.overall.median is not None:
+        errors = table.by_kind.get("training_run", table.overall) if table is not None else None
+        if errors is not None and errors.median is not None:
             st.badge(
-                f"published runs: median error {table.overall.median:.1%} of {table.overall.n:,}",
+                f"published training steps: median error {errors.median:.1%} of {errors.n:,}",
                 color="green",
             )
         more = st.popover(

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
+
+#: Of a digest: enough that no two files of one user meet.
+DIGITS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,10 +19,18 @@ class Document:
         As it was called; for people only.
     text
         What it holds.
+    missing
+        Of a file that a link only names, since it is too long for one: the digest of its text.
     """
 
     name: str
     text: str
+    missing: str = ""
+
+    @property
+    def digest(self) -> str:
+        """What tells its text from others."""
+        return self.missing or sha256(self.text.encode("utf-8")).hexdigest()[:DIGITS]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,23 +82,55 @@ class State:
     ----------
     question
         What is asked.
-    searched
-        Whether the search was asked for.
+    searched, played, swept, stretched
+        Whether the search, the event clock, the sweep, the longest sequences were asked for.
+    tab
+        Which part of a page is open, where it has several; empty for the first.
     layout, beside
         The layout looked at and the one it is compared with, as ``tp=4,pp=2``; empty for none.
     axis
         The axis that ranks are coloured by.
-    window
-        The part of the step that the timeline shows, in percent: ``0-100``.
+    window, ranks
+        The part of the step that the timeline shows, in percent: ``0-100``; and the places of the
+        ranks that it shows, separated by commas, empty for the first few.
     sweep, points
         The quantity that is swept, and its values, separated by commas.
+    sizes
+        Numbers of accelerators that the longest sequence is asked for.
+    runs, kind, source
+        A table of measured runs that takes the place of this checkout's own, and the kind and the
+        source of those that are shown; empty for all.
+    budget
+        Seconds that a calibration measures.
     """
 
     question: Question = Question()
     searched: bool = False
+    played: bool = False
+    swept: bool = False
+    stretched: bool = False
+    tab: str = ""
     layout: str = ""
     beside: str = ""
     axis: str = ""
     window: str = "0-100"
+    ranks: str = ""
     sweep: str = "seq_len"
     points: str = ""
+    sizes: str = ""
+    runs: Document | None = None
+    kind: str = ""
+    source: str = ""
+    budget: str = "60"
+
+
+def asked_anew(state: State, question: Question) -> State:
+    """Return a state that asks something else: what was found of the former question is gone."""
+    return replace(
+        State(question=question), sweep=state.sweep, runs=state.runs, budget=state.budget
+    )
+
+
+def files_of(question: Question) -> tuple[Document | None, ...]:
+    """Return the files of a question."""
+    return question.own_model, question.own_cluster, question.own_profile

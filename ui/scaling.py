@@ -12,10 +12,10 @@ from models.workload import format_count, parse_count
 from topologies.errors import Collected, Problem, SpecError
 from ui import session, tables
 from ui.export import csv_text, json_text
-from ui.figures.sweep import TITLES, crossovers, longest, sweep, value
+from ui.figures.sweep import crossovers, longest, sweep, value
 from ui.frame import asked, downloads, figure, guarded, link_notes, watched
 from ui.scenarios import scenario_for, sizes_of
-from ui.words import plain
+from ui.words import TITLES, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,10 +41,10 @@ def show() -> None:
     link_notes()
     asked(state.question)
     scenario = scenario_for(state.question)
-    sweep_tab, longest_tab = st.tabs(["Ways to cut the sequence", "Longest sequence that fits"])
-    with sweep_tab, guarded():
-        _sweep(state, scenario)
-    with longest_tab, guarded():
+    shown = session.tabs({"": "Ways to cut the sequence", "longest": "Longest sequence that fits"})
+    with shown[""], guarded():
+        _sweep(session.current(), scenario)
+    with shown["longest"], guarded():
         _longest(session.current(), scenario)
 
 
@@ -109,11 +109,13 @@ def _sweep(state: State, scenario: Scenario) -> None:
         help="Joined by commas. Every point is a search of its own for each way.",
     )
     if (chosen, text) != (state.sweep, state.points):
-        state = replace(state, sweep=chosen, points=text)
+        state = replace(state, sweep=chosen, points=text, swept=False)
         session.keep(state)
     values = parse_points(chosen, text)
     run = session.run_of("sweep", state.question, chosen, values)
-    if st.button("Sweep", type="primary", icon=":material/trending_up:"):
+    pressed = st.button("Sweep", type="primary", icon=":material/trending_up:")
+    if pressed or (state.swept and run is None):
+        session.keep(replace(state, swept=True))
         run = session.start("sweep", state.question, chosen, values)
     if run is None:
         st.caption(
@@ -159,16 +161,22 @@ def _swept(status: Status, quantity: str) -> None:
 
 
 def _longest(state: State, scenario: Scenario) -> None:
+    usual = usual_points("gpus", scenario)
     text = st.text_input(
         "Accelerators",
-        usual_points("gpus", scenario),
+        state.sizes or usual,
         key=session.key("longest"),
         max_chars=120,
         help="Joined by commas. Lengths double from 1k until none of the layouts fits.",
     )
+    if text != (state.sizes or usual):
+        state = replace(state, sizes="" if text == usual else text, stretched=False)
+        session.keep(state)
     gpus = sizes_of(text)
     run = session.run_of("longest", state.question, gpus)
-    if st.button("Find the longest", type="primary", icon=":material/straighten:"):
+    pressed = st.button("Find the longest", type="primary", icon=":material/straighten:")
+    if pressed or (state.stretched and run is None):
+        session.keep(replace(state, stretched=True))
         run = session.start("longest", state.question, gpus)
     if run is None:
         st.caption("What fits in memory at all, however slow; pins of the question hold.")

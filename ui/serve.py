@@ -32,3 +32,6 @@ def serve(port: int, address: str) -> None:
 def _load_ahead() -> None:
     for name in AHEAD:
         import_module(name)
+    from ui.measured import committed
+
+    committed()  # a large file, which every visitor's first page has a figure of

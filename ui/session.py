@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -10,6 +11,10 @@ from ui.background import office
 from ui.permalink import from_query, to_query
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from streamlit.elements.lib.mutable_tab_container import TabContainer
+
     from ui.background import Run
     from ui.question import State
 
@@ -44,6 +49,23 @@ def replace_all(state: State) -> None:
 def key(name: str) -> str:
     """Return the key of an input, another one whenever its value comes from elsewhere."""
     return f"{name}-{st.session_state.generation}"
+
+
+def tabs(titles: Mapping[str, str]) -> dict[str, TabContainer]:
+    """Show the parts of a page as tabs, that of the address open, and return them by name."""
+    state = current()
+    name = key(f"tabs-{'-'.join(titles)}")
+    shown = st.tabs(
+        list(titles.values()),
+        default=titles.get(state.tab, titles[""]),
+        key=name,
+        on_change="rerun",
+    )
+    found = dict(zip(titles, shown, strict=True))
+    opened = next((each for each, tab in found.items() if tab.open), "")
+    if opened != state.tab:
+        keep(replace(state, tab=opened))
+    return found
 
 
 def run_of(job: str, *arguments: Any) -> Run | None:  # noqa: ANN401 - the job's

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from planner.cli.report import details
 from planner.compare import LINE_NAMES, PART_NAMES
 from topologies.units import GIB
+from ui.words import TITLES, WAYS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from models.simulation.timeline import Timeline
     from planner.alternatives import Alternative
     from planner.longest import Longest
+    from planner.placement import Placement
     from planner.plans import Plan
     from planner.roofline import Operation
     from planner.scenario import Scenario
     from planner.simulated import Simulated
     from planner.stage_memory import StageMemory
     from planner.sweeps import SweepPoint
+    from ui.measured import Point
 
 MILLI = 1e-3
+#: Spans of one table: more are what the trace is for.
+MOST_SPANS = 20_000
 
 
 def ranked(plans: Sequence[Plan], unbeaten: Sequence[Plan] = ()) -> list[dict[str, Any]]:
@@ -66,13 +74,22 @@ def step_parts(plan: Plan) -> list[dict[str, Any]]:
     ]
 
 
+def two_steps(plan: Plan, other: Plan) -> list[dict[str, Any]]:
+    """Return what two steps go into, beside each other."""
+    return [
+        {"part": PART_NAMES[part], "this, s": value, "other, s": other.time_s[part]}
+        for part, value in plan.time_s.items()
+    ]
+
+
 def bill(stages: Sequence[StageMemory]) -> list[dict[str, Any]]:
-    """Return the memory of every kind of pipeline rank, in GiB."""
+    """Return the memory of a rank of every pipeline stage, in GiB."""
     return [
         {
-            "pipeline rank": stage.stage,
-            "ranks alike": stage.alike,
+            "pipeline stage": stage.stage,
             "layers": stage.layers,
+            "embedding": stage.embedding,
+            "head": stage.head,
             **{LINE_NAMES[line]: value / GIB for line, value in stage.memory_bytes.items()},
             "in all": stage.total_bytes / GIB,
         }
@@ -148,8 +165,8 @@ def swept(points: Sequence[SweepPoint], quantity: str) -> list[dict[str, Any]]:
     """Return a sweep: the best of each way to cut the sequence at every point."""
     return [
         {
-            quantity: getattr(point, quantity),
-            "way": name,
+            TITLES[quantity]: getattr(point, quantity),
+            "way": WAYS[name],
             "best": name == point.best_method,
             "step, s": plan.step_time_s,
             "tokens/s/GPU": plan.tokens_per_s_per_gpu,
@@ -175,6 +192,66 @@ def played(found: Simulated) -> list[dict[str, Any]]:
             "peak memory, GiB": rank["peak_memory_bytes"] / GIB,
         }
         for rank in found.ranks()
+    ]
+
+
+def spans(
+    timeline: Timeline, window: tuple[float, float], places: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Return what ranks do in a part of a step, one thing after the other, the first so many."""
+    seen = (timeline.end_s > window[0]) & (timeline.start_s < window[1])
+    found = np.flatnonzero(seen & np.isin(timeline.rank, places))
+    found = found[np.lexsort((timeline.start_s[found], timeline.rank[found]))][:MOST_SPANS]
+    calls = timeline.calls
+    return [
+        {
+            "rank": timeline.ranks[timeline.rank[at]],
+            "stream": calls[timeline.call[at]].stream.label,
+            "what": calls[timeline.call[at]].name,
+            "start, s": float(timeline.start_s[at]),
+            "end, s": float(timeline.end_s[at]),
+            "micro-batch": int(timeline.micro_batch[at]) if timeline.micro_batch[at] >= 0 else None,
+            "MB": calls[timeline.call[at]].nbytes / 1e6,
+        }
+        for at in found
+    ]
+
+
+def memory_over_time(timeline: Timeline, places: Sequence[int]) -> list[dict[str, Any]]:
+    """Return the memory that ranks have in use, whenever it changes."""
+    return [
+        {"rank": timeline.ranks[place], "seconds": float(when), "GiB": float(much) / GIB}
+        for place in places
+        for when, much in zip(*timeline.memory[place], strict=True)
+    ]
+
+
+def ranks(placement: Placement) -> list[dict[str, Any]]:
+    """Return where every rank sits: its accelerator, node, and place on each axis."""
+    found = placement.ranks()
+    per_node = placement.accelerators_per_node
+    return [
+        {"accelerator": at, "node": at // per_node}
+        | {f"place on {axis}": int(places[at]) for axis, places in found.items()}
+        for at in range(placement.accelerators)
+    ]
+
+
+def runs(points: Sequence[Point]) -> list[dict[str, Any]]:
+    """Return measured runs beside what is predicted of them, in the units of their quantities."""
+    return [
+        {
+            "run": each.id,
+            "kind": each.kind,
+            "source": each.source,
+            "quantity": each.quantity,
+            "measured": each.measured,
+            "predicted": each.predicted,
+            "p10": each.low,
+            "p90": each.high,
+            "error, %": 100.0 * each.error,
+        }
+        for each in points
     ]
 
 

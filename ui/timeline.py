@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,9 +20,16 @@ from ui.frame import asked, downloads, figure, link_notes, watched
 from ui.words import gib
 
 if TYPE_CHECKING:
+    from models.simulation.timeline import Timeline
     from planner.plans import Plan
     from planner.simulated import Simulated
+    from ui.estimates import Estimate
     from ui.question import State
+
+#: Ranks that are shown where none are chosen.
+USUAL_RANKS = 4
+#: Passes of a step that takes a while to play.
+LONG = 50_000
 
 
 def show() -> None:
@@ -40,13 +48,26 @@ def show() -> None:
         "each other."
     )
     run = session.run_of("play", state.question, text)
-    if run is None or run.status().phase == "stopped":
-        label = "Play the step" if run is None else "Play it again"
-        if run is None or st.button(label, type="primary", icon=":material/play_arrow:"):
-            run = session.start("play", state.question, text)
-    status = watched(run, lambda _: "Playing the step") if run is not None else None
+    if run is None or (
+        run.status().phase == "stopped"
+        and st.button("Play it again", type="primary", icon=":material/play_arrow:")
+    ):
+        run = session.start("play", state.question, text)
+    status = watched(run, lambda _: playing(found))
     if status is not None:
         _answer(state, found.plan, status.result, found.scenario.cluster.accelerator.title)
+
+
+def playing(found: Estimate) -> str:
+    """Return what is being played, in words, and how long that may take."""
+    layout, batch = found.plan.layout, found.scenario.workload.global_batch
+    micro_batches = batch // (layout.dp * layout.micro_batch)
+    passes = 2 * layout.pp * layout.vp * micro_batches
+    usual = "some seconds" if passes < LONG else "up to minutes"
+    return (
+        f"Playing {passes:,} passes of {micro_batches:,} micro-batches over {layout.pp} "
+        f"pipeline stages, which takes {usual}"
+    )
 
 
 def _answer(state: State, plan: Plan, played: Simulated, device: str) -> None:
@@ -58,6 +79,7 @@ def _answer(state: State, plan: Plan, played: Simulated, device: str) -> None:
         seconds(plan.step_time_s),
         f"{step / plan.step_time_s - 1:+.1%} on the event clock",
         delta_color="off",
+        delta_arrow="off",
         border=True,
     )
     exposed = max(rank["exposed_s"] for rank in played.ranks())
@@ -130,35 +152,43 @@ def _charts(played: Simulated, capacity_bytes: float) -> None:
     if high <= low:
         high = min(low + 0.5, 100.0)
     window = (low / 100.0 * timeline.step_s, high / 100.0 * timeline.step_s)
-    places = list(range(len(timeline.ranks)))
-    shown = places[:MOST_RANKS]
-    if len(places) > 1:
-        shown = st.multiselect(
-            "Ranks, one of every pipeline stage",
-            places,
-            places[: min(len(places), 4)],
-            format_func=lambda place: f"rank {timeline.ranks[place]:,}",
-            max_selections=MOST_RANKS,
-            key=session.key("ranks"),
-        )
+    shown = _shown(timeline)
     figure(
         gantt(timeline, window, shown),
         "gantt",
         f"Gantt chart of {seconds(timeline.step_s)} on the streams of {len(shown)} ranks: compute, "
         "communication of every axis, sends. Drag to zoom.",
+        partial(tables.spans, timeline, window, shown),
     )
     st.markdown("**Memory in use**")
     figure(
         memory_over_time(timeline, shown, capacity_bytes, window),
         "memory-over-time",
         "Memory in use on each rank over the step, against the capacity",
+        partial(tables.memory_over_time, timeline, shown),
     )
-    rows = [
-        {"rank": timeline.ranks[place], "seconds": float(when), "GiB": gib(float(much))}
-        for place in shown
-        for when, much in zip(*timeline.memory[place], strict=True)
-    ]
-    downloads("memory", {"Memory over time, CSV": ("meshwright-memory.csv", csv_text(rows))})
+
+
+def _shown(timeline: Timeline) -> list[int]:
+    """Return the places of the ranks that are looked at."""
+    state = session.current()
+    places = list(range(len(timeline.ranks)))
+    if len(places) == 1:
+        return places
+    usual = places[:USUAL_RANKS]
+    wanted = {int(each) for each in state.ranks.split(",") if each.isdecimal()}
+    shown: list[int] = st.multiselect(
+        "Ranks, one of every pipeline stage",
+        places,
+        sorted(wanted & set(places))[:MOST_RANKS] or usual,
+        format_func=lambda place: f"rank {timeline.ranks[place]:,}",
+        max_selections=MOST_RANKS,
+        key=session.key("ranks"),
+    )
+    text = "" if sorted(shown) == usual else ",".join(map(str, sorted(shown)))
+    if text != state.ranks:
+        session.keep(replace(state, ranks=text))
+    return shown
 
 
 def _window(text: str) -> tuple[float, float]:

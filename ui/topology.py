@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -18,6 +18,7 @@ from ui.export import csv_text
 from ui.figures.topology import MOST_NODES, link_heat, mean_use, rank_map
 from ui.frame import asked, downloads, figure, link_notes, watched
 from ui.scenarios import layout_text, scenario_for
+from ui.timeline import playing
 from ui.words import plain
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def _ranks(state: State, plan: Plan) -> None:
         rank_map(plan.placement, axis or own),
         "ranks",
         f"Accelerators, a row for each node, coloured by their place on the axis {axis}",
+        partial(tables.ranks, plan.placement),
     )
     rows = tables.axes(plan)
     st.dataframe(rows, hide_index=True, alt="Axes with size, stride and outermost link")
@@ -106,9 +108,21 @@ def _placements(state: State, plan: Plan) -> None:
         alt="Rank orders that differ, with step time and exposed communication",
     )
     downloads("placements", {"CSV": ("meshwright-placements.csv", csv_text(rows))})
-    chosen = event.selection.rows
-    if chosen and others[chosen[0]].layout != plan.layout:
-        session.keep(replace(state, layout=layout_text(others[chosen[0]].layout)))
+    own = next((at for at, each in enumerate(others) if each.layout == plan.layout), None)
+    named = st.selectbox(
+        "Placement taken",
+        range(len(others)),
+        own,
+        format_func=lambda at: (
+            f"{others[at].layout.rank_order.label}, {others[at].layout.cp_placement.label}: "
+            f"{seconds(others[at].step_time_s)} a step"
+        ),
+        key=session.key(f"placement-{own}-{state.layout}"),
+        placeholder="None of these",
+    )
+    chosen = event.selection.rows[0] if event.selection.rows else named
+    if chosen is not None and chosen != own:
+        session.keep(replace(state, layout=layout_text(others[chosen].layout)))
         st.rerun()
     spread = others[-1].step_time_s / others[0].step_time_s - 1.0
     st.caption(
@@ -119,13 +133,18 @@ def _placements(state: State, plan: Plan) -> None:
 
 def _links(state: State) -> None:
     st.subheader("Use of the links over a step", anchor=False)
+    state = session.current()
     run = session.run_of("play", state.question, state.layout)
     if run is None or run.status().phase == "stopped":
         st.caption("The event clock plays the step to see who sends when.")
-        if not st.button("Play the step", icon=":material/play_arrow:", key="play-links"):
-            return
-        run = session.start("play", state.question, state.layout)
-    status = watched(run, lambda _: "Playing the step")
+        pressed = st.button("Play the step", icon=":material/play_arrow:", key="play-links")
+        if pressed or (state.played and run is None):
+            session.start("play", state.question, state.layout)
+            session.keep(replace(state, played=True))
+            st.rerun()
+        return
+    found = estimate(state.question, state.layout)
+    status = watched(run, lambda _: playing(found))
     if status is not None:
         _heat(status.result)
 

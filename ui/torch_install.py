@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import re
 import subprocess
 import sys
@@ -74,4 +75,5 @@ def begin() -> Installation:
     with _lock:
         if not _running or _running[-1].code is not None:
             _running.append(Installation())
+            atexit.register(_running[-1].stop)
         return _running[-1]

@@ -94,6 +94,7 @@ def on_disk(document: Document, suffix: str) -> Iterator[Path]:
     SpecError
         What is raised inside, with the document's name for the path.
     """
+    refuse_missing(document)
     with tempfile.TemporaryDirectory(prefix="meshwright-") as folder:
         path = Path(folder) / f"file{suffix}"
         path.write_text(document.text, encoding="utf-8")
@@ -103,6 +104,19 @@ def on_disk(document: Document, suffix: str) -> Iterator[Path]:
             raise SpecError([_renamed(each, path, document.name) for each in error.problems]) from (
                 error
             )
+
+
+def refuse_missing(document: Document) -> None:
+    """Check that a file is here, not only named by a link.
+
+    Raises
+    ------
+    SpecError
+        If the link that was opened could not hold it.
+    """
+    if document.missing:
+        mend = f"too long for the link that names it (digest {document.missing}): give it again"
+        raise SpecError([Problem("file", document.name, mend)])
 
 
 def edited(cluster: str, edits: Mapping[str, float]) -> Document:
@@ -163,6 +177,7 @@ def read_object(document: Document) -> dict[str, Any]:
     SpecError
         If it holds none.
     """
+    refuse_missing(document)
     try:
         content = json.loads(document.text)
     except (ValueError, RecursionError) as error:

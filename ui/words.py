@@ -91,6 +91,45 @@ SHORT_PARTS = {
     "optimizer": "optimizer",
     "overhead": "host",
 }
+#: What can be swept, and how its values read.
+TITLES = {
+    "seq_len": "sequence length, tokens",
+    "gpus": "accelerators",
+    "network": "rate of every scale-out link, times the cluster's own",
+    "global_batch": "sequences per step",
+}
+WAYS = {
+    "none": "not cut",
+    "ulysses": "Ulysses",
+    "ring": "ring",
+    "all-gather": "all-gather",
+    "hybrid": "Ulysses and ring",
+}
+#: Lines of a memory bill where there is little room.
+SHORT_LINES = {
+    "working": "a layer's backward",
+    "buffers": "communication",
+    "step": "optimizer's step",
+    "fragmentation": "allocator reserve",
+    "communicators": "communicators",
+    "workspaces": "workspaces",
+}
+#: Short names that figures and tables use.
+GLOSSARY = {
+    "dp, tp, pp": "ranks of data, tensor and pipeline parallelism",
+    "ulysses, ring": "ranks that cut the sequence: by trading heads, by passing keys and values on",
+    "cp": "ranks that cut the sequence in all: ulysses times ring",
+    "ep, etp": "ranks that experts are spread over, and that cut each of them",
+    "vp": "chunks of the model that each pipeline rank holds (interleaving)",
+    "mb": "micro-batch: sequences of one forward pass",
+    "zero": "what data-parallel ranks share out: 1 optimizer states, 2 gradients too, 3 all (FSDP)",
+    "tp-sp": "activations outside attention are cut over tensor-parallel ranks too",
+    "MFU": "model FLOP utilisation: the share of the device's peak that the model's own work takes",
+    "exposed": "communication that nothing hides: ranks wait for it",
+    "bubble": "time that pipeline ranks wait for each other",
+    "rank": "one accelerator of the job",
+    "p10, p90": "one of ten steps is shorter than p10, one of ten longer than p90",
+}
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>$:~^&])")
 
 

@@ -9,6 +9,7 @@ other axes do the same at the same time. Every distinct pass is played on the st
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -172,12 +173,12 @@ class StepSimulation:
             async_ulysses=self.async_ulysses,
         )
 
-    @property
+    @cached_property
     def seconds(self) -> Array:
         """How long every step of the schedule keeps its rank, sends apart."""
         return np.array([sum(run.seconds for run in runs) for runs in self.runs])
 
-    @property
+    @cached_property
     def send_s(self) -> Array:
         """How long what every step makes is on its way."""
         found = np.array([self.pipeline[rank].send.seconds for rank in self.ranks])

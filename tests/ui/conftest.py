@@ -3,7 +3,13 @@
 import importlib.util
 
 MISSING = [name for name in ("streamlit", "plotly") if importlib.util.find_spec(name) is None]
-NEEDY = ["test_browser.py", "test_command.py", "test_figures.py", "test_pages.py"]
+NEEDY = [
+    "test_browser.py",
+    "test_command.py",
+    "test_figures.py",
+    "test_measured.py",
+    "test_pages.py",
+]
 collect_ignore = NEEDY if MISSING else []
 
 

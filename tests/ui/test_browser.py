@@ -17,7 +17,17 @@ if browser() is None:
 SCREENS = ROOT / "build" / "screens"
 SMALL = "/?model=llama-3.1-8b&gpus=32&seq_len=32k&global_batch=32&pins=kernels%3Dfused"
 WAIT_MS = 60_000
-FOCUSED = "document.activeElement.tagName === 'BUTTON' ? document.activeElement.innerText : ''"
+#: What has the focus, and whether that is seen: by an outline or a shadow. Inputs colour the frame
+#: around them; the page's own region, which can be scrolled, is no control.
+FOCUS = """(() => {
+  const at = document.activeElement, look = getComputedStyle(at);
+  const framed = at.tagName === 'INPUT' || at.tagName === 'MAIN';
+  return {
+    tag: at.tagName,
+    name: `${at.getAttribute('aria-label') || ''} ${at.tagName === 'BUTTON' ? at.innerText : ''}`,
+    seen: framed || look.boxShadow !== 'none' || look.outlineStyle !== 'none',
+  };
+})()"""
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +149,37 @@ def test_from_a_question_to_a_link_that_says_it_all(site, chromium, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "there"),
+    [
+        ("", "Time against memory"),
+        ("layout", "Memory by pipeline stage"),
+        ("timeline", "Rank by rank"),
+        ("topology", "Use of the links"),
+        ("scaling", "From 8k on"),
+        ("accuracy", "Time of a step"),
+    ],
+)
+def test_everything_that_is_offered_downloads(site, chromium, name, there):
+    visit = Visit(chromium, site[0])
+    asked = "&searched=1&played=1&swept=1&points=8k&layout=tp%3D2%2Cpp%3D4%2Cdp%3D4"
+    page = visit.open(SMALL.replace("/", f"/{name}", 1) + asked).page
+    page.get_by_text(there).first.wait_for()
+    visit.still()
+    tables = page.get_by_role("button", name="As a table")
+    for at in range(tables.count()):
+        tables.nth(at).click()
+        page.get_by_test_id("stPopoverBody").get_by_test_id("stDataFrame").wait_for()
+        page.keyboard.press("Escape")
+    offered = page.get_by_test_id("stDownloadButton").get_by_role("button")
+    assert offered.count() > 2
+    for at in range(offered.count()):
+        with page.expect_download() as wanted:
+            offered.nth(at).click()
+        assert Path(wanted.value.path()).stat().st_size > 10, wanted.value.suggested_filename
+    visit.close()
+
+
+@pytest.mark.parametrize(
     ("name", "content", "mend"),
     [
         ("config.json", b"{not json", "not JSON"),
@@ -185,8 +226,8 @@ def test_a_search_goes_on_while_the_page_lives_and_ends_with_it(site, chromium):
 @pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
 def test_every_page_is_readable(site, chromium, width, height, scheme):
     layout = "layout=tp%3D2%2Cpp%3D4%2Cdp%3D4"
+    visit = Visit(chromium, site[0], width, height, scheme)
     for name in ("", "layout", "timeline", "topology", "scaling", "accuracy"):
-        visit = Visit(chromium, site[0], width, height, scheme)
         search = "&searched=1" if not name else f"&{layout}"
         visit.open(SMALL.replace("/", f"/{name}", 1) + search).still()
         visit.page.wait_for_timeout(1200)
@@ -200,22 +241,56 @@ def test_every_page_is_readable(site, chromium, width, height, scheme):
             "[...document.querySelectorAll('[data-testid=stMain] img')].filter(i => !i.alt).length"
         )
         assert pictures == 0
-        visit.close()
-
-
-def test_the_keyboard_reaches_the_search(site, chromium):
-    visit = Visit(chromium, site[0]).open(SMALL)
-    visit.still()
-    reached = []
-    for _ in range(60):
-        visit.page.keyboard.press("Tab")
-        reached.append(visit.page.evaluate(FOCUSED))
-        if "Search" in reached[-1]:
-            break
-    assert "Search" in reached[-1]
-    visit.page.keyboard.press("Enter")
-    visit.page.get_by_text("Ranked layouts").wait_for()
     visit.close()
+
+
+def test_the_keyboard_searches_and_chooses(site, chromium):
+    visit = Visit(chromium, site[0]).open(SMALL)
+    page = visit.still().page
+    tabbed(page, "Search")
+    page.keyboard.press("Enter")
+    page.get_by_text("Ranked layouts").wait_for()
+    visit.still()
+    tabbed(page, "Plan looked at")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    page.wait_for_function("location.href.includes('layout=')")
+    visit.still()
+    tabbed(page, "Figure, HTML")
+    with page.expect_download() as wanted:
+        page.keyboard.press("Enter")
+    figure = Path(wanted.value.path()).read_text(encoding="utf-8")
+    assert not re.search(r"<(script|link|img)[^>]+(src|href)=", figure)
+    assert "Plotly.newPlot" in figure
+    visit.close()
+
+
+@pytest.mark.parametrize("name", ["", "layout", "timeline", "topology", "scaling", "accuracy"])
+def test_what_the_keyboard_is_at_is_seen(site, chromium, name):
+    visit = Visit(chromium, site[0])
+    visit.open(SMALL.replace("/", f"/{name}", 1) + "&layout=tp%3D2%2Cpp%3D4%2Cdp%3D4").still()
+    unseen, reached = [], 0
+    for _ in range(80):
+        visit.page.keyboard.press("Tab")
+        focus = visit.page.evaluate(FOCUS)
+        if focus["tag"] == "BODY":
+            break
+        reached += 1
+        if not focus["seen"]:
+            unseen.append(focus)
+    assert reached > 12
+    assert not unseen
+    visit.close()
+
+
+def tabbed(page, name):
+    """Go on by the key until what has the focus is called so."""
+    for _ in range(150):
+        page.keyboard.press("Tab")
+        if name in page.evaluate(FOCUS)["name"]:
+            return
+    raise AssertionError(f"{name} is not reached")
 
 
 def test_the_first_page_is_there_within_three_seconds(chromium, tmp_path):

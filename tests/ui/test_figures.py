@@ -79,12 +79,14 @@ def test_two_steps_add_up_to_theirs():
     np.testing.assert_allclose(sums, [one.step_time_s, other.step_time_s], rtol=1e-6)
 
 
-def test_memory_stacks_to_every_kind_of_rank():
+def test_memory_stacks_to_every_stage_and_marks_the_fullest():
     found = estimate(LAYERED, "pp=4,tp=2,dp=4")
     figure = memory(found.stages, found.plan.capacity_bytes)
     sums = np.sum([trace.y for trace in figure.data], axis=0)
     np.testing.assert_allclose(sums, [stage.total_bytes / GIB for stage in found.stages])
-    assert sum("fullest" in name for name in figure.data[0].x) == 1
+    assert len(found.stages) == 4
+    (fullest,) = [each for each in figure.layout.annotations if "fullest" in each.text]
+    assert fullest.x.startswith(f"<b>{found.plan.memory_stage}</b><br>")
     assert figure.layout.shapes[0].y0 == found.plan.capacity_bytes / GIB
 
 
@@ -187,14 +189,15 @@ def test_longest_sequences_are_bars():
 
 def test_accuracy_shows_every_run_and_escapes_names():
     points = [
-        Point(f"<b>{at}", f"source {at % 9}", "time", 1.0 + at, 1.1 + at, 1.0, 2.0 + at, 0.1)
+        Point(f"<b>{at}", f"source {at % 9}", "run", "time", 1.0 + at, 1.1 + at, 1.0, 2.0 + at, 0.1)
         for at in range(40)
     ]
     figure = scatter(points, "s")
     runs = [trace for trace in figure.data if trace.mode == "markers"]
     assert sum(len(trace.x) for trace in runs) == 40
     assert len(runs) == MOST_SOURCES + 1
-    assert not any("<b>" in text for trace in runs for text in trace.text)
+    assert all("&lt;b&gt;" in text for trace in runs for text in trace.text)
+    assert not any("<b><b>" in text for trace in runs for text in trace.text)
 
 
 def test_bounds_of_nothing_are_free():

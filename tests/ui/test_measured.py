@@ -5,8 +5,11 @@ import io
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from topologies.errors import SpecError
+from ui.figures.accuracy import scatter
 from ui.jobs import accuracy
 from ui.measured import Measured, committed
 
@@ -52,15 +55,44 @@ def test_odd_rows_are_skipped_and_counted():
     assert table.by_source == {}
 
 
-def test_errors_without_rows_are_read_and_the_committed_ones_are_such():
-    kept = {"overall": {"n": 3, "median_abs_error": 0.1}, "dense": {"n": 2}}
-    table = Measured.of({"errors": kept}, "t.json")
-    assert table.overall.median == 0.1
-    assert [row["runs"] for row in table.rows()] == ["all", "dense"]
+def test_the_committed_table_is_drawn_and_picked_from():
     own = committed()
-    assert own is None or own.overall.n > 0
+    assert own is not None, "meshwright accuracy ... --json ACCURACY.json writes it"
+    assert own.overall.n > 300
+    assert own.by_kind
+    kind, source = own.points[0].kind, own.points[0].source
+    timed = [point for point in own.points if point.quantity == "time"]
+    assert {point.source for point in timed} <= set(own.by_source)
+    picked = own.picked(kind, source)
+    assert 0 < len(picked) < len(own.points)
+    assert {(point.kind, point.source) for point in picked} == {(kind, source)}
+    assert own.picked("", "") == own.points
+    assert own.picked("no such kind", "") == ()
 
 
 def test_yes_and_no_is_not_drawn():
     rows = [{"id": "a", "quantity": "fits", "measured": 1.0, "predicted": 1.0, "interval": None}]
     assert Measured.of({"overall": {"n": 0}, "rows": rows}, "t.json").points == ()
+
+
+plain = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9)
+names = st.sampled_from(["measured", "predicted", "interval", "error", "quantity", "id", "source"])
+rows = st.lists(st.dictionaries(names, plain | st.lists(plain, max_size=3), max_size=7) | plain)
+errors = st.dictionaries(st.sampled_from(["n", "bias", "median_abs_error"]), plain) | plain
+
+
+@given(rows, errors, st.dictionaries(st.text(max_size=5), errors) | plain)
+def test_any_table_is_read_or_refused_and_drawn(listed, overall, groups):
+    content = {"overall": overall, "rows": listed, "by_source": groups, "parts": {"kind": groups}}
+    try:
+        table = Measured.of(content, "t.json")
+    except SpecError:
+        return
+    assert table.rows()
+    assert len(table.points) + table.skipped == len(listed)
+    scatter(table.points, "s")
+
+
+def test_what_is_too_large_for_a_number_is_skipped():
+    rows = [{"id": "a", "quantity": "time", "measured": 10**400, "predicted": 1.0}]
+    assert Measured.of({"overall": {"n": 10**400}, "rows": rows}, "t.json").skipped == 1

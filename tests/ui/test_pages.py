@@ -1,11 +1,16 @@
 """Every page's inputs, errors and tables, without a browser."""
 
+import json
+import logging
+import random
+import re
 import time
 from pathlib import Path
 
 import pytest
-from streamlit.testing.v1 import AppTest
 
+from tests.ui import apptest
+from topologies.catalogue import DATA
 from ui.permalink import to_query
 from ui.question import Document, Question, State
 
@@ -28,7 +33,7 @@ def page(name):
 
 def opened(name, state, seconds=60.0):
     """Return a page as a link opens it, once nothing it started runs any more."""
-    at = AppTest.from_function(page, kwargs={"name": name}, default_timeout=60)
+    at = apptest.of_function(page, name=name)
     for key, value in to_query(state).items():
         at.query_params[key] = value
     return settled(at.run(), seconds)
@@ -86,6 +91,19 @@ def test_a_link_searches_by_itself():
     assert at.text_input(at.text_input[0].key).value == "8"
 
 
+def test_a_plan_is_chosen_from_the_list_without_a_pointer():
+    at = opened("plan", State(question=SMALL, searched=True))
+    chosen = next(each for each in at.selectbox if each.label == "Plan looked at")
+    assert chosen.value == 0
+    settled(chosen.select_index(3).run())
+    table = next(frame.value for frame in at.dataframe if "step, s" in frame.value)
+    degrees = {name: table[name][3] for name in ("dp", "tp") if name in table}
+    layout = at.session_state["state"].layout
+    assert all(f"{name}={value}" in layout.split(",") for name, value in degrees.items())
+    again = opened("plan", at.session_state["state"])
+    assert next(each for each in again.selectbox if each.label == "Plan looked at").value == 3
+
+
 def test_changing_the_question_asks_again():
     at = opened("plan", State(question=SMALL, searched=True, layout="dp=8"))
     seq_len = next(each for each in at.text_input if each.label.startswith("Sequence length"))
@@ -136,7 +154,7 @@ def test_presets_replace_the_question():
 
 
 def test_links_with_unknown_words_say_so():
-    at = AppTest.from_function(page, kwargs={"name": "plan"}, default_timeout=60)
+    at = apptest.of_function(page, name="plan")
     at.query_params["colour"] = "red"
     at.run()
     assert "not known here" in words(at)
@@ -149,6 +167,38 @@ def test_names_from_files_are_shown_as_words():
     shown = " ".join(each.value for each in (*at.error, *at.markdown))
     assert "![x](" not in shown
     assert "<script>" not in shown.replace("\\<script\\>", "")
+
+
+def test_a_file_too_long_for_a_link_is_asked_for_again():
+    text = "# " + random.Random(0).randbytes(20_000).hex() + "\n"
+    document = Document("mine.yaml", text + (DATA / "clusters" / "h100-dgx.yaml").read_text())
+    state = State(question=Question(model="llama-3.2-1b", gpus="8", own_cluster=document))
+    at = opened("plan", state)  # as its link opens it
+    assert "mine.yaml" in words(at).replace("\\", "")
+    assert document.digest in words(at)
+    assert "give it again" in " ".join(each.value for each in at.error)
+    next(each for each in at.button if each.label == "Do without it").click().run()
+    assert at.session_state["state"].question.own_cluster is None
+    assert not at.error
+
+
+def test_another_file_than_the_links_is_told():
+    at = apptest.of_function(given_another).run()
+    assert not at.exception
+    assert "is not the file that the link was made with" in words(at)
+
+
+def given_another():
+    from ui.frame import link_notes
+    from ui.inputs import note_another
+    from ui.question import Document
+    from ui.session import current
+
+    current()
+    asked = Document("a.yaml", "", missing="0" * 16)
+    note_another(None, Document("a.yaml", "x"))
+    note_another(asked, Document("a.yaml", "x"))
+    link_notes()
 
 
 # ----------------------------------------------------------------------------------------- layout
@@ -208,6 +258,15 @@ def test_timeline_plays_the_step():
     assert at.session_state["state"].window == "40-45"
 
 
+def test_the_ranks_that_are_shown_are_in_the_link():
+    at = opened("timeline", State(question=PIPED, layout=LAYOUT, ranks="1,3"))
+    assert at.multiselect[0].value == [1, 3]
+    at.multiselect[0].set_value([2]).run()
+    assert at.session_state["state"].ranks == "2"
+    at = opened("timeline", State(question=PIPED, layout=LAYOUT, ranks="77,x"))
+    assert at.multiselect[0].value == [0, 1, 2, 3]
+
+
 def test_a_window_that_is_none_is_the_whole_step():
     at = opened("timeline", State(question=PIPED, layout=LAYOUT, window="nonsense"))
     assert at.slider[0].value == (0.0, 100.0)
@@ -229,6 +288,17 @@ def test_topology_places_ranks_and_offers_other_orders():
     assert set(links["links"]) >= {"nvlink"}
 
 
+def test_a_placement_is_taken_without_a_pointer():
+    at = opened("topology", State(question=PIPED, layout=LAYOUT, played=True))
+    assert any("links" in frame.value for frame in at.dataframe)
+    chosen = next(each for each in at.selectbox if each.label == "Placement taken")
+    before = at.session_state["state"].layout
+    settled(chosen.select_index(1 - chosen.value).run())
+    after = at.session_state["state"].layout
+    assert after != before
+    assert "rank_order" in before + after
+
+
 # ---------------------------------------------------------------------------------------- scaling
 
 
@@ -239,13 +309,26 @@ def test_scaling_sweeps_and_says_where_ways_cross():
     at = opened("scaling", State(question=question, sweep="seq_len", points="8k,64k"))
     press(at, "Sweep")
     table = next(frame.value for frame in at.dataframe if "way" in frame.value)
-    assert set(table["seq_len"]) == {8192, 65536}
+    assert set(table["sequence length, tokens"]) == {8192, 65536}
     assert "From 8k on" in words(at).replace("\\", "")
     lengths = next(each for each in at.text_input if each.label == "Accelerators")
     lengths.set_value("4,8").run()
     press(at, "Find the longest")
     table = next(frame.value for frame in at.dataframe if "GPUs" in frame.value)
     assert list(table["GPUs"]) == [4, 8]
+
+
+def test_links_to_a_sweep_and_to_lengths_find_them_again():
+    question = Question(
+        model="llama-3.2-1b", gpus="8", seq_len="8k", global_batch="8", pins="kernels=fused pp=1"
+    )
+    state = State(
+        question=question, points="8k", swept=True, stretched=True, sizes="4,8", tab="longest"
+    )
+    at = opened("scaling", state)
+    assert any("way" in frame.value for frame in at.dataframe)
+    assert any("GPUs" in frame.value for frame in at.dataframe)
+    assert at.session_state["state"] == state
 
 
 @pytest.mark.parametrize("points", ["x", "8k," * 40, "0"])
@@ -262,13 +345,54 @@ def test_scaling_refuses_a_network_that_is_none():
 # --------------------------------------------------------------------------------------- accuracy
 
 
-def test_accuracy_shows_badges_and_waits_for_a_table():
+def test_accuracy_draws_the_committed_table_and_filters_it():
     at = opened("accuracy", State(question=SMALL))
     assert "The profile in use" in words(at)
-    assert "seconds" not in " ".join(error.value for error in at.error)
+    errors = next(frame.value for frame in at.dataframe if "median |error|, %" in frame.value)
+    assert set(errors["by"]) == {"", "kind", "source"}
+    everything = runs_said(at)
+    next(each for each in at.selectbox if each.label == "Kind of run").select_index(1).run()
+    assert 0 < runs_said(at) < everything
+    state = at.session_state["state"]
+    assert state.kind
+    assert runs_said(opened("accuracy", state)) == runs_said(at)
+
+
+def runs_said(at):
+    """Return how many runs are drawn, as the page says."""
+    return sum(
+        int(found[1].replace(",", ""))
+        for each in at.markdown
+        if (found := re.search(r": ([\d,]+) runs, median", each.value))
+    )
+
+
+def test_accuracy_takes_a_table_from_a_link_and_refuses_what_is_none():
+    rows = [{"id": "mine", "kind": "k", "source": "s", "quantity": "time"}]
+    rows[0] |= {"measured": 1.0, "predicted": 1.1, "interval": [1.0, 1.2], "error": 0.1}
+    text = json.dumps({"overall": {"n": 1}, "by_source": {}, "rows": rows})
+    at = opened("accuracy", State(question=SMALL, runs=Document("mine.json", text)))
+    assert runs_said(at) == 1
+    at = opened("accuracy", State(question=SMALL, runs=Document("mine.json", "{}")))
+    assert "overall" in " ".join(each.value for each in at.error)
+
+
+def test_apps_are_built_without_warnings():
+    class Heard(logging.Handler):
+        def emit(self, record):
+            said.append(record.getMessage())
+
+    said, heard = [], Heard()
+    logger = logging.getLogger("streamlit.runtime.scriptrunner_utils.script_run_context")
+    logger.addHandler(heard)
+    try:
+        opened("plan", State(question=SMALL))
+    finally:
+        logger.removeHandler(heard)
+    assert said == []
 
 
 def test_the_app_has_every_page():
-    at = AppTest.from_file(ROOT / "app.py", default_timeout=60).run()
+    at = apptest.of_file(ROOT / "app.py").run()
     assert not at.exception
     assert at.title[0].value == "Plan a training job"

@@ -4,12 +4,13 @@ import random
 import zlib
 from base64 import urlsafe_b64encode
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ui.permalink import LARGEST_UNPACKED, LONGEST_VALUE, from_query, left_out, to_query
 from ui.presets import PRESETS
-from ui.question import Document, Question, State
+from ui.question import Document, Question, State, asked_anew
 
 words = st.text(max_size=60)
 documents = st.none() | st.builds(
@@ -32,6 +33,16 @@ states = st.builds(
     beside=words,
     axis=words,
     points=words,
+    played=st.booleans(),
+    swept=st.booleans(),
+    stretched=st.booleans(),
+    tab=words,
+    ranks=words,
+    sizes=words,
+    runs=documents,
+    kind=words,
+    source=words,
+    budget=words,
 )
 
 
@@ -74,6 +85,30 @@ def test_a_packed_bomb_is_refused():
 
 def test_files_too_long_for_a_link_are_named():
     noise = random.Random(0).randbytes(100_000).hex()
-    state = State(question=Question(own_cluster=Document(name="big.yaml", text=noise)))
-    assert left_out(state) == ("big.yaml",)
-    assert "own_cluster" not in to_query(state)
+    big = Document(name="big.yaml", text=noise)
+    state = State(question=Question(own_cluster=big))
+    assert left_out(state) == (big,)
+    query = to_query(state)
+    assert len(query["own_cluster"]) < 50
+    again, problems = from_query(query)
+    asked = again.question.own_cluster
+    assert (asked.name, asked.text, asked.missing) == ("big.yaml", "", big.digest)
+    assert not problems
+    assert left_out(again) == ()
+    assert to_query(again) == query
+
+
+@pytest.mark.parametrize("digest", ["", "x" * 16, "0" * 15, "0" * 17])
+def test_what_is_no_digest_is_refused(digest):
+    state, problems = from_query({"own_cluster": f"big.yaml~~{digest}"})
+    assert state.question.own_cluster is None
+    assert len(problems) == 1
+
+
+def test_what_is_asked_anew_has_nothing_of_the_answer_before():
+    runs = Document("runs.csv", "id")
+    before = State(
+        searched=True, played=True, layout="tp=2", ranks="1", sweep="gpus", points="8", runs=runs
+    )
+    question = Question(gpus="8")
+    assert asked_anew(before, question) == State(question=question, sweep="gpus", runs=runs)

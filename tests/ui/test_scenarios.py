@@ -1,7 +1,10 @@
 """Words of a question become scenarios, with every problem at once; layouts survive their text."""
 
+from dataclasses import replace
+
 import pytest
 
+from models.layout import LayoutBatch
 from planner.bounds import Bounds
 from planner.ranking import plan_scenario
 from topologies.errors import SpecError
@@ -43,6 +46,19 @@ def test_presets_can_be_asked_and_begun_with(preset):
     assert found.plan.layout.gpus == scenario.cluster.accelerators
     assert found.stages
     assert found.operations
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.title)
+def test_the_layout_to_begin_with_is_as_pinned(preset):
+    _, layout = read_layout(preset.question, usual_layout(preset.question))
+    batch = LayoutBatch.of([layout])
+    bounds = bounds_of(preset.question)
+    assert all(bounds.allows(axis, getattr(batch, axis)).all() for axis in bounds.axes)
+
+
+def test_pins_that_no_common_layout_has_are_left_to_the_search():
+    question = Question(model="llama-3.1-8b", gpus="64", seq_len="32k", pins="tp=3")
+    assert usual_layout(question) == usual_layout(replace(question, pins=""))
 
 
 def test_texts_of_layouts_are_read_back_exactly():

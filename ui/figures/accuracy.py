@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
@@ -19,10 +20,19 @@ if TYPE_CHECKING:
 MOST_SOURCES = 6
 
 
-def scatter(points: Sequence[Point], unit: str) -> go.Figure:
-    """Return predictions over measurements with their intervals, on the line where both agree."""
+def scatter(points: Sequence[Point], unit: str, per_unit: float = 1.0) -> go.Figure:
+    """Return predictions over measurements with their intervals, on the line where both agree.
+
+    Parameters
+    ----------
+    points
+        Runs of one quantity.
+    unit, per_unit
+        What is shown, and how much of the points' own unit that is.
+    """
     if not points:
         return empty("No run was predicted.")
+    points = [_in_units(each, per_unit) for each in points]
     low = min(min(each.measured, each.predicted) for each in points) / 1.5
     high = max(max(each.measured, each.predicted) for each in points) * 1.5
     figure = go.Figure(layout=layout(460))
@@ -52,12 +62,26 @@ def scatter(points: Sequence[Point], unit: str) -> go.Figure:
                 mode="markers",
                 name=label(name),
                 marker={"color": (*COLOURS[:6], GREY)[at], "size": 6, "opacity": 0.8},
-                text=[f"{label(each.id)}: {each.error:+.1%}" for each in mine],
-                hovertemplate="%{text}<br>measured %{x:.4g}, predicted %{y:.4g}<extra></extra>",
+                text=[_words(each, unit) for each in mine],
+                hovertemplate="%{text}<extra></extra>",
             )
     figure.update_xaxes(title=f"measured, {unit}", type="log")
     figure.update_yaxes(title=f"predicted, {unit}", type="log")
     return figure
+
+
+def _in_units(point: Point, per_unit: float) -> Point:
+    names = ("measured", "predicted", "low", "high")
+    return replace(point, **{name: getattr(point, name) / per_unit for name in names})
+
+
+def _words(point: Point, unit: str) -> str:
+    named = ", ".join(label(each) for each in (point.kind, point.source) if each)
+    return (
+        f"<b>{label(point.id)}</b>: {point.error:+.1%}<br>measured {point.measured:.4g} {unit}"
+        f"<br>predicted {point.predicted:.4g} {unit}, 80% within {point.low:.4g} to "
+        f"{point.high:.4g}<br>{named}"
+    )
 
 
 def _by_source(points: Sequence[Point]) -> list[tuple[str, list[Point]]]:

@@ -21,6 +21,18 @@ def layout(height: int, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - plotly
     }
 
 
+#: A legend of many names below a figure, in two columns whatever the width.
+BELOW = {
+    "orientation": "h",
+    "yanchor": "top",
+    "x": 0.0,
+    "font": {"size": 11},
+    "entrywidth": 0.48,
+    "entrywidthmode": "fraction",
+    "traceorder": "normal",
+}
+
+
 def empty(words: str, height: int = 160) -> go.Figure:
     """Return a figure that only says why there is none."""
     figure = go.Figure(layout=layout(height))

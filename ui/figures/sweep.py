@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import log10
 from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
@@ -10,7 +11,7 @@ from models.workload import format_count
 from planner.sweeps import METHODS
 from topologies.palette import COLOURS
 from ui.figures.look import empty, layout
-from ui.words import GREY
+from ui.words import GREY, TITLES, WAYS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,20 +19,6 @@ if TYPE_CHECKING:
     from planner.longest import Longest
     from planner.sweeps import SweepPoint
 
-#: What can be swept, and how its values read.
-TITLES = {
-    "seq_len": "sequence length, tokens",
-    "gpus": "accelerators",
-    "network": "rate of every scale-out link, times the cluster's own",
-    "global_batch": "sequences per step",
-}
-WAYS = {
-    "none": "not cut",
-    "ulysses": "Ulysses",
-    "ring": "ring",
-    "all-gather": "all-gather",
-    "hybrid": "Ulysses and ring",
-}
 _COLOURS = dict(zip(METHODS, (GREY, COLOURS[2], COLOURS[0], COLOURS[4], COLOURS[1]), strict=True))
 
 
@@ -104,10 +91,12 @@ def longest(found: Sequence[Longest]) -> go.Figure:
         hovertemplate="%{x} accelerators: %{y:,} tokens<extra></extra>",
     )
     ticks = sorted({length for _, length in fitting})
+    ends = log10(ticks[0] / 4), log10(ticks[-1] * 1.5)
     figure.update_xaxes(title="accelerators", type="category")
     figure.update_yaxes(
         title="longest sequence, tokens",
         type="log",
+        range=ends,
         tickvals=ticks,
         ticktext=[format_count(tick) for tick in ticks],
     )

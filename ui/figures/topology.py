@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 MOST_NODES = 64
 #: Moments at which the use of links is shown.
 MOMENTS = 240
+#: From idle to busy, to be told apart on white, on black, and without colours.
+_HEAT = ["#1b0c41", "#781c6d", "#cf4446", "#fb9b06", "#f7d13d"]
 
 
 def rank_map(placement: Placement, axis: str) -> go.Figure:
@@ -76,7 +78,7 @@ def link_heat(timeline: Timeline) -> go.Figure:
         z=100.0 * np.array(rows),
         x=(edges[:-1] + edges[1:]) / 2.0,
         y=names,
-        colorscale="Inferno",
+        colorscale=_HEAT,
         zmin=0,
         zmax=100,
         hovertemplate="%{y}<br>%{x:.4g} s: %{z:.0f}% in use<extra></extra>",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
 from planner.cli.report import seconds
-from ui.figures.look import layout
+from ui.figures.look import BELOW, layout
 from ui.words import GREY, PART_COLOURS, PARTS, SHORT_PARTS
 
 if TYPE_CHECKING:
@@ -20,56 +20,66 @@ ROUNDING = 1e-9
 def waterfall(plan: Plan) -> go.Figure:
     """Return the parts of a step one after another, the sum and its interval at the end."""
     parts = [(part, value) for part, value in plan.time_s.items() if _counts(value, plan)]
-    figure = go.Figure(layout=layout(430, showlegend=False))
+    # One figure of plain values: adding to one piece by piece takes several times as long.
+    bars: list[dict[str, Any]] = []
+    words: list[dict[str, Any]] = []
     base = 0.0
     for part, value in parts:
-        figure.add_bar(
-            y=[SHORT_PARTS[part]],
-            x=[value],
-            base=[base],
-            orientation="h",
-            marker={"color": PART_COLOURS[part]},
-            text=[f" {seconds(value)} ({value / plan.step_time_s:.1%}) "],
-            textposition="inside" if value > 0.5 * plan.step_time_s else "outside",
-            hovertemplate=f"{PARTS[part]}: %{{x:.4g}} s<extra></extra>",
-            cliponaxis=False,
+        said = f" {seconds(value)} ({value / plan.step_time_s:.1%}) "
+        before = base > 0.6 * plan.step_time_s  # words beside a bar at the end go before it
+        where = "inside" if value > 0.5 * plan.step_time_s else "outside"
+        bars.append(
+            {
+                "type": "bar",
+                "y": [SHORT_PARTS[part]],
+                "x": [value],
+                "base": [base],
+                "orientation": "h",
+                "marker": {"color": PART_COLOURS[part]},
+                "text": [said],
+                "textposition": "none" if before else where,
+                "hovertemplate": f"{PARTS[part]}: %{{x:.4g}} s<extra></extra>",
+                "cliponaxis": False,
+            }
         )
-        if base > 0.6 * plan.step_time_s:  # words beside a bar at the end go before it
-            figure.data[-1].textposition = "none"
-            figure.add_annotation(
-                x=base,
-                y=SHORT_PARTS[part],
-                text=figure.data[-1].text[0],
-                showarrow=False,
-                xanchor="right",
-            )
+        if before:
+            place = {"x": base, "y": SHORT_PARTS[part], "xanchor": "right"}
+            words.append({**place, "text": said, "showarrow": False})
         base += value
+    more = {"showlegend": False, "annotations": words}
+    axes = {
+        "xaxis": {"title": {"text": "seconds"}, "range": [0, plan.interval_s[1] * 1.05]},
+        "yaxis": {"autorange": "reversed"},
+    }
+    return go.Figure(data=[*bars, _whole(plan)], layout=layout(430, **more, **axes))
+
+
+def _whole(plan: Plan) -> dict[str, Any]:
+    """Return the bar of the step with its interval."""
     low, high = plan.interval_s
-    figure.add_bar(
-        y=["step"],
-        x=[plan.step_time_s],
-        orientation="h",
-        marker={"color": GREY},
-        text=[seconds(plan.step_time_s)],
-        textposition="inside",
-        insidetextanchor="start",
-        error_x={
+    return {
+        "type": "bar",
+        "y": ["step"],
+        "x": [plan.step_time_s],
+        "orientation": "h",
+        "marker": {"color": GREY},
+        "text": [seconds(plan.step_time_s)],
+        "textposition": "inside",
+        "insidetextanchor": "start",
+        "error_x": {
             "type": "data",
             "symmetric": False,
             "array": [high - plan.step_time_s],
             "arrayminus": [plan.step_time_s - low],
         },
-        hovertemplate=f"step {seconds(plan.step_time_s)}, 80% within {seconds(low)} to "
+        "hovertemplate": f"step {seconds(plan.step_time_s)}, 80% within {seconds(low)} to "
         f"{seconds(high)}<extra></extra>",
-    )
-    figure.update_xaxes(title="seconds", range=[0, high * 1.05])
-    figure.update_yaxes(autorange="reversed")
-    return figure
+    }
 
 
 def beside(best: Plan, other: Plan, names: tuple[str, str]) -> go.Figure:
     """Return two steps as stacked bars, part by part."""
-    figure = go.Figure(layout=layout(230, barmode="stack"))
+    figure = go.Figure(layout=layout(330, barmode="stack", legend=BELOW | {"y": -0.45}))
     for part in best.time_s:
         values = [best.time_s[part], other.time_s[part]]
         if _counts(values[0], best) or _counts(values[1], other):

@@ -54,6 +54,7 @@ def accuracy(
     from validate.cli.accuracy_files import check_grades, check_places, write_report
     from validate.fitting.run_sheets import cross_validation
     from validate.published.accuracy import Accuracy
+    from validate.published.accuracy_json import json_text
     from validate.published.accuracy_record import csv_text, record
     from validate.published.accuracy_sheets import sheets
     from validate.published.peers import compare
@@ -70,7 +71,7 @@ def accuracy(
     further = cross_validation(fit) if fit else ()
     if json_file is not None:
         left = {"cross_validation": fit.record()} if fit else {}
-        output.write_json(json_file, {**record(found, beside), **left})
+        output.write_out(json_file, json_text({**record(found, beside), **left}))
     if csv_file is not None:
         output.write_out(csv_file, csv_text(found))
     if report is not None:

@@ -26,6 +26,7 @@ CSV_COLUMNS = (
     "id",
     "file",
     "source",
+    "kind",
     "quantity",
     "counted",
     "measured",

@@ -72,6 +72,7 @@ class Predicted:
             "id": self.row.text("id"),
             "file": self.row.file,
             "source": self.row.text("source"),
+            "kind": self.row.kind,
             "quantity": str(self.quantity),
             "measured": self.measured,
             "predicted": self.predicted,

@@ -42,3 +42,8 @@ def test_a_send_that_outlasts_a_pass_holds_nobody_up(simulation):
     sending = rank.passes.run(stage, Pass.BACKWARD, Company(send=send))
     assert sending.seconds == pytest.approx(alone.seconds)
     assert sending.tail_s == 0.0
+
+
+def test_what_every_send_asks_for_is_worked_out_once(simulation):
+    assert simulation.send_s is simulation.send_s
+    assert simulation.seconds is simulation.seconds
