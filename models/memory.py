@@ -290,7 +290,7 @@ def fewest_repeated_layers(prepared: Prepared, profile: Profile, capacity: float
     return fewest
 
 
-def standing_bytes(prepared: Prepared, profile: Profile, parts: RankParts) -> float:
+def standing_bytes(prepared: Prepared, profile: Profile, parts: RankParts, reserve: float) -> float:
     """Return what a rank of one layout holds whatever it is doing.
 
     Parameters
@@ -298,30 +298,34 @@ def standing_bytes(prepared: Prepared, profile: Profile, parts: RankParts) -> fl
     prepared
         The layout with its inventory.
     profile
-        Context, communicator and allocator parameters.
+        Context and communicator parameters.
     parts
         What the rank is made of.
+    reserve
+        What the allocator holds beyond what is asked for, as a share of it.
     """
     ranks = _Ranks(prepared, profile)
     states = reduce(np.add, ranks.states(parts))
     logits = parts.last * ranks.logits
     asked = logits + np.maximum(ranks.layer_peak - logits, 0.0) + ranks.communication
     asked = asked + parts.last * ranks.gathered_head
-    total = states + ranks.beside + asked * (1.0 + profile.fragmentation.value)
+    total = states + ranks.beside + asked * (1.0 + reserve)
     return float(total[0])
 
 
-def kept_bytes(prepared: Prepared, profile: Profile, parts: RankParts, repeated: float) -> float:
+def kept_bytes(prepared: Prepared, parts: RankParts, repeated: float, reserve: float) -> float:
     """Return what a micro-batch keeps in a stage of one layout from its forward pass on.
 
     Parameters
     ----------
-    prepared, profile
-        The layout with its inventory, and the allocator's parameters.
+    prepared
+        The layout with its inventory.
     parts
         What the stage is made of.
     repeated
         Share of its layers that are recomputed in full.
+    reserve
+        What the allocator holds beyond what is asked for, as a share of it.
     """
     shape, mode, modes = prepared.shape_index, prepared.mode_index, prepared.modes
     kept = parts.sum_layers([_kept(work, modes)[shape, mode] for work in prepared.layers])
@@ -332,4 +336,4 @@ def kept_bytes(prepared: Prepared, profile: Profile, parts: RankParts, repeated:
     kept = kept if together is None else kept / together
     kept = kept + parts.first * prepared.embedding.saved_bytes()[shape]
     kept = kept + parts.last * prepared.head.saved_bytes()[shape]
-    return float(kept[0]) * (1.0 + profile.fragmentation.value)
+    return float(kept[0]) * (1.0 + reserve)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.memory import kept_bytes, standing_bytes
+from models.memory import capacity_bytes, kept_bytes, standing_bytes
 from models.simulation.pipeline_order import Pass
 from models.simulation.stages import held_by, parts_of
 
@@ -31,12 +31,29 @@ def memory(simulation: StepSimulation, times: Times) -> tuple[tuple[Array, Array
     """Return for every pipeline rank times, and the bytes in use from each on.
 
     Activations come with a micro-batch's forward pass through a stage and go when its gradients of
-    the weights are done.
+    the weights are done. Where a device is short of memory its allocator gives back what it caches,
+    as in the bill (:func:`~models.memory.memory_bill`).
     """
+    device = simulation.device
+    profile, capacity = device.profile, capacity_bytes(device.accelerator, device.profile)
+    ample = _in_use(simulation, times, profile.fragmentation.value)
+    if all(bytes_.max() <= capacity for _, bytes_ in ample):
+        return ample
+    short = _in_use(simulation, times, profile.fragmentation_least.value)
+    return tuple(
+        much if much[1].max() <= capacity else least
+        for much, least in zip(ample, short, strict=True)
+    )
+
+
+def _in_use(
+    simulation: StepSimulation, times: Times, reserve: float
+) -> tuple[tuple[Array, Array], ...]:
+    """Return :func:`memory` where the allocator holds such a share beyond what is asked for."""
     prepared, profile = simulation.prepared, simulation.device.profile
     kinds = len(prepared.layers)
     kept = [
-        float(kept_bytes(prepared, profile, parts_of([stage], kinds), _repeated(stage.repeated)))
+        kept_bytes(prepared, parts_of([stage], kinds), _repeated(stage.repeated), reserve)
         for stage in simulation.stages
     ]
     changes: list[list[tuple[float, float]]] = [[] for _ in simulation.pipeline]
@@ -50,7 +67,7 @@ def memory(simulation: StepSimulation, times: Times) -> tuple[tuple[Array, Array
     found = []
     for rank, own in enumerate(changes):
         held = [simulation.stages[stage] for stage in held_by(rank, simulation.way)]
-        standing = float(standing_bytes(prepared, profile, parts_of(held, kinds)))
+        standing = standing_bytes(prepared, profile, parts_of(held, kinds), reserve)
         when, much = (np.array(column) for column in zip(*sorted(own), strict=True))
         found.append(
             (np.concatenate([[0.0], when]), standing + np.concatenate([[0.0], np.cumsum(much)]))

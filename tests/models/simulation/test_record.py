@@ -7,6 +7,7 @@ import pytest
 
 from models.catalogue import load_architecture
 from models.layout import Layout
+from models.memory import capacity_bytes, memory_bill
 from models.named_axes import Schedule
 from models.simulation.pipeline_order import Pass
 from models.simulation.record import record
@@ -117,6 +118,18 @@ def test_memory_is_taken_by_forward_passes_and_free_once_weights_have_gradients(
         assert when[-1] == last_s[rank]
         assert nbytes[1] > nbytes[0]
         assert nbytes[-2] > nbytes[-1] == pytest.approx(nbytes[0])
+
+
+@pytest.mark.parametrize(("seq_len", "short"), [(32768, False), (131072, True)])
+def test_memory_rises_to_what_the_bill_says(seq_len, short):
+    """A device that is short of memory gives back what its allocator caches."""
+    layout = Layout(dp=4, tp=2, tp_sp=True, pp=4, ulysses=2)
+    work = prepared(load_architecture("llama-3.1-8b"), layout, seq_len=seq_len)
+    capacity = capacity_bytes(DEVICE.accelerator, DEVICE.profile)
+    bill = memory_bill(work, DEVICE.profile, capacity)
+    peak = max(nbytes.max() for _, nbytes in record(StepSimulation(work, DEVICE, FABRIC)).memory)
+    assert (bill.total[0] > capacity) == short
+    assert peak == pytest.approx(bill.total[0], rel=0.01)
 
 
 @pytest.mark.parametrize(
