@@ -13,7 +13,7 @@ LAYOUT_OPTIONS = {
     *("--dp-replicate", "--tp-sp", "--cp-method", "--sequence-order", "--cp-placement"),
     *("--schedule", "--recompute", "--recompute-layers", "--recompute-modules", "--rank-order"),
     *("--stage-split", "--kernels", "--inner-ring", "--ep", "--etp", "--dispatch"),
-    *("--shared-overlap", "--recompute-method"),
+    *("--shared-overlap", "--expert-overlap", "--recompute-method"),
 }
 JOB_OPTIONS = {
     *("--cluster", "--seq-len", "--global-batch", "--gpus", "--precision", "--json"),

@@ -261,16 +261,19 @@ def core_seconds(work: Work, where: Any) -> tuple[float, float]:
     """Return attention's seconds in both passes, at the pace of the host where that is slower."""
     return (
         attended_seconds(work.forward_compute(), where),
-        attended_seconds(work.backward_compute(), where),
+        attended_seconds(
+            work.backward_compute(), where, usual_software().host_backward_ratio.value
+        ),
     )
 
 
-def attended_seconds(operations: Iterable[Compute], where: Any) -> float:
+def attended_seconds(operations: Iterable[Compute], where: Any, host_ratio: float = 1.0) -> float:
     device, _ = where
     alone = [(op, float(device.seconds(op)[0])) for op in operations]
     kernels_s = sum(seconds for _, seconds in alone)
     started = sum(float(op.launches[0]) for op, _ in alone)
     host_s = started * device.profile.host_launch_s.value * usual_software().host_ratio.value
+    host_s *= host_ratio
     core_s = sum(seconds for op, seconds in alone if op.name == CORE_ATTENTION)
     return core_s * max(1.0, host_s / kernels_s)
 

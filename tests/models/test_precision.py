@@ -336,7 +336,7 @@ def test_devices_run_what_their_data_sheets_have() -> None:
     assert not any(name.startswith("a100") for name in have["fp8-delayed"])
     blackwell = ["b200-sxm", "b300-sxm", "gb200", "gb300"]
     assert have["nvfp4"] == blackwell
-    assert have["mxfp8"] == have["mxfp4"] == [*blackwell, "mi355x"]
+    assert have["mxfp8"] == have["mxfp4"] == [*blackwell, "mi350x", "mi355x"]
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,11 @@ def attention_at_peak_s(tokens):
 @pytest.mark.parametrize(
     ("model", "tokens", "reached"),
     [
-        ("llama-3.1-8b", 16384, 0.25),  # blocks of 1,024 tokens are slow
+        (
+            "llama-3.1-8b",
+            16384,
+            0.2,
+        ),  # blocks of 1,024 tokens are slow, and the host starts them slowly
         ("llama-3.1-8b", 32768, 0.4),
         ("llama-2-7b", 131072, 0.5),  # as many keys as queries: four times the bytes
     ],

@@ -34,7 +34,7 @@ PATTERNS = (
     (Collective.SHIFT, Algorithm.DIRECT),
 )
 #: Bytes through host memory take their share wherever they go, which no link shows.
-STAGED = {"l40s-pcie", "l20-pcie", "a100-pcie-staged"}
+STAGED = {"l40s-pcie", "l20-pcie", "rtx-a6000-pcie", "a100-pcie-staged"}
 TORI = {name for name in cluster_names() if load_cluster(name).tiers[0].fabric == "torus"}
 SWITCHED = sorted(set(cluster_names()) - STAGED - TORI)
 

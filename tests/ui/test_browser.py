@@ -170,12 +170,15 @@ def test_everything_that_is_offered_downloads(site, chromium, name, there):
         tables.nth(at).click()
         page.get_by_test_id("stPopoverBody").get_by_test_id("stDataFrame").wait_for()
         page.keyboard.press("Escape")
+        page.get_by_test_id("stPopoverBody").wait_for(state="hidden")
+    visit.still()
     offered = page.get_by_test_id("stDownloadButton").get_by_role("button")
     assert offered.count() > 2
     for at in range(offered.count()):
         with page.expect_download() as wanted:
             offered.nth(at).click()
         assert Path(wanted.value.path()).stat().st_size > 10, wanted.value.suggested_filename
+        visit.still()
     visit.close()
 
 
