@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
     from models.simulation.timeline import Array, Call, Ints, Timeline
 
+#: Number of the first stream's thread. Viewers take a thread for the main one of the process of its
+#: number, whichever it belongs to, so threads are numbered beyond all ranks.
+FIRST_THREAD = 1_000_000
 #: Thread of the annotation that spans the step, beside the streams.
-STEP_THREAD = len(Stream)
+STEP_THREAD = FIRST_THREAD + len(Stream)
 #: Events formatted at once: enough to be quick, few enough to stay small.
 BLOCK = 1 << 15
 #: Ranks of a group that PyTorch lists in full.
@@ -109,9 +112,10 @@ class TraceEvents:
         """Yield what the process and its threads are called, and the step itself."""
         pid, step_us = self.timeline.ranks[rank], _ns(np.array(self.timeline.step_s)) / 1e3
         used = np.unique(self.stream[spans]).tolist()
-        threads = [(STEP_THREAD, -1, "step")] + [(each, each, Stream(each).label) for each in used]
-        yield _metadata(pid, 0, "process_name", {"name": f"rank {pid}"})
-        yield _metadata(pid, 0, "process_sort_index", {"sort_index": pid})
+        streams = [(FIRST_THREAD + each, each, Stream(each).label) for each in used]
+        threads = [(STEP_THREAD, -1, "step"), *streams]
+        yield _metadata(pid, STEP_THREAD, "process_name", {"name": f"rank {pid}"})
+        yield _metadata(pid, STEP_THREAD, "process_sort_index", {"sort_index": pid})
         for tid, sort_index, label in threads:
             yield _metadata(pid, tid, "thread_name", {"name": label})
             yield _metadata(pid, tid, "thread_sort_index", {"sort_index": sort_index})
@@ -175,11 +179,11 @@ class TraceEvents:
         for at in np.flatnonzero(ends.any(axis=1)).tolist():
             sent, received = self.flows[at]
             if ends[at, 0]:
-                yield _flow("s", at + 1, pid, self.stream[sent], start[sent] / 1e3)
+                yield _flow("s", at + 1, pid, FIRST_THREAD + self.stream[sent], start[sent] / 1e3)
             if ends[at, 1]:
                 # A receive may wait before anything is sent: the arrow never points back in time.
                 ts = max(start[sent], start[received]) / 1e3
-                yield _flow("f", at + 1, pid, self.stream[received], ts)
+                yield _flow("f", at + 1, pid, FIRST_THREAD + self.stream[received], ts)
 
     def _counters(self, rank: int) -> Iterator[str]:
         """Yield memory and the use of links over time."""
@@ -211,7 +215,7 @@ def _head(pid: int, call: Call) -> str:
     category = "gpu_memcpy" if call.stream is Stream.COPY else "kernel"
     return (
         f'{{"ph": "X", "cat": "{category}", "name": {json.dumps(kernel_name(call))}, '
-        f'"pid": {pid}, "tid": {int(call.stream)}, "ts": '
+        f'"pid": {pid}, "tid": {FIRST_THREAD + call.stream}, "ts": '
     )
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from models.simulation import trace
 from models.simulation.timeline import Call, Stream
 from models.simulation.trace import write_trace, write_traces
-from models.simulation.trace_events import TraceEvents, kernel_name
+from models.simulation.trace_events import FIRST_THREAD, TraceEvents, kernel_name
 from tests.models.simulation.timelines import CALLS, by_hand, timeline, timelines
 from topologies.collective import Collective
 from topologies.errors import SpecError
@@ -68,17 +68,23 @@ def has(record, required, optional=()):
         assert not isinstance(value, bool)
 
 
+def stream_of(event):
+    """Return the stream of a thread; its number is that of no rank's process."""
+    assert event["tid"] > 100_000
+    return Stream(event["tid"] - FIRST_THREAD)
+
+
 def check_kernel(event):
     has(event, PLACED | {"cat": str, "dur": float, "args": dict})
     communicates = event["name"].startswith("nccl")
     has(event["args"], KERNEL_ARGS | (COLLECTIVE_ARGS if communicates else {}), OPTIONAL_ARGS)
-    assert event["args"]["stream"] == event["tid"]
+    assert event["args"]["stream"] == stream_of(event)
     assert event["args"]["device"] == 0
     assert event["dur"] >= 0
     assert (event["cat"] == "gpu_memcpy") == event["name"].startswith("Memcpy: ")
     # What Holistic Trace Analysis and Kineto's own tools go by.
     assert communicates == (re.match("^nccl.*Kernel", event["name"]) is not None)
-    assert communicates == (Stream(event["tid"]) not in (Stream.COMPUTE, Stream.COPY))
+    assert communicates == (stream_of(event) not in (Stream.COMPUTE, Stream.COPY))
 
 
 def check_other(event):
@@ -147,7 +153,7 @@ def test_every_event_is_what_kineto_writes():
 def test_processes_and_threads_are_named_in_order():
     content = written(by_hand())
     threads = {
-        (event["pid"], event["tid"]): event["args"]["name"]
+        (event["pid"], event["tid"] - FIRST_THREAD): event["args"]["name"]
         for event in of(content, "M")
         if event["name"] == "thread_name"
     }
@@ -185,7 +191,7 @@ def test_collectives_say_what_pytorch_records_of_them():
     keys = ("Collective name", "In msg nelems", "Out msg nelems", "Group size")
     found = {event["name"]: tuple(event["args"].get(key) for key in keys) for event in events}
     assert found.items() >= COLLECTIVES.items()
-    at = {Stream(event["tid"]): event["args"] for event in events}
+    at = {stream_of(event): event["args"] for event in events}
     assert at[Stream.SEND]["Collective name"] == "send"
     assert at[Stream.RECEIVE]["Collective name"] == "recv"
     assert at[Stream.RECEIVE_BACK]["Collective name"] == "recv"
@@ -213,7 +219,7 @@ def test_spans_of_the_file_are_those_of_the_timeline(step):
     found = sorted(
         (
             event["pid"],
-            event["tid"],
+            stream_of(event),
             event["name"],
             round(event["ts"] * 1e3),
             round(event["dur"] * 1e3),
@@ -249,8 +255,8 @@ def test_arrows_go_from_sends_to_receives_and_forward():
     # The first receive waits before its send starts; the second is served late.
     spans = [(0, 7, 1.0, 2.0), (1, 8, 0.0, 2.0), (0, 7, 2.0, 3.0), (1, 8, 4.0, 5.0)]
     content = written(timeline(spans, flows=((2, 3), (0, 1))))
-    starts = [(e["id"], e["pid"], e["tid"], e["ts"]) for e in of(content, "s")]
-    ends = [(e["id"], e["pid"], e["tid"], e["ts"]) for e in of(content, "f")]
+    starts = [(e["id"], e["pid"], stream_of(e), e["ts"]) for e in of(content, "s")]
+    ends = [(e["id"], e["pid"], stream_of(e), e["ts"]) for e in of(content, "f")]
     assert starts == [(1, 0, 3, 1e6), (2, 0, 3, 2e6)]
     assert ends == [(1, 8, 4, 1e6), (2, 8, 4, 4e6)]
 
