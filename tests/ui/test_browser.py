@@ -305,3 +305,22 @@ def test_the_first_page_is_there_within_three_seconds(chromium, tmp_path):
         took = time.monotonic() - begun
         visit.close()
     assert took < 3.0, f"{took:.2f} s"
+
+
+@pytest.mark.slow
+def test_this_machine_is_measured_from_the_page_and_planned_with(site, chromium):
+    pytest.importorskip("torch", reason="pip install -e '.[validate]'")
+    here = "?model=gpt2-xl&cluster=cpu-gloo&gpus=2&seq_len=1k&global_batch=4"
+    visit = Visit(chromium, site[0]).open(f"/accuracy{here}&tab=calibrate&budget=20")
+    page = visit.page
+    page.get_by_role("button", name="Calibrate", exact=True).click()
+    page.get_by_text("Measuring:").first.wait_for()
+    page.get_by_text("Measured on").first.wait_for(timeout=5 * WAIT_MS)
+    visit.still().shot("calibrated")
+    with page.expect_download() as wanted:
+        page.get_by_role("button", name="The profile, JSON").click()
+    found = json.loads(Path(wanted.value.path()).read_text())
+    assert found["parameters"]["gemm_fraction"]["kind"] == "fitted"
+    page.get_by_role("button", name="Plan with this profile").click()
+    page.get_by_text(f"profile {found['name']}").first.wait_for()
+    visit.close()
