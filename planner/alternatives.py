@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from math import gcd
 from typing import TYPE_CHECKING, Any
 
-from models.layout import AXES, Layout, LayoutBatch
+from models.layout import AXES, SWITCHES, Layout, LayoutBatch
 from models.legality import legal, problems
 from models.named_axes import (
     NAMED_AXES,
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 #: Axes that take their ranks from data parallelism, and give them back to it.
 _FROM_DP = ("tp", "ulysses", "ring", "pp")
-_SWITCHES = ("tp_sp", "shared_overlap", "expert_overlap")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +193,7 @@ def _candidates(axis: str, layout: Layout, job: Job) -> list[Any]:
     """Return the values of an axis that are worth a word."""
     if axis in NAMED_AXES:
         return list(NAMED_AXES[axis])
-    if axis in _SWITCHES:
+    if axis in SWITCHES:
         return [False, True]
     if axis == "recompute_modules":
         return list(module_sets(job.architecture, "unrestricted"))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.layout import AXES, Layout
+from models.layout import AXES, SWITCHES
 from models.named_axes import NAMED_AXES
 from models.recompute_modules import NOTHING, RecomputeModules
 from topologies.errors import Problem, SpecError
@@ -186,7 +186,7 @@ def _value(axis: str, text: str, given: object) -> int:
         if _is_code(text, len(labels)):
             return NAMED_AXES[axis](int(text))
         return NAMED_AXES[axis].from_label(text.replace("_", "-"))
-    switch = axis in _SWITCHES
+    switch = axis in SWITCHES
     text = _TRUTH.get(text, text) if switch else text
     low, high = (0, 1) if switch else _RANGE.get(axis, (1, LARGEST))
     if not _is_number(text) or not low <= int(text) <= high:
@@ -211,6 +211,4 @@ def _is_number(text: str) -> bool:
 
 
 _TRUTH = {"true": "1", "false": "0", "on": "1", "off": "0"}
-#: Axes that are on or off.
-_SWITCHES = frozenset(each.name for each in fields(Layout) if isinstance(each.default, bool))
 _RANGE = {"zero": (0, 3), "recompute_layers": (0, LARGEST)}
