@@ -165,6 +165,13 @@ def test_the_host_takes_its_own_time_for_a_kernel_of_a_backward_pass():
     assert software.host_backward_ratio.value < 0.6  # or the test says nothing
 
 
+def test_no_host_holds_up_a_step_replayed_as_graphs():
+    graphs = load_software("cuda-graphs")
+    for which in ("forward", "backward"):
+        held, alone = (pass_s(graphs, 128, host_s, which) for host_s in (20e-6, 0.0))
+        assert held == alone
+
+
 def test_the_hosts_work_of_each_step_is_the_softwares():
     layout = Layout(dp=8, tp=8, zero=1)
     usual, old = (

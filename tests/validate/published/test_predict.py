@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from models.layout import LayoutBatch
+from models.named_axes import Dispatch
 from tests.validate.published.sample import FILE
 from validate.published.asked import asked
 from validate.published.evaluated import evaluate
-from validate.published.job_of import layout_of, scenario_of
+from validate.published.job_of import layout_of, scenario_of, software_of
 from validate.published.predict import predict
 from validate.published.predicted import Predicted, Quantity
 from validate.published.row import Row, read_table
@@ -85,3 +86,34 @@ def test_progress_counts_on_from_one_kind_to_the_next() -> None:
     done: list[int] = []
     predict(rows, done.append, {"a": counting, "b": counting})
     assert done == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("overlap", "dispatch", "beside"),
+    [
+        ("", Dispatch.ALL_TO_ALL, False),
+        ("dispatcher deepep", Dispatch.DEEPEP, False),
+        ("dispatcher hybridep; EP A2A overlap", Dispatch.DEEPEP, True),
+    ],
+)
+def test_how_tokens_reach_experts_is_as_a_row_states(
+    overlap: str, dispatch: Dispatch, beside: bool
+) -> None:
+    with_experts = next(row for row in read_table(FILE).rows if row.count("ep", 1) > 1)
+    row = Row({**with_experts.cells, "overlap": overlap}, 1.0)
+    layout = layout_of(row, scenario_of(row))
+    assert (layout.dispatch, layout.expert_overlap) == (dispatch, beside)
+
+
+@pytest.mark.parametrize(
+    ("graph", "software"),
+    [
+        ("", "usual"),
+        ("none:full_iteration", "usual"),
+        ("transformer_engine:['attn', 'moe_router']", "usual"),
+        ("full_iteration:[]", "cuda-graphs"),
+    ],
+)
+def test_steps_replayed_as_graphs_are_those_whose_rows_say_so(graph: str, software: str) -> None:
+    said = {"framework": "Megatron-Bridge", "date": "2026-06", "cuda_graph": graph}
+    assert software_of(Row(said, 1.0)) == software
