@@ -165,6 +165,12 @@ def steal(links: GroupLinks, profile: Profile) -> Array:
     return np.where(links.scale_out, far, near)
 
 
+def steal_of_states(links: GroupLinks, profile: Profile) -> Array:
+    """Return the same share of what gathers parameters and reduces gradients."""
+    far, near = profile.steal_data_parallel.value, profile.steal_scale_up.value
+    return np.where(links.scale_out, far, near)
+
+
 def _line(
     found: Way, collective: Collective, links: GroupLinks, profile: Profile
 ) -> tuple[Array, Array, Array]:

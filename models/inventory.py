@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models import saved_tensors
-from models.architecture import Attention, LatentAttention, SideBySide
+from models.architecture import Attention, LatentAttention, Moe, SideBySide
 from models.dtype import BF16
 from models.layer_peak import layer_peak
 from models.layout import Layout, LayoutBatch
@@ -39,9 +39,15 @@ from models.tensor_parallel import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from models.architecture import Architecture, Layer
+    from models.mixers.half import Half
+    from models.operation import Communication, Compute
     from models.recompute_modules import RecomputeModules
     from models.workload import Workload
+
+    Operation = Compute | Communication
 
 
 def layer_work(layer: Layer, hidden: int, shapes: Shapes) -> Work:
@@ -66,7 +72,7 @@ def layer_work(layer: Layer, hidden: int, shapes: Shapes) -> Work:
     parts = halves(layer, hidden, shapes)
     peak = layer_peak(parts)
     work = Work(
-        forward=tuple(op for part in parts for op in part.forward()),
+        forward=_forward(layer, parts, shapes),
         backward=tuple(op for part in reversed(parts) for op in part.backward()),
         saved=tuple(kept for part in parts for kept in part.saved()),
         input_bytes=shapes.tokens * hidden * BF16 / shapes.norm_shard,
@@ -75,6 +81,20 @@ def layer_work(layer: Layer, hidden: int, shapes: Shapes) -> Work:
         fused=shapes.fused,
     )
     return _predicting(work, Prediction(layer, hidden, shapes)) if layer.predicts else work
+
+
+def _forward(layer: Layer, parts: Sequence[Half], shapes: Shapes) -> tuple[Operation, ...]:
+    """Return a layer's forward operations, and which of them no recomputation needs.
+
+    Autograd keeps a product's input before it runs, so that nothing is kept of what follows the
+    last product: torch's checkpoints without reentrance stop there (``torch/utils/checkpoint.py``,
+    early stop). Experts are left whole, whose outputs may be weighted once more.
+    """
+    operations = tuple(op for part in parts for op in part.forward())
+    if shapes.software.repeats_last or layer.normed_after or isinstance(layer.mlp, Moe):
+        return operations
+    last = max(at for at, op in enumerate(operations) if getattr(op, "kind", None) is Kind.GEMM)
+    return *operations[:last], *(replace(op, repeats=False) for op in operations[last:])
 
 
 def _predicting(work: Work, prediction: Prediction) -> Work:

@@ -80,6 +80,8 @@ class Compute:
         GEMM: products of these sizes that run as one, each of as many rows as tokens chose it.
     aligned
         GEMM: whether every row of its operands starts on a boundary of 16 bytes.
+    repeats
+        Whether recomputation runs it again; not where nothing kept comes after it.
     """
 
     name: str
@@ -98,6 +100,7 @@ class Compute:
     modules: RecomputeModules = NOTHING
     groups: Array | float = 1.0
     aligned: bool = True
+    repeats: bool = True
 
     @property
     def of_weights(self) -> bool:
@@ -124,7 +127,7 @@ class Communication:
         beside it for the next one.
     with_last
         Whether it travels while the communication before it does, on other links.
-    selective, modules
+    selective, modules, repeats
         As of :class:`Compute`.
     """
 
@@ -138,6 +141,7 @@ class Communication:
     with_last: bool = False
     selective: Array | float = 0.0
     modules: RecomputeModules = NOTHING
+    repeats: bool = True
 
     def without_weights(self) -> Communication:
         """Return it in a pass that leaves gradients of weights for later: they hide nothing."""
@@ -233,6 +237,10 @@ class Work:
             for item in self.saved
         )
 
+    def repeated(self) -> tuple[Compute | Communication, ...]:
+        """Return the operations that full recomputation runs again, in order."""
+        return tuple(op for op in self.forward if op.repeats)
+
     def repeatable(self) -> RecomputeModules:
         """Return the modules that selective recomputation can repeat."""
         return reduce(or_, (op.modules for op in self.forward))
@@ -240,6 +248,8 @@ class Work:
 
 def repeated_share(op: Compute | Communication, modules: RecomputeModules, fused: Bools) -> Array:
     """Return the share that runs again under selective recomputation of some modules."""
+    if not op.repeats:
+        return np.zeros(len(fused))
     return np.where(fused, 1.0 if op.modules & modules else 0.0, op.selective)
 
 

@@ -160,8 +160,22 @@ class PartClock:
                 backward=True,
             ),
             weights=self._phase([pair for pair in back if pair[0].of_weights], [], backward=True),
-            repeated=forward,
+            repeated=self._full(computed, sent, forward),
             repeated_selective=tuple(self._again(computed, sent, modules) for modules in sets),
+        )
+
+    def _full(
+        self,
+        computed: list[tuple[Compute, Array]],
+        sent: list[tuple[Communication, Array]],
+        forward: Spent,
+    ) -> Spent:
+        """Return a forward pass for the second time, without what nothing kept comes after."""
+        if all(op.repeats for op, _ in computed):
+            return forward
+        return self._phase(
+            [pair for pair in computed if pair[0].repeats],
+            [pair for pair in sent if pair[0].repeats],
         )
 
     def _again(

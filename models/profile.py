@@ -36,7 +36,7 @@ _FACTORS = (
     "hbm_fraction",
     "decode_fraction",
 )
-_SHARES = ("steal_scale_up", "steal_scale_out")
+_SHARES = ("steal_scale_up", "steal_scale_out", "steal_data_parallel")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +97,9 @@ class Profile:
         Bytes sent that take as long as one byte of a rank's own shard, which is copied.
     steal_scale_up, steal_scale_out
         Share of the compute rate that a collective takes while it hides behind compute.
+    steal_data_parallel
+        The same of collectives that gather parameters and reduce gradients across nodes: they open
+        as many channels as links take, where sends between two ranks open few.
     step_s
         Host work per step that nothing hides: data, logging, gradient norm.
     context_bytes, group_bytes, workspace_bytes, driver_bytes
@@ -136,6 +139,7 @@ class Profile:
     collective_copy: Figure
     steal_scale_up: Figure
     steal_scale_out: Figure
+    steal_data_parallel: Figure
     step_s: Figure
     context_bytes: Figure
     group_bytes: Figure

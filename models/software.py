@@ -72,6 +72,10 @@ class Software:
     step_ratio
         The host's work of each step over the profile's: loops with data, logging and callbacks of
         their own do more of it than a bare one.
+    repeats_last
+        Whether recomputation runs a layer's last product again, whose output no backward pass
+        needs: whole functions are called again, or all that is done after the last thing kept is
+        left out (torch's checkpoints without reentrance, what XLA compiles).
     """
 
     name: str
@@ -87,6 +91,7 @@ class Software:
     bf16_loss: bool
     gathers_in_turn: bool
     host_ahead: bool
+    repeats_last: bool
     tp_hidden: Figure
     host_ratio: Figure
     host_backward_ratio: Figure
@@ -172,6 +177,7 @@ class _SoftwareSchema(Strict):
     bf16_loss: bool
     gathers_in_turn: bool
     host_ahead: bool
+    repeats_last: bool
     tp_hidden: AmountSchema
     host_ratio: AmountSchema
     host_backward_ratio: AmountSchema
@@ -192,9 +198,25 @@ def softwares() -> dict[str, Software]:
     SpecError
         If the file is not what the schema says.
     """
+    found: dict[str, Software] = {}
+    whole: dict[str, dict[str, Any]] = {}
+    for name, entry in read_yaml(FILE).items():
+        kin = entry.get("kin")
+        if kin is not None and kin not in whole:
+            raise SpecError([unknown_name(f"{FILE.name}: {name}: kin", kin, tuple(whole))])
+        own = {key: value for key, value in entry.items() if key != "kin"}
+        whole[name] = {**(_inherited(whole[kin], kin) if kin else {}), **own}
+        found[name] = checked(_SoftwareSchema, whole[name], f"{FILE.name}: {name}").build(name)
+    return found
+
+
+def _inherited(entry: dict[str, Any], kin: str) -> dict[str, Any]:
+    """Return an entry for another that is like it: figures are assumed there."""
+    assumed = {"kind": str(Provenance.ASSUMED), "source": f"assumed: as {kin}"}
     return {
-        name: checked(_SoftwareSchema, entry, f"{FILE.name}: {name}").build(name)
-        for name, entry in read_yaml(FILE).items()
+        key: {**value, **assumed} if key in FIGURES else value
+        for key, value in entry.items()
+        if key not in ("title", "source")
     }
 
 

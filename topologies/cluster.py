@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from topologies.accelerator import Accelerator
     from topologies.graph import ClusterGraph
 
+#: Jobs that would leave more of their racks idle fill one after the other instead.
+LEAST_FILLED = 0.75
+
 TierFabric = Literal["nvswitch", "mesh", "pcie", "torus", "nic", "spine", "dragonfly"]
 
 
@@ -29,7 +32,9 @@ class Tier:
     fabric
         How it is built. ``nic`` and what lies above it is *scale-out*; the rest is *scale-up*.
     spans
-        Accelerators inside one block; ``None`` for the whole cluster.
+        Accelerators inside one block that the job uses; ``None`` for the whole cluster.
+    block
+        Accelerators that a block has, where the job leaves some idle to fill blocks evenly.
     Bps
         Bytes/s per accelerator and direction, towards all peers of the block together.
     peer_Bps
@@ -95,6 +100,7 @@ class Tier:
     dims: tuple[int, ...] = ()
     wrap_multiple: int = 0
     pooled: bool = False
+    block: int | None = None
 
     def figures(self) -> Iterator[tuple[str, Figure]]:
         """Yield every figure of the tier with its name."""
@@ -107,6 +113,26 @@ class Tier:
     def scale_out(self) -> bool:
         """Whether traffic of this tier leaves the fast domain through a network card."""
         return self.fabric in ("nic", "spine", "dragonfly")
+
+    def filled(self, accelerators: int, node: int) -> Tier:
+        """Return it as a job of some accelerators, in nodes of so many, fills its blocks.
+
+        Racks that share fast links are filled evenly, as schedulers are asked to (SLURM's
+        ``--segment``): 256 accelerators are four times 64 of 72, whose groups stay in their racks.
+        """
+        whole = self.block or self.spans
+        if self.fabric != "nvswitch" or whole is None or whole <= node:
+            return self
+        used = whole
+        if accelerators > whole:
+            fewest = -(-accelerators // whole)
+            even = (
+                accelerators // blocks
+                for blocks in range(fewest, int(fewest / LEAST_FILLED) + 1)
+                if accelerators % (blocks * node) == 0
+            )
+            used = next(even, whole)
+        return replace(self, spans=used, block=whole if used < whole else None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +181,16 @@ class Cluster:
         return min(max(spans, default=1), self.accelerators)
 
     @property
+    def filling(self) -> str:
+        """In words, how many of a block's accelerators the job uses; empty for all."""
+        parts = (
+            f"{tier.spans} of the {tier.block} that each {tier.name} domain joins"
+            for tier in self.tiers
+            if tier.block
+        )
+        return ", ".join(parts)
+
+    @property
     def nodes(self) -> int:
         """Hosts that the job touches."""
         if self.parts:
@@ -171,7 +207,9 @@ class Cluster:
             links one by one and of a mix, if it is not all there is.
         """
         raise_if_any(self._size_problems(accelerators, field))
-        return replace(self, accelerators=accelerators)
+        node = self.accelerators_per_node
+        tiers = tuple(tier.filled(accelerators, node) for tier in self.tiers)
+        return replace(self, accelerators=accelerators, tiers=tiers)
 
     def scale_network(self, factor: float) -> Cluster:
         """Return the cluster with every scale-out link `factor` times as fast."""

@@ -100,6 +100,7 @@ def _heading(scenario: Scenario, sizes: tuple[int, ...]) -> None:
         f"**{plain(model.title)}**, {model.params / 1e9:,.1f} B parameters, on {many} × {device}: "
         f"{work.global_batch:,} sequences of {format_count(work.seq_len)} tokens a step, "
         f"{work.tokens_per_step / 1e6:,.1f} M tokens."
+        + (f" Filled evenly: {plain(cluster.filling)}." if cluster.filling else "")
     )
     badges(scenario)
 

@@ -130,6 +130,8 @@ def load(collective: Collective, links: GroupLinks, algorithm: Algorithm) -> tup
 
 
 def _taken(work: Work, phase: Phase) -> Sequence[Operation]:
+    if phase is Phase.REPEATED:
+        return work.repeated()
     if phase in FORWARD_PHASES:
         return work.forward
     if phase is Phase.BACKWARD:

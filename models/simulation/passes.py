@@ -74,8 +74,9 @@ class PassRun:
     ----------
     seconds
         Until the next pass may start.
-    tail_s
-        How long its gradients are still reduced after that.
+    tail_s, tail_steal
+        How long its gradients are still reduced after that, and which share of the compute rate
+        that takes of what the rank runs meanwhile.
     send_s
         How long what the pass before made is on its way.
     runs
@@ -86,6 +87,7 @@ class PassRun:
 
     seconds: float = 0.0
     tail_s: float = 0.0
+    tail_steal: float = 0.0
     send_s: float = 0.0
     runs: list[tuple[float, Run]] = field(default_factory=list)
     early: tuple[tuple[Task, ...], float] = ((), 0.0)
@@ -253,6 +255,9 @@ class _Pass:
         """Let what is left run out, the send apart: nothing waits for it here."""
         rest = [task for task in self.queue if task.call.stream is not Stream.SEND]
         if rest:
+            left_s = sum(task.seconds for task in rest)
+            taken_s = sum(task.seconds * task.steal for task in rest)
+            self.found.tail_steal = taken_s / left_s if left_s else 0.0
             self._wait(rest)
 
 

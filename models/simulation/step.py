@@ -176,7 +176,24 @@ class StepSimulation:
     @cached_property
     def seconds(self) -> Array:
         """How long every step of the schedule keeps its rank, sends apart."""
-        return np.array([sum(run.seconds for run in runs) for runs in self.runs])
+        own = np.array([sum(run.seconds for run in runs) for runs in self.runs])
+        return own + self._taken_after(own)
+
+    def _taken_after(self, own: Array) -> Array:
+        """Return how much longer steps take while gradients of earlier ones are still reduced."""
+        taken = np.zeros(len(own))
+        if not any(runs[-1].tail_s * runs[-1].tail_steal for runs in self.runs):
+            return taken
+        times = self.times(own)
+        free, steal = np.zeros(len(self.pipeline)), np.zeros(len(self.pipeline))
+        for at in np.argsort(times.start, kind="stable"):
+            rank, last = self.ranks[at], self.runs[at][-1]
+            start, end = float(times.start[at]), float(times.end[at])
+            taken[at] = steal[rank] * max(min(float(free[rank]), end) - start, 0.0)
+            if last.tail_s:
+                free[rank] = max(float(free[rank]), end) + last.tail_s
+                steal[rank] = last.tail_steal
+        return taken
 
     @cached_property
     def send_s(self) -> Array:

@@ -42,6 +42,8 @@ def show(screen: Console, table: FabricTable, rows: Sequence[FabricRow], nbytes:
     cluster = table.cluster
     device = f"{cluster.accelerators} x {escape(cluster.accelerator.title)}"
     screen.print(f"[bold]{escape(cluster.title)}[/bold]  {device}")
+    if cluster.filling:
+        screen.print(f"filled evenly: {escape(cluster.filling)}")
     if table.ecmp is not Ecmp.PERFECT:
         screen.print(ecmp_note(cluster, table.ecmp, table.seed))
     screen.print()

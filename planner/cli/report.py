@@ -76,6 +76,8 @@ def model_and_cluster(screen: Console, scenario: Scenario, job: str = "") -> Non
     )
     for note in model.notes:
         screen.print(escape(note))
+    if cluster.filling:
+        screen.print(f"filled evenly: {escape(cluster.filling)}")
     if scenario.ecmp is not Ecmp.PERFECT:
         screen.print(ecmp_note(cluster, scenario.ecmp, scenario.ecmp_seed))
     screen.print()

@@ -38,7 +38,12 @@ NODES = load_cluster("h100-dgx:8")
 #: Layers so heavy beside embedding, head and hops that all stages are equal to a few 1e-4.
 HEAVY: dict[str, Any] = {"vocab_size": 8, "intermediate_size": 1048576, "hidden_size": 1024}
 #: Nothing but compute and bytes on wires.
-IDEAL = {"steal_scale_up": 1e-12, "steal_scale_out": 1e-12, "collective_s": 1e-12}
+IDEAL = {
+    "steal_scale_up": 1e-12,
+    "steal_scale_out": 1e-12,
+    "steal_data_parallel": 1e-12,
+    "collective_s": 1e-12,
+}
 
 
 def time_of(work: Prepared, device: Device = DEVICE, fabric: Fabric = FABRIC) -> StepTime:
@@ -307,33 +312,42 @@ def test_the_threshold_scales_with_the_network() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cluster", "own", "other"),
+    ("cluster", "own", "others"),
     [
-        ("h100-dgx:1", "steal_scale_up", "steal_scale_out"),
-        ("gh200:4", "steal_scale_out", "steal_scale_up"),
+        ("h100-dgx:1", {"cp": "steal_scale_up", "dp": "steal_scale_up", "pp": "steal_scale_up"}, 2),
+        (
+            "gh200:4",
+            {"cp": "steal_scale_out", "dp": "steal_data_parallel", "pp": "steal_scale_out"},
+            1,
+        ),
     ],
 )
-def test_what_hides_steals_by_the_links_it_travels_on(cluster: str, own: str, other: str) -> None:
+def test_what_hides_steals_by_the_links_it_travels_on(
+    cluster: str, own: dict[str, str], others: int
+) -> None:
     """Hops hidden in full cost their share of the compute they hide behind and nothing more."""
     nodes = load_cluster(cluster)
-    layouts = [Layout(ring=4), Layout(dp=4), Layout(pp=4, vp=2, schedule=Schedule.INTERLEAVED)]
+    layouts = {
+        "cp": Layout(ring=4),
+        "dp": Layout(dp=4),
+        "pp": Layout(pp=4, vp=2, schedule=Schedule.INTERLEAVED),
+    }
     architecture = load_architecture("llama-3.1-8b")
+    steals = {name for name in IDEAL if name.startswith("steal")}
 
-    def spent(**steal: float) -> list[float]:
-        profile = tuned(load_profile("h100-sxm"), **{**IDEAL, own: 0.1, other: 0.1, **steal})
+    def spent(part: str, **steal: float) -> float:
+        tenth = dict.fromkeys(steals, 0.1)
+        profile = tuned(load_profile("h100-sxm"), **{**IDEAL, **tenth, **steal})
         device, fabric = Device(nodes.accelerator, profile), Fabric(nodes)
-        parts = ("cp", "dp", "pp")
-        found = [
-            step_time(prepared(architecture, layout, seq_len=2**19, global_batch=8), device, fabric)
-            for layout in layouts
-        ]
-        return [float(getattr(step, part)[0]) for step, part in zip(found, parts, strict=True)]
+        work = prepared(architecture, layouts[part], seq_len=2**19, global_batch=8)
+        return float(getattr(step_time(work, device, fabric), part)[0])
 
-    even = spent()
-    assert spent(**{other: 0.2}) == even
-    more = spent(**{own: 0.2})
-    assert all(after > before for before, after in zip(even, more, strict=True))
-    assert more[0] == pytest.approx(2 * even[0], rel=0.05)
+    assert len(steals - set(own.values())) == others
+    for part, name in own.items():
+        even = spent(part)
+        assert all(spent(part, **{other: 0.2}) == even for other in steals - {name})
+        assert spent(part, **{name: 0.2}) > even
+    assert spent("cp", **{own["cp"]: 0.2}) == pytest.approx(2 * spent("cp"), rel=0.05)
 
 
 def test_contiguous_rings_take_longer_than_zigzag_ones() -> None:

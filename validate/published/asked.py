@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 OUT_OF_MEMORY = "OOM"
 #: What rows call a result that a time follows from, a memory, and a length.
-TIMES = ("throughput", "MFU", "MFU at max length")
+TIMES = ("throughput", "MFU", "MFU at max length", "step time", "iteration time", "latency")
 MEMORIES = ("peak memory",)
 LENGTHS = ("max sequence length",)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from models.recompute_modules import RecomputeModules
 from models.software import USUAL
 from models.workload import Workload
 from planner.scenario import Scenario
@@ -16,6 +17,8 @@ from validate.published.states_of import states_of
 from validate.published.unstated import CANDIDATES, completed
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from models.layout import Layout
     from validate.published.row import Row
 
@@ -25,34 +28,45 @@ PRECISIONS = (
     ("MXFP8", "mxfp8"),
     ("NVFP4", "nvfp4"),
     ("FP8-CS", "fp8-tensorwise"),
+    ("FP8-SC", "fp8-blockwise"),
+    ("FP8 (BLOCK", "fp8-blockwise"),
+    ("FP8-BLOCK", "fp8-blockwise"),
     ("FP8", "fp8-delayed"),
     ("FP16", "fp16"),
     ("BF16", "bf16"),
 )
 #: Frameworks whose kernels are plain modules; all others run fused ones, or compile to such.
-EAGER = r"Composer|torchtitan|DeepSpeed|fms-fsdp|prime-rl"
+EAGER = r"Composer|torchtitan|DeepSpeed|fms-fsdp|prime-rl|KempnerForge"
 #: Policies of recomputation that keep what goes into MLPs and comes out of them (MaxText).
 MLP_AGAIN = r"recompute (MLP|mlpwi)|except_mlp"
 #: How tables say that a pipeline may be interleaved; else a blank stands for one that is not.
 UNSTATED_VP = r"\bVP\b"
 #: Frameworks in JAX recompute whole layers unless told otherwise (MaxText base.yml remat_policy).
-JAX = r"MaxText|PaxML|PAX"
+JAX = r"(?i)maxtext|pax|levanter|.*\bjax\b"
 #: Ways to send tokens to experts that send them once to every domain, and forward them inside.
 ONCE_A_DOMAIN = r"\b(deepep|hybridep)\b"
 #: Tokens travel to experts beside another micro-batch's pass.
 BESIDE_PASSES = r"\bEP A2A overlap\b"
+#: Keys and values of all ranks of a ring gathered before attention.
+GATHERED = r"(?i)all-?_?gather|pass-kv"
+#: Rings of a node inside one of nodes.
+DOUBLE_RING = r"(?i)double-? ?ring|burst"
 #: Recomputation of some blocks in full: how many is for whoever tunes the run to choose.
 SOME_BLOCKS = r"fraction .*of (blocks|layers).* not stated"
+#: The first layers of every stage, and of every chunk of an interleaved one, in full.
+SOME_LAYERS = r"recompute=([1-9]\d*) layers"
 #: Software that runs of a framework used, by when they were published at the latest; the first that
 #: fits. Until 2022 no framework had flash attention; the fork for DeepSpeed stayed at that code.
 SOFTWARE = (
     (r"megatron-deepspeed$", "2022", "megatron-deepspeed-2022"),
     (r"megatron-deepspeed$", "9999", "megatron-2021"),
     (r"megatron|deepspeed", "2022", "megatron-2021"),
-    (r"composer", "2024-06", "llm-foundry-2023"),
+    (r"composer", "2023-09", "llm-foundry-2023"),
+    (r"composer", "2024-06", "llm-foundry-2024"),
+    (JAX, "9999", "jax"),
     (r"internevo", "9999", "internevo"),
     (r".*\bfa[34]\b", "9999", USUAL),
-    (r".*fsdp|torchtitan|composer", "9999", "torch-fsdp"),
+    (r".*fsdp|torchtitan|kempnerforge|composer", "9999", "torch-fsdp"),
 )
 #: A whole step replayed as CUDA graphs; of a part of each layer the host still starts the rest.
 GRAPHED = r"full_iteration"
@@ -110,11 +124,13 @@ def layout_of(row: Row, scenario: Scenario) -> Layout:
     axes: dict[str, object] = {**degrees}
     # A framework's own name for its sharding stands for what all of them do: everything, by layer.
     axes["zero"] = row.count("zero", 3 if row.text("fsdp", "0") != "0" else 0)
-    axes["tp_sp"] = int(bool(row.count("tp_sp", 0)) and degrees["tp"] > 1)
+    # Megatron-Core takes tensor parallelism beside experts along the sequence only.
+    along = bool(row.count("tp_sp", 0)) or degrees["ep"] > 1
+    axes["tp_sp"] = int(along and degrees["tp"] > 1)
     if axes["zero"]:
         axes["dp_replicate"] = row.count("dp_replicate", 1)
     axes |= _recomputation(row)
-    axes |= _exchange(row)
+    axes |= _exchange(row) | _keys(row, degrees)
     axes["kernels"] = "eager" if _eager(row) else "fused"
     unstated = [axis for axis in CANDIDATES if axis not in axes]
     try:
@@ -138,9 +154,20 @@ def _recomputation(row: Row) -> dict[str, object]:
         return {"recompute": "full"}
     if re.search(SOME_BLOCKS, row.text("recompute_detail")):
         return {}
-    if recompute == "selective" and re.search(MLP_AGAIN, row.text("recompute_detail")):
+    said = row.text("recompute_detail")
+    if recompute == "selective" and re.search(MLP_AGAIN, said):
         return {"recompute": recompute, "recompute_modules": "core_attn,layernorm,mlp"}
+    if recompute == "selective" and (modules := _modules(said)):
+        return {"recompute": recompute, "recompute_modules": modules}
+    if recompute == "full" and (some := re.search(SOME_LAYERS, said)):
+        return {"recompute": recompute, "recompute_layers": int(some[1]) * row.count("vp", 1)}
     return {"recompute": recompute} if recompute else {}
+
+
+def _modules(said: str) -> str:
+    """Return the modules of Megatron-Core that a description names, as users write them."""
+    words = set(re.findall(r"[a-z_]+", said))
+    return ",".join(name for name in RecomputeModules.labels() if name in words)
 
 
 def _exchange(row: Row) -> dict[str, object]:
@@ -155,6 +182,17 @@ def _exchange(row: Row) -> dict[str, object]:
     return axes
 
 
+def _keys(row: Row, degrees: Mapping[str, int]) -> dict[str, object]:
+    """Return how keys and values reach the ranks of a ring, if a row states it."""
+    said, ring = row.text("cp_kind"), degrees["ring"]
+    if ring > 1 and re.search(GATHERED, said):
+        return {"cp_method": "all_gather"}
+    if ring == 1 or not re.search(DOUBLE_RING, said):
+        return {}
+    window = max(row.count("gpus_per_node") // (degrees["tp"] * degrees["ulysses"]), 1)
+    return {"inner_ring": window} if window < ring and ring % window == 0 else {}
+
+
 def _degrees(row: Row) -> dict[str, int]:
     """Return degrees and micro-batch; data parallelism has what the others leave."""
     gpus = row.count("gpus")
@@ -165,6 +203,8 @@ def _degrees(row: Row) -> dict[str, int]:
     if gpus % taken:
         raise UnexpressedError(f"{taken} ranks of a replica do not divide {gpus} accelerators")
     degrees["dp"] = gpus // taken
+    if degrees["ep"] > 1 and row.count("dp", degrees["dp"]) * degrees["ep"] == degrees["dp"]:
+        raise UnexpressedError("ranks that share experts hold the same data: not modelled")
     if not row.text("vp") and degrees["pp"] > 1 and re.search(UNSTATED_VP, row.text("assumed")):
         del degrees["vp"]
     return degrees | ({"micro_batch": row.count("micro_batch")} if row.text("micro_batch") else {})

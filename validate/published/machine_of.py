@@ -20,6 +20,7 @@ CLUSTERS = {
     "A100": "a100-dgx",
     "A100-80GB": "a100-dgx",
     "A100-40GB": "a100-40gb-dgx",
+    "A800": "a800-hgx",
     "H100": "h100-dgx",
     "H200": "h200-hgx",
     "H800": "h800-hgx",
@@ -46,8 +47,13 @@ CLUSTERS = {
 }
 #: Accelerators of which a cluster without NVLink is in the catalogue.
 ON_PCIE = {"A100": "a100-pcie-staged", "H100": "h100-pcie"}
+#: Clusters of accelerators that come with other memory too, by accelerator and its GiB.
+OTHER_MEMORY = {("A100", "40"): "a100-40gb-dgx", ("H100", "96"): "h100-96gb"}
 #: Names in longer descriptions: ``A100-SXM4-80GB``, ``H100 80GB``, ``A100 (SXM not stated)``.
-_LONGER = re.compile(r"\b(V100|A100|H100|H200|H800|H20|B200|B300|A6000|L20|L40S)\b", re.IGNORECASE)
+_LONGER = re.compile(
+    r"\b(V100|A100|A800|H100|H200|H800|H20|GH200|B200|B300|GB200|GB300|A6000|L20|L40S|MI\d{3}X)\b",
+    re.IGNORECASE,
+)
 #: How rows state what a node's cards carry: 4 x 100 Gb/s, 8x400G, "800 Gbps" per node.
 _CARDS = re.compile(r"(\d+) ?x ?(?:[A-Z]+ ?)?(\d+) ?(?:Gb/s|Gbps|G\b)", re.IGNORECASE)
 _NODE = re.compile(r"\"?(\d+) ?(?:Gb/s|Gbps)\"? ?(?:node-node|inter-node|per node)", re.IGNORECASE)
@@ -88,9 +94,9 @@ def cluster_name(row: Row) -> str:
     if row.text("interconnect").upper().startswith("PCIE"):
         return ON_PCIE.get(kind, CLUSTERS[kind])
     # What stands in brackets are remarks, of other tables too.
-    if "40GB" in said.partition("(")[0].upper().replace(" ", "") and kind == "A100":
-        return CLUSTERS["A100-40GB"]
-    return CLUSTERS[kind]
+    named = re.search(r"(\d+) ?GB", said.partition("(")[0], re.IGNORECASE)
+    memory = named[1] if named else row.text("device_memory").removesuffix(".0")
+    return OTHER_MEMORY.get((kind.partition("-")[0], memory), CLUSTERS[kind])
 
 
 @cache

@@ -34,6 +34,7 @@ UNITS: dict[str, tuple[Metric, float]] = {
     "s": (Metric.SECONDS, 1.0),
     "ms": (Metric.SECONDS, MILLI),
     "TFLOP/s/GPU": (Metric.FLOP_RATE, TERA),
+    "TFLOPS/GPU": (Metric.FLOP_RATE, TERA),
     "%": (Metric.UTILISATION, PERCENT),
     "tokens/s": (Metric.TOKENS, 1.0),
     "tokens/s/GPU": (Metric.TOKENS_OF_ONE, 1.0),

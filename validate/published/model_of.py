@@ -5,13 +5,18 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from functools import cache
+from itertools import cycle
 from typing import TYPE_CHECKING, NamedTuple
 
 from models.architecture import Architecture, Attention, Layer, Mlp, Moe
 from models.catalogue import load_architecture
+from validate.published.attention_of import attention_of
 from validate.published.row import UnexpressedError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from models.architecture import Mixer, NormKind
     from validate.published.row import Row
 
 #: Models whose layers a row cannot say: latent attention, windows in some layers, chunks, states.
@@ -21,9 +26,13 @@ CATALOGUE = {
     r"gpt-oss-20b": "gpt-oss-20b",
     r"llama-?4.*maverick": "llama-4-maverick",
     r"llama-?4.*(scout|17b-16e)": "llama-4-scout",
+    r"gemma-?2-27b": "gemma-2-27b",
     r"gemma-?3-27b": "gemma-3-27b",
     r"gemma-?3-1b": "gemma-3-1b",
     r"nemotron-?h-8b": "nemotron-h-8b",
+    r"qwen-?3-next-80b": "qwen3-next-80b-a3b",
+    r"jamba-v0\.1": "jamba-v0.1",
+    r"mamba-?2-2\.7b": "mamba2-2.7b",
     r"mistral-7b": "mistral-7b",
 }
 #: Models of rows that name one and do not give all its sizes.
@@ -42,14 +51,18 @@ NAMED = {
     r"qwen3-8b": "qwen3-8b",
     r"qwen3-32b": "qwen3-32b",
     r"qwen3-30b-a3b": "qwen3-30b-a3b",
+    r"qwen3-235b-a22b": "qwen3-235b-a22b",
+    r"llama-?3\.2-1b": "llama-3.2-1b",
+    r"llama-?3\.2-3b": "llama-3.2-3b",
+    r"glm-4\.5-air": "glm-4.5-air",
+    r"glm-4\.5": "glm-4.5",
     r"yi-34b": "yi-34b",
 }
 #: What models are called that are not whole.
 SHORTENED = ("truncated", "proxy", "reduced")
 #: No model has more layers, nor experts of a layer: they are held, or drawn, one by one.
 MOST = 10_000
-#: What of an attention's description a row's numbers say.
-_PLAIN = re.compile(r"(MHA|GQA|MQA)( \(flash\), learned pos emb| \(?alibi.*)?", re.IGNORECASE)
+_BETWEEN = re.compile(r"[\s_]+")
 
 
 def model_of(row: Row) -> Architecture:
@@ -60,16 +73,54 @@ def model_of(row: Row) -> Architecture:
     UnexpressedError
         If the row does not say enough.
     """
-    name = row.text("model").lower()
-    for pattern, known in (CATALOGUE if row.text("vocab") else CATALOGUE | NAMED).items():
-        if re.match(pattern, name):
-            if any(word in name for word in SHORTENED):
-                raise UnexpressedError(f"a shortened {known}")
-            return load_architecture(known)
-    kind = row.text("attention", "MHA")
-    if not _PLAIN.fullmatch(kind):
-        raise UnexpressedError(f"attention not expressed: {kind[:40]}")
-    return _built(_sizes(row))
+    found = _catalogued(row) or _built(_sizes(row))
+    depth = row.count("predict_depth", 0)
+    return found.predicting(depth) if depth <= len(found.predict_layers) else found
+
+
+def _catalogued(row: Row) -> Architecture | None:
+    """Return a model of the catalogue, as deep as the row says; None if it is not there."""
+    name = _BETWEEN.sub("-", row.text("model").lower())
+    known = _first(CATALOGUE, name) or _first(NAMED, name)
+    if known is None or (known in NAMED.values() and _sized(row, known)):
+        return None
+    if any(word in name for word in SHORTENED) and not row.text("layers"):
+        raise UnexpressedError(f"a shortened {known}")
+    whole = load_architecture(known)
+    hidden, layers = row.count("hidden", whole.hidden), row.count("layers", len(whole.layers))
+    if hidden != whole.hidden or layers > len(whole.layers):
+        raise UnexpressedError(f"not the {known} that is known: {layers} layers, {hidden} wide")
+    if layers == len(whole.layers):
+        return whole
+    with_experts = sum(isinstance(layer.mlp, Moe) for layer in whole.layers[:layers])
+    if row.text("expert_layers"):
+        with_experts = _expert_layers(row, layers)
+    return _shortened(known, layers, with_experts)
+
+
+def _first(names: Mapping[str, str], name: str) -> str | None:
+    return next((known for pattern, known in names.items() if re.match(pattern, name)), None)
+
+
+def _sized(row: Row, known: str) -> bool:
+    """Return whether a row gives all sizes of a model, that of its experts too."""
+    mixture = any(isinstance(layer.mlp, Moe) for layer in load_architecture(known).kinds)
+    return bool(row.text("vocab")) and (bool(row.text("experts")) or not mixture)
+
+
+@cache
+def _shortened(known: str, layers: int, with_experts: int) -> Architecture:
+    """Return a model of the catalogue with fewer layers, so many of them with experts."""
+    whole = load_architecture(known)
+    experts = [layer for layer in whole.layers if isinstance(layer.mlp, Moe)]
+    dense = [layer for layer in whole.layers if not isinstance(layer.mlp, Moe)]
+    plain = layers - with_experts
+    if with_experts > len(experts) or plain > len(dense):
+        raise UnexpressedError(f"{plain} layers of {known} without experts, {with_experts} with")
+    alike = whole.layers[:layers]
+    if sum(isinstance(layer.mlp, Moe) for layer in alike) != with_experts:
+        alike = (*dense[:plain], *experts[:with_experts])
+    return replace(whole, layers=alike)
 
 
 class _Sizes(NamedTuple):
@@ -147,36 +198,35 @@ def _expert_layers(row: Row, layers: int) -> int:
 def _built(sizes: _Sizes) -> Architecture:
     """Return a model of some sizes; the same object for the same, as models key caches."""
     learned = "learned" in sizes.kind or sizes.name.lower().startswith("gpt")
-    alibi = "alibi" in sizes.kind
+    mixers = attention_of(sizes.kind, sizes.heads, sizes.kv_heads, sizes.head_dim)
+    if learned:
+        mixers = tuple(_placed(mixer) for mixer in mixers)
     mlp = Mlp(
         intermediate=sizes.ffn,
         gated=sizes.gated,
         activation="silu" if sizes.gated else "gelu",
         bias=not sizes.gated,
     )
-    dense = Layer(
-        mixer=Attention(
-            heads=sizes.heads,
-            kv_heads=sizes.kv_heads,
-            head_dim=sizes.head_dim,
-            rotary=not (learned or alibi),
-            alibi=alibi,
-        ),
-        mlp=mlp,
-        norm="rms" if sizes.gated else "layer",
-    )
-    with_experts = replace(dense, mlp=_mixture(sizes, mlp)) if sizes.experts else dense
+    norm: NormKind = "rms" if sizes.gated else "layer"
+    experts = _mixture(sizes, mlp) if sizes.experts else mlp
     return Architecture(
         name=sizes.name,
         title=sizes.name,
         source="a table of published runs",
         hidden=sizes.hidden,
         vocab=sizes.vocab,
-        layers=(dense,) * sizes.dense_layers
-        + (with_experts,) * (sizes.layers - sizes.dense_layers),
+        layers=tuple(
+            Layer(mixer=mixer, mlp=mlp if at < sizes.dense_layers else experts, norm=norm)
+            for at, mixer in zip(range(sizes.layers), cycle(mixers), strict=False)
+        ),
         tied=sizes.tied,
         learned_positions=sizes.seq_len if learned else 0,
     )
+
+
+def _placed(mixer: Mixer) -> Mixer:
+    """Return attention whose positions are learned."""
+    return replace(mixer, rotary=False) if isinstance(mixer, Attention) else mixer
 
 
 def _mixture(sizes: _Sizes, mlp: Mlp) -> Moe:

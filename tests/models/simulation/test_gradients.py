@@ -7,12 +7,13 @@ import pytest
 from models.catalogue import load_architecture
 from models.layout import Layout
 from models.model_states import USUAL_STATES, ModelStates
+from models.profile import load_profile
 from models.simulation.step import StepSimulation
 from tests.models.cases import machine, prepared
 
 #: Shards within a node, replicas and pipeline stages in others.
 LAYOUT = Layout(dp=16, pp=2, dp_replicate=2, zero=1)
-DEVICE, FABRIC = machine("h100-dgx:4", steal_scale_up=0.1, steal_scale_out=0.3)
+DEVICE, FABRIC = machine("h100-dgx:4", steal_scale_up=0.1, steal_data_parallel=0.3)
 
 
 def simulated(states=USUAL_STATES):
@@ -87,5 +88,5 @@ def test_what_leaves_the_node_steals_and_loads_as_the_network_does(simulation):
 
 def test_sends_between_nodes_keep_the_network_busy(simulation):
     for rank in simulation.pipeline:
-        assert rank.send.steal == 0.3
+        assert rank.send.steal == load_profile("h100-sxm").steal_scale_out.value
         assert rank.send.load == pytest.approx((0.0, 0.747 / 0.97))  # of the card, as NCCL sends

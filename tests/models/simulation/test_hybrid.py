@@ -77,7 +77,7 @@ def test_experts_between_dense_layers_are_waited_for_on_both_clocks(
     work = prepared(load_architecture(name), layout, seq_len=8192, global_batch=64)
     closed = float(step_time(work, DEVICE, FABRIC).total[0])
     played = StepSimulation(work, DEVICE, FABRIC, contention=False).step().step_s
-    assert played == pytest.approx(closed, rel=0.001)
+    assert played == pytest.approx(closed, rel=0.003)
 
 
 @settings(max_examples=60)

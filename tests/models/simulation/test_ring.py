@@ -41,6 +41,7 @@ EVEN = {
     "host_launch_s": 1e-15,
     "steal_scale_up": 1e-15,
     "steal_scale_out": 1e-15,
+    "steal_data_parallel": 1e-15,
 }
 
 
@@ -140,7 +141,8 @@ def test_every_block_runs_beside_the_hop_of_the_next_one():
 def test_windows_whose_rings_travel_on_different_links_take_what_the_closed_form_says(rate, order):
     """Hops between windows hide behind whole windows: the next one waits where they do not."""
     cluster = load_cluster("h100-dgx:4")
-    device = Device(cluster.accelerator, load_profile(cluster.accelerator.name))
+    profile = tuned(load_profile(cluster.accelerator.name), steal_data_parallel=1e-12)
+    device = Device(cluster.accelerator, profile)
     fabric = Fabric(cluster.scale_network(rate))
     layout = Layout(ring=32, inner_ring=8, sequence_order=order)
     work = prepared(LLAMA, layout, seq_len=2**17, global_batch=2)

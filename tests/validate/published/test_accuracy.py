@@ -117,8 +117,17 @@ def test_the_report_is_the_same_each_time_and_tells_what_is_left_out() -> None:
 
 
 def test_grades_that_no_row_has_are_refused() -> None:
-    (line,) = refused("accuracy", str(FILE), "--grades", "AZ")
+    (line,) = refused("accuracy", str(FILE), "--grades", "Z")
     assert line.startswith("--grades = Z: no row has such a grade: letters among A, B")
+
+
+def test_a_table_need_not_have_every_grade(tmp_path: Path) -> None:
+    header, *lines = FILE.read_text().splitlines()
+    grade = next(csv.reader([header])).index("completeness")
+    only = [line for line in lines if next(csv.reader([line]))[grade] == "A"]
+    table = tmp_path / "only_a.csv"
+    table.write_text("\n".join([header, *only[:3]]))
+    assert "overall" in run("accuracy", str(table)).stdout
 
 
 def test_a_report_that_cannot_be_written_is_refused_first(tmp_path: Path) -> None:

@@ -1,0 +1,125 @@
+"""How rows state layouts and machines in words of their sources."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from models.named_axes import CpMethod
+from models.recompute_modules import RecomputeModules
+from tests.validate.published.made_up import row
+from validate.published.job_of import layout_of, scenario_of
+from validate.published.machine_of import cluster_name
+from validate.published.row import UnexpressedError
+
+if TYPE_CHECKING:
+    from models.layout import Layout
+
+LLAMA = {
+    "accelerator": "H100",
+    "gpus": 64,
+    "gpus_per_node": 8,
+    "model": "llama3-8b",
+    "layers": 32,
+    "hidden": 4096,
+    "heads": 32,
+    "kv_heads": 8,
+    "ffn": 14336,
+    "vocab": 128256,
+    "gated": 1,
+    "seq_len": 8192,
+    "global_batch": 64,
+    "micro_batch": 1,
+    "recompute": "none",
+    "framework": "Megatron-Bridge/Megatron-Core",
+}
+EXPERTS = {
+    **LLAMA,
+    "model": "qwen3-30b-a3b",
+    "layers": 48,
+    "hidden": 2048,
+    "kv_heads": 4,
+    "ffn": 6144,
+    "vocab": 151936,
+    "experts": 128,
+    "top_k": 8,
+    "expert_ffn": 768,
+    "ep": 8,
+}
+
+
+def layout(**cells: object) -> Layout:
+    one = row(**{**LLAMA, **cells})
+    return layout_of(one, scenario_of(one))
+
+
+@pytest.mark.parametrize(
+    ("said", "modules"),
+    [
+        ("modules mla_up_proj,mlp", RecomputeModules.MLA_UP_PROJ | RecomputeModules.MLP),
+        ("['layernorm', 'core_attn']", RecomputeModules.LAYERNORM | RecomputeModules.CORE_ATTN),
+        ("", RecomputeModules.CORE_ATTN),
+    ],
+)
+def test_modules_that_are_repeated_are_those_named(said: str, modules: RecomputeModules) -> None:
+    model = {
+        "model": "deepseek-v3",
+        "layers": 61,
+        "hidden": 7168,
+        "gpus": 256,
+        "ep": 64,
+        "global_batch": 256,
+    }
+    found = layout(**model, recompute="selective", recompute_detail=said)
+    assert RecomputeModules(found.recompute_modules) == modules
+
+
+def test_full_recomputation_of_some_layers_is_of_every_chunk() -> None:
+    said = "recompute=2 layers per a preset"
+    assert layout(pp=4, vp=2, recompute="full", recompute_detail=said).recompute_layers == 4
+    assert layout(pp=4, recompute="full", recompute_detail="every layer").recompute_layers == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "axes"),
+    [
+        ("ring/p2p (TE default)", {"cp_method": CpMethod.P2P, "inner_ring": 1}),
+        ("all-gather (Llama 3)", {"cp_method": CpMethod.ALL_GATHER, "inner_ring": 1}),
+        ("BurstEngine", {"cp_method": CpMethod.P2P, "inner_ring": 8}),
+        ("double ring", {"cp_method": CpMethod.P2P, "inner_ring": 8}),
+    ],
+)
+def test_keys_and_values_travel_as_stated(said: str, axes: dict[str, int]) -> None:
+    found = layout(cp=32, cp_kind=said, global_batch=2)
+    assert {name: getattr(found, name) for name in axes} == axes
+
+
+def test_tensor_parallelism_beside_experts_is_along_the_sequence() -> None:
+    assert layout(**EXPERTS, tp=2).tp_sp
+    assert not layout(tp=2).tp_sp
+
+
+def test_ranks_that_share_experts_and_data_are_said_to_be_another_layout() -> None:
+    with pytest.raises(UnexpressedError, match="hold the same data"):
+        layout(**EXPERTS, dp=8)
+    assert layout(**EXPERTS, dp=64).dp == 64
+
+
+@pytest.mark.parametrize(
+    ("cells", "cluster"),
+    [
+        ({"accelerator": "H100"}, "h100-dgx"),
+        ({"accelerator": "H100", "device_memory": "80"}, "h100-dgx"),
+        ({"accelerator": "H100", "device_memory": "96"}, "h100-96gb"),
+        ({"accelerator": "H100 96GB"}, "h100-96gb"),
+        ({"accelerator": "A100", "device_memory": "40.0"}, "a100-40gb-dgx"),
+        ({"accelerator": "A100-80GB", "device_memory": "80"}, "a100-dgx"),
+        ({"accelerator": "A100-80GB (40GB elsewhere)"}, "a100-dgx"),
+        ({"accelerator": "A800-SXM4-80GB"}, "a800-hgx"),
+        ({"accelerator": "GB200 NVL72"}, "gb200-nvl72"),
+        ({"accelerator": "MI300X OAM"}, "mi300x"),
+    ],
+)
+def test_machines_are_told_apart_by_their_memory(cells: dict[str, str], cluster: str) -> None:
+    assert cluster_name(row(**cells)) == cluster
