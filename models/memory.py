@@ -235,7 +235,7 @@ class _Ranks:
         """Return what a micro-batch's outputs take that a rank sent on, where they are kept."""
         if not self.prepared.workload.runs_on.keeps_sent:
             return None
-        sent = self.prepared.layers[-1].input_bytes[self.prepared.shape_index]
+        sent = self.prepared.sent_bytes()[self.prepared.shape_index]
         return sent * self.prepared.batch.vp * (self.prepared.batch.pp > 1)
 
     def _copied(self, parts: RankParts) -> Array | float:

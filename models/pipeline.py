@@ -18,13 +18,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models import collectives
 from models.bubble import BUBBLES, Turn, bubble
-from models.layout import strides
 from models.named_axes import Schedule
 from models.overlap import beside
 from models.schedule import BOTH_WAYS, PATHS, WAITING, Path
-from topologies.collective import Collective
+from models.stage_sends import StageSends
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,7 +69,9 @@ class PipelineClock:
     def __init__(self, prepared: Prepared, device: Device, fabric: Fabric) -> None:
         self.prepared = prepared
         batch = prepared.batch
-        self.hop, self.steal = self._hop(device, fabric)
+        sends = StageSends(prepared, device.profile, fabric)
+        self.hop = sends.seconds(prepared.shape_index, prepared.mesh_index)
+        self.steal = sends.steal[prepared.mesh_index]
         self.waiting = WAITING.take(batch.schedule)
         self.sent = np.where(self.waiting, self.hop, batch.vp * self.hop)
         both_ways = BOTH_WAYS.take(batch.schedule)
@@ -147,11 +147,3 @@ class PipelineClock:
     def _exposed(self, busy: Array) -> Array:
         """Return what a pass that keeps a rank `busy` waits for its sends."""
         return np.where(self.waiting, self.sent, beside(self.sent, busy, self.steal))
-
-    def _hop(self, device: Device, fabric: Fabric) -> tuple[Array, Array]:
-        """Return the time to send one micro-batch's activations on, and what it steals hidden."""
-        prepared, meshes = self.prepared, self.prepared.meshes
-        links = fabric.links((meshes.pp * 1.0, strides(meshes).pp))
-        cost = collectives.cost(Collective.SHIFT, links, device.profile)
-        hop = cost.seconds(prepared.sent_bytes()[prepared.shape_index], prepared.mesh_index)
-        return hop, collectives.steal(links, device.profile)[prepared.mesh_index]

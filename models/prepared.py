@@ -132,8 +132,10 @@ class Prepared:
         return float(profile.step_s.value * self.workload.runs_on.step_ratio.value)
 
     def sent_bytes(self) -> Array:
-        """Return what a stage sends on of one micro-batch, over the shapes of work."""
-        return self.shapes.tokens * (self.architecture.hidden * BF16) / self.shapes.norm_shard
+        """Return what a rank sends on of one micro-batch, over the shapes of work."""
+        scatters = self.workload.runs_on.scatters_sends
+        ranks = self.shapes.tp if scatters else self.shapes.norm_shard
+        return self.shapes.tokens * (self.architecture.hidden * BF16) / ranks
 
     def in_flight(self, position: Array) -> Array:
         """Return micro-batches a pipeline rank holds at once, in whole-rank units."""

@@ -46,6 +46,9 @@ class Software:
         parameters beside the forward pass. ZeRO-2 and 3 always do, layer by layer.
     keeps_sent
         Whether a pipeline stage keeps what it sent on until the micro-batch comes back.
+    scatters_sends
+        Whether every rank of tensor parallelism sends a share of what a stage makes, and the next
+        stage's gather it, where all of them would send the same.
     copies_gradients
         Whether the optimizer's step works on a copy in fp32 of gradients that are kept in bf16.
     update_bytes
@@ -85,6 +88,7 @@ class Software:
     hides_gradients: bool
     hides_parameters: bool
     keeps_sent: bool
+    scatters_sends: bool
     copies_gradients: bool
     update_bytes: float
     group_sets: int
@@ -171,6 +175,7 @@ class _SoftwareSchema(Strict):
     hides_gradients: bool
     hides_parameters: bool
     keeps_sent: bool
+    scatters_sends: bool
     copies_gradients: bool
     update_bytes: float
     group_sets: int

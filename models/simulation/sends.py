@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from models.collectives import cost, steal
-from models.layout import strides
+import numpy as np
+
 from models.simulation.operations import load
 from models.simulation.program import Task
 from models.simulation.timeline import Call, Stream
+from models.stage_sends import StageSends
 from topologies.collective import Collective
 
 if TYPE_CHECKING:
@@ -25,10 +26,8 @@ def send_task(prepared: Prepared, device: Device, fabric: Fabric) -> Task:
     prepared, device, fabric
         One layout, accelerator with profile, links.
     """
-    meshes = prepared.meshes
-    nbytes = prepared.sent_bytes()
-    links = fabric.links((meshes.pp * 1.0, strides(meshes).pp))
-    what = cost(Collective.SHIFT, links, device.profile)
+    sends = StageSends(prepared, device.profile, fabric)
+    nbytes, alone = prepared.sent_bytes(), np.zeros(1, dtype=np.intp)
     call = Call(
         name="send activations",
         stream=Stream.SEND,
@@ -36,11 +35,11 @@ def send_task(prepared: Prepared, device: Device, fabric: Fabric) -> Task:
         nbytes=float(nbytes[0]),
         group=2,
     )
-    if meshes.pp[0] == 1:
+    if sends.meshes.pp[0] == 1:
         return Task(call, 0.0)
     return Task(
         call,
-        float(what.seconds(nbytes)[0]),
-        float(steal(links, device.profile)[0]),
-        load(Collective.SHIFT, links, what.chosen(nbytes)[0]),
+        float(sends.seconds(alone, alone)[0]),
+        float(sends.steal[0]),
+        load(Collective.SHIFT, sends.links, sends.cost.chosen(nbytes)[0]),
     )

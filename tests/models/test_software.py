@@ -20,6 +20,7 @@ from models.simulation.gradients import Gradients
 from models.simulation.record import record
 from models.simulation.step import StepSimulation
 from models.software import load_software
+from models.stage_sends import StageSends
 from models.training import step_time
 from planner.scenario import Scenario
 from tests.models.cases import machine, prepared, shapes
@@ -105,6 +106,25 @@ def test_both_clocks_agree_where_nothing_is_hidden(layout, software):
     played = StepSimulation(work, DEVICE, FABRIC, contention=False)
     assert played.step().step_s == pytest.approx(closed, rel=0.01)
     assert record(played).step_s == pytest.approx(played.step().step_s)
+
+
+def test_ranks_that_share_a_send_gather_it_where_it_arrives():
+    """Narayanan et al., section 4.1: an eighth crosses the cards, and NVLink puts it together."""
+    work = prepared(GPT, Layout(pp=4, tp=8), seq_len=2048, global_batch=64, software=OLD)
+    whole = replace(work, workload=replace(work.workload, software="usual"))
+    seconds, nbytes = [], []
+    for each in (work, whole):
+        sends = StageSends(each, DEVICE.profile, FABRIC)
+        seconds.append(float(sends.seconds(each.shape_index, each.mesh_index)[0]))
+        nbytes.append(float(each.sent_bytes()[0]))
+    assert nbytes[1] == 2048 * GPT.hidden * 2 == 8 * nbytes[0]
+    card_s, nvlink_s = nbytes[1] / 25e9, nbytes[1] * 7 / 8 / 300e9
+    assert card_s / 8 + nvlink_s < seconds[0] < 0.5 * seconds[1]
+    alone = prepared(GPT, Layout(pp=4), seq_len=2048, global_batch=64, software=OLD)
+    sends = StageSends(alone, DEVICE.profile, FABRIC)
+    assert float(sends.seconds(alone.shape_index, alone.mesh_index)[0]) == pytest.approx(
+        float(sends.cost.seconds(alone.sent_bytes())[0])
+    )
 
 
 def test_gradients_that_nothing_hides_take_all_their_time():

@@ -156,7 +156,10 @@ def test_a_double_ring_over_two_nodes_hides_what_a_flat_one_shows(model, tokens,
     assert 0 < double.time_s["cp"] < 0.1 * flat.time_s["cp"]
     assert double.time_s["compute"] == flat.time_s["compute"]
     saved = flat.time_s["cp"] - double.time_s["cp"]
-    assert flat.step_time_s - double.step_time_s == pytest.approx(saved, rel=0.1)
+    # What shards send takes of kernels; while those wait for the ring there is less to take.
+    taken = double.time_s["dp"] - flat.time_s["dp"]
+    assert flat.step_time_s - double.step_time_s == pytest.approx(saved - taken, rel=0.05)
+    assert 0 <= taken < 0.2 * saved
 
 
 def test_where_a_flat_ring_hides_in_full_windows_gain_only_what_cards_take_from_kernels():
@@ -185,5 +188,5 @@ def test_a_plan_finds_the_double_ring_only_where_no_framework_is_asked():
     )
     assert {found.layout.inner_ring for found in known.plans} == {1}
     assert free.best.layout.inner_ring > 1
-    assert free.best.step_time_s < 0.75 * known.best.step_time_s
+    assert free.best.step_time_s < 0.8 * known.best.step_time_s
     assert free.search.legal > 3 * known.search.legal

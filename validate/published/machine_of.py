@@ -49,19 +49,32 @@ CLUSTERS = {
 ON_PCIE = {"A100": "a100-pcie-staged", "H100": "h100-pcie"}
 #: Clusters of accelerators that come with other memory too, by accelerator and its GiB.
 OTHER_MEMORY = {("A100", "40"): "a100-40gb-dgx", ("H100", "96"): "h100-96gb"}
+#: Clusters of the catalogue by accelerator and how rows name their network.
+NETWORKS = (
+    ("H100", r"\bEFA\b", "aws-p5"),
+    ("H200", r"\bEFA\b", "aws-p5en"),
+    ("B200", r"\bEFA\b", "aws-p6-b200"),
+    ("H100", r"TCPXO|A3 Mega", "gcp-a3-mega"),
+    ("H100", r"TCPX|A3 High", "gcp-a3-high"),
+)
 #: Names in longer descriptions: ``A100-SXM4-80GB``, ``H100 80GB``, ``A100 (SXM not stated)``.
 _LONGER = re.compile(
     r"\b(V100|A100|A800|H100|H200|H800|H20|GH200|B200|B300|GB200|GB300|A6000|L20|L40S|MI\d{3}X)\b",
     re.IGNORECASE,
 )
-#: How rows state what a node's cards carry: 4 x 100 Gb/s, 8x400G, "800 Gbps" per node.
-_CARDS = re.compile(r"(\d+) ?x ?(?:[A-Z]+ ?)?(\d+) ?(?:Gb/s|Gbps|G\b)", re.IGNORECASE)
-_NODE = re.compile(r"\"?(\d+) ?(?:Gb/s|Gbps)\"? ?(?:node-node|inter-node|per node)", re.IGNORECASE)
+#: How rows state what a node's cards carry: 4 x 100 Gb/s, 8x400G, 8x HDR IB 200 Gb/s; "800 Gbps"
+#: per node, 3.2 Tb/s per node; 400 Gb/s per GPU.
+_CARDS = re.compile(r"(\d+) ?x ?(?:[A-Z-]+ ?){0,2}(\d+) ?(?:Gb/s|Gbps|Gbit/s|G\b)", re.IGNORECASE)
+_NODE = re.compile(
+    r"\"?(\d+(?:\.\d+)?) ?([GT])(?:b/s|bps|bit/s)\"? ?(?:node-node|inter-node|(?:per|a|/) ?node)",
+    re.IGNORECASE,
+)
+_EACH = re.compile(r"(\d+) ?(?:Gb/s|Gbps|Gbit/s) ?(?:per|a|/) ?GPU", re.IGNORECASE)
 #: Cards stated by the name of their network, which came at one speed (Intel Omni-Path 100 series).
 _OMNI_PATH = re.compile(r"(\d+) Omni-Path", re.IGNORECASE)
 OMNI_PATH_GBPS = 100.0
 BITS = 8.0
-GIGA = 1e9
+GIGA, TERA = 1e9, 1e12
 
 
 def machine_of(row: Row) -> Cluster:
@@ -73,9 +86,17 @@ def machine_of(row: Row) -> Cluster:
         If its accelerator is not in the catalogue, or their number cannot be.
     """
     try:
-        return _cluster(cluster_name(row), row.count("gpus"), row.text("interconnect"))
+        return _cluster(
+            cluster_name(row), row.count("gpus"), row.text("interconnect"), _nodes_of(row)
+        )
     except SpecError as error:
         raise UnexpressedError(str(error.problems[0])) from error
+
+
+def _nodes_of(row: Row) -> int:
+    """Return the accelerators of a node; 0 where a row does not say."""
+    said = row.text("gpus_per_node")
+    return int(said) if re.fullmatch(r"[0-9]{1,5}", said) else 0
 
 
 def cluster_name(row: Row) -> str:
@@ -93,6 +114,9 @@ def cluster_name(row: Row) -> str:
         raise UnexpressedError(f"accelerator not in the catalogue: {said[:40]}")
     if row.text("interconnect").upper().startswith("PCIE"):
         return ON_PCIE.get(kind, CLUSTERS[kind])
+    for name, network, cluster in NETWORKS:
+        if kind == name and re.search(network, row.text("interconnect")):
+            return cluster
     # What stands in brackets are remarks, of other tables too.
     named = re.search(r"(\d+) ?GB", said.partition("(")[0], re.IGNORECASE)
     memory = named[1] if named else row.text("device_memory").removesuffix(".0")
@@ -100,13 +124,22 @@ def cluster_name(row: Row) -> str:
 
 
 @cache
-def _cluster(name: str, gpus: int, interconnect: str) -> Cluster:
-    cluster = _taken(load_cluster(name), gpus)
-    stated = _node_Bps(interconnect)
+def _cluster(name: str, gpus: int, interconnect: str, node: int) -> Cluster:
+    cluster = _taken(_smaller_nodes(load_cluster(name), node), gpus)
+    stated = _node_Bps(interconnect, cluster.accelerators_per_node)
     cards = [tier for tier in cluster.tiers if tier.fabric == "nic"]
     if stated is None or not cards:
         return cluster
     return cluster.scale_network(stated / cluster.accelerators_per_node / cards[0].Bps.value)
+
+
+def _smaller_nodes(cluster: Cluster, node: int) -> Cluster:
+    """Return a cluster whose switches join as many accelerators as a row's nodes have."""
+    inner, *outer = cluster.tiers
+    own = cluster.accelerators_per_node
+    if inner.fabric != "nvswitch" or inner.spans != own or not node or own % node:
+        return cluster
+    return replace(cluster, accelerators_per_node=node, tiers=(replace(inner, spans=node), *outer))
 
 
 def _taken(cluster: Cluster, gpus: int) -> Cluster:
@@ -120,12 +153,14 @@ def _taken(cluster: Cluster, gpus: int) -> Cluster:
     return cluster.take(gpus)
 
 
-def _node_Bps(interconnect: str) -> float | None:
-    """Return bytes/s that a node's cards carry, if a row says so."""
+def _node_Bps(interconnect: str, accelerators: int) -> float | None:
+    """Return bytes/s that the cards of a node of some accelerators carry, if a row says so."""
     if cards := _CARDS.search(interconnect):
         return float(cards[1]) * float(cards[2]) * GIGA / BITS
     if links := _OMNI_PATH.search(interconnect):
         return float(links[1]) * OMNI_PATH_GBPS * GIGA / BITS
     if node := _NODE.search(interconnect):
-        return float(node[1]) * GIGA / BITS
+        return float(node[1]) * (TERA if node[2] in "Tt" else GIGA) / BITS
+    if each := _EACH.search(interconnect):
+        return float(each[1]) * accelerators * GIGA / BITS
     return None

@@ -37,12 +37,15 @@ def rows() -> tuple[Row, ...]:
         ('"800 Gbps" per node', 800),
         ("800 Gb/s inter-node, 150 GB/s intra-node", 800),
         ("RoCE 1600 Gb/s node-node (200 Gb/s per GPU)", 1600),
-        ("Selene: NVLink/NVSwitch in node, 8x HDR IB 200 Gb/s", None),
+        ("Selene: NVLink/NVSwitch in node, 8x HDR IB 200 Gb/s", 1600),
+        ("EFA, 3.2 Tb/s per node", 3200),
+        ("NDR, 400 Gb/s per GPU", 3200),
+        ("H100 cluster (not detailed)", None),
         ("ICI 3D torus 4x4x8", None),
     ],
 )
 def test_networks_are_read_as_rows_state_them(text: str, gigabits: float | None) -> None:
-    found = _node_Bps(text)
+    found = _node_Bps(text, 8)
     assert found == (None if gigabits is None else gigabits * 1e9 / 8)
 
 

@@ -10,7 +10,7 @@ from models.named_axes import CpMethod
 from models.recompute_modules import RecomputeModules
 from tests.validate.published.made_up import row
 from validate.published.job_of import layout_of, scenario_of
-from validate.published.machine_of import cluster_name
+from validate.published.machine_of import cluster_name, machine_of
 from validate.published.row import UnexpressedError
 
 if TYPE_CHECKING:
@@ -106,6 +106,16 @@ def test_ranks_that_share_experts_and_data_are_said_to_be_another_layout() -> No
     assert layout(**EXPERTS, dp=64).dp == 64
 
 
+def test_nodes_have_as_many_accelerators_as_the_row_says() -> None:
+    four = machine_of(row(accelerator="H100", gpus=32, gpus_per_node=4))
+    assert (four.accelerators_per_node, four.fast_domain, four.nodes) == (4, 4, 8)
+    each = "NDR, 400 Gb/s per GPU"
+    half = machine_of(row(accelerator="H100", gpus=32, gpus_per_node=4, interconnect=each))
+    assert half.tiers[1].Bps.value == pytest.approx(50e9)
+    tray = machine_of(row(accelerator="GB200", gpus=32, gpus_per_node=4))
+    assert (tray.accelerators_per_node, tray.fast_domain) == (4, 32)
+
+
 @pytest.mark.parametrize(
     ("cells", "cluster"),
     [
@@ -118,6 +128,9 @@ def test_ranks_that_share_experts_and_data_are_said_to_be_another_layout() -> No
         ({"accelerator": "A100-80GB (40GB elsewhere)"}, "a100-dgx"),
         ({"accelerator": "A800-SXM4-80GB"}, "a800-hgx"),
         ({"accelerator": "GB200 NVL72"}, "gb200-nvl72"),
+        ({"accelerator": "H100 80GB", "interconnect": "NVLink + AWS EFA v2"}, "aws-p5"),
+        ({"accelerator": "H100", "interconnect": "GCP A3 (GPUDirect-TCPX)"}, "gcp-a3-high"),
+        ({"accelerator": "H100", "interconnect": "GPUDirect-TCPXO"}, "gcp-a3-mega"),
         ({"accelerator": "MI300X OAM"}, "mi300x"),
     ],
 )
