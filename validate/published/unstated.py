@@ -16,10 +16,22 @@ if TYPE_CHECKING:
     from planner.plans import Plan
     from planner.scenario import Scenario
 
+#: What some of a layer's work is repeated for, from the cheapest on: Megatron-Core's modules.
+MODULES = (
+    "core_attn",
+    "core_attn,layernorm",
+    "layernorm,moe_act",
+    "layernorm,mla_up_proj",
+    "layernorm,moe_act,mla_up_proj",
+    "layernorm,mlp",
+    "core_attn,layernorm,mlp",
+)
+#: Shares of every stage's layers that are recomputed in full.
+SHARES = (0.25, 0.5, 0.75)
 #: Values to choose among for an axis that a run does not state.
 CANDIDATES: dict[str, tuple[object, ...]] = {
     "micro_batch": (1, 2, 4, 8, 16),
-    "recompute": ("none", "selective", "full"),
+    "recompute": ("none", *MODULES, *SHARES, "full"),
     "vp": (1, 2, 3, 4, 5, 6, 8, 10, 12),
 }
 
@@ -55,13 +67,27 @@ def _legal(
 ) -> Iterator[Layout]:
     refused, found = None, False
     for values in product(*(CANDIDATES[axis] for axis in unstated)):
+        chosen = {**axes, **dict(zip(unstated, values, strict=True))}
+        if "recompute" in unstated:
+            chosen |= _recomputation(scenario, chosen)
         try:
-            yield legal_layout(scenario, {**axes, **dict(zip(unstated, values, strict=True))})
+            yield legal_layout(scenario, chosen)
             found = True
         except SpecError as error:
             refused = refused or error
     if not found and refused is not None:
         raise refused
+
+
+def _recomputation(scenario: Scenario, axes: Mapping[str, object]) -> dict[str, object]:
+    """Return the axes that one of the candidates for recomputation stands for."""
+    value = axes["recompute"]
+    if value in MODULES:
+        return {"recompute": "selective", "recompute_modules": value}
+    if isinstance(value, float):
+        layers = len(scenario.architecture.layers) / int(str(axes.get("pp", 1)))
+        return {"recompute": "full", "recompute_layers": max(round(value * layers), 1)}
+    return {"recompute": value}
 
 
 def _preferred(plan: Plan) -> tuple[bool, int, float]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from models.layout import LayoutBatch
 from models.named_axes import CpMethod
 from models.recompute_modules import RecomputeModules
 from tests.validate.published.made_up import row
@@ -79,6 +80,23 @@ def test_full_recomputation_of_some_layers_is_of_every_chunk() -> None:
     said = "recompute=2 layers per a preset"
     assert layout(pp=4, vp=2, recompute="full", recompute_detail=said).recompute_layers == 4
     assert layout(pp=4, recompute="full", recompute_detail="every layer").recompute_layers == 0
+
+
+def test_recomputation_that_a_run_does_not_state_is_the_least_that_fits() -> None:
+    """Llama 3 8B at 16 sequences of 8k tokens a pass: too much to keep, and too little to redo."""
+    cells = {**LLAMA, "gpus": 8, "tp": 2, "tp_sp": 1, "micro_batch": 8, "zero": 1}
+    del cells["recompute"]
+    one = row(**cells)
+    scenario = scenario_of(one)
+    found = layout_of(one, scenario)
+    chosen, *others = scenario.evaluate(
+        LayoutBatch.of(
+            [found, *(layout_of(row(**cells, recompute=way), scenario) for way in ("none", "full"))]
+        )
+    )
+    assert chosen.fits
+    assert [plan.fits for plan in others] == [False, True]
+    assert others[0].step_time_s < chosen.step_time_s < others[1].step_time_s
 
 
 @pytest.mark.parametrize(
