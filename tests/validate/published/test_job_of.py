@@ -83,8 +83,8 @@ def test_full_recomputation_of_some_layers_is_of_every_chunk() -> None:
 
 
 def test_recomputation_that_a_run_does_not_state_is_the_least_that_fits() -> None:
-    """Llama 3 8B at 16 sequences of 8k tokens a pass: too much to keep, and too little to redo."""
-    cells = {**LLAMA, "gpus": 8, "tp": 2, "tp_sp": 1, "micro_batch": 8, "zero": 1}
+    """Llama 3 8B at four sequences of 8k tokens a pass: too much to keep, and too little to redo."""
+    cells = {**LLAMA, "gpus": 8, "tp": 2, "tp_sp": 1, "micro_batch": 4, "zero": 1}
     del cells["recompute"]
     one = row(**cells)
     scenario = scenario_of(one)
