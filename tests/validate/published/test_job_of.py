@@ -83,7 +83,7 @@ def test_full_recomputation_of_some_layers_is_of_every_chunk() -> None:
 
 
 def test_recomputation_that_a_run_does_not_state_is_the_least_that_fits() -> None:
-    """Llama 3 8B at four sequences of 8k tokens a pass: too much to keep, and too little to redo."""
+    """Four sequences of 8k tokens a pass are too much to keep, and too little to do all again."""
     cells = {**LLAMA, "gpus": 8, "tp": 2, "tp_sp": 1, "micro_batch": 4, "zero": 1}
     del cells["recompute"]
     one = row(**cells)
