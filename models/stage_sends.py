@@ -32,12 +32,10 @@ class StageSends:
 
     def __init__(self, prepared: Prepared, profile: Profile, fabric: Fabric) -> None:
         self.prepared, self.meshes = prepared, prepared.meshes
-        stride = strides(self.meshes)
-        self.links = fabric.links((self.meshes.pp * 1.0, stride.pp))
+        self.profile, self.fabric = profile, fabric
+        self.links = fabric.links((self.meshes.pp * 1.0, strides(self.meshes).pp))
         self.cost = collectives.cost(Collective.SHIFT, self.links, profile)
         self.steal = collectives.steal(self.links, profile)
-        inside = fabric.links((self.meshes.tp * 1.0, stride.tp))
-        self.gathered = collectives.cost(Collective.ALL_GATHER, inside, profile)
 
     def seconds(self, shape: NDArray[np.intp], mesh: NDArray[np.intp]) -> Array:
         """Return how long one takes, for shapes of work on meshes, given by their indices."""
@@ -45,6 +43,8 @@ class StageSends:
         sent = self.cost.seconds(prepared.sent_bytes()[shape], mesh)
         if not prepared.workload.runs_on.scatters_sends:
             return sent
+        inside = self.fabric.links((self.meshes.tp * 1.0, strides(self.meshes).tp))
+        gathered = collectives.cost(Collective.ALL_GATHER, inside, self.profile)
         whole = prepared.layers[0].input_bytes[shape]
         scattered = prepared.sent_bytes()[shape] < whole
-        return sent + self.gathered.seconds(whole, mesh) * scattered
+        return sent + gathered.seconds(whole, mesh) * scattered
