@@ -159,16 +159,13 @@ def seconds_by(
     return taken
 
 
-def steal(links: GroupLinks, profile: Profile) -> Array:
-    """Return the share of the compute rate a collective takes while it hides behind compute."""
-    far, near = profile.steal_scale_out.value, profile.steal_scale_up.value
-    return np.where(links.scale_out, far, near)
+def steal(links: GroupLinks, profile: Profile, *, states: bool = False) -> Array:
+    """Return the share of the compute rate a collective takes while it hides behind compute.
 
-
-def steal_of_states(links: GroupLinks, profile: Profile) -> Array:
-    """Return the same share of what gathers parameters and reduces gradients."""
-    far, near = profile.steal_data_parallel.value, profile.steal_scale_up.value
-    return np.where(links.scale_out, far, near)
+    `states` says that it gathers parameters or reduces gradients.
+    """
+    far = profile.steal_data_parallel if states else profile.steal_scale_out
+    return np.where(links.scale_out, far.value, profile.steal_scale_up.value)
 
 
 def _line(

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.collectives import cost, steal_of_states
+from models.collectives import cost, steal
 from models.layer_chain import LayerChain, Parts
 from models.layout import strides
 from models.muon import newton_schulz
@@ -103,7 +103,7 @@ class DataParallelClock:
         self.params: Array = reduce(np.add, (each.params for each in self.sharings))
         self.first_share, self.layer_share = self._buckets()
         self.steal, self.steal_across = (
-            steal_of_states(links, profile)[prepared.mesh_index]
+            steal(links, profile, states=True)[prepared.mesh_index]
             for links in (self.shared.shards, self.shared.replicas)
         )
         meshes = prepared.meshes

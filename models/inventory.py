@@ -25,7 +25,7 @@ from models.layer_peak import layer_peak
 from models.layout import Layout, LayoutBatch
 from models.mixers.halves import halves
 from models.named_axes import CpMethod
-from models.operation import Kind, Work
+from models.operation import Compute, Kind, Work
 from models.operators import elementwise, memory, norm_pair, product
 from models.prediction import Prediction
 from models.sequence_parallel.blocks import causal_pairs, sight
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from models.architecture import Architecture, Layer
     from models.mixers.half import Half
-    from models.operation import Communication, Compute
+    from models.operation import Communication
     from models.recompute_modules import RecomputeModules
     from models.workload import Workload
 
@@ -93,7 +93,10 @@ def _forward(layer: Layer, parts: Sequence[Half], shapes: Shapes) -> tuple[Opera
     operations = tuple(op for part in parts for op in part.forward())
     if shapes.software.repeats_last or layer.normed_after or isinstance(layer.mlp, Moe):
         return operations
-    last = max(at for at, op in enumerate(operations) if getattr(op, "kind", None) is Kind.GEMM)
+    products = (
+        at for at, op in enumerate(operations) if isinstance(op, Compute) and op.kind is Kind.GEMM
+    )
+    last = max(products)
     return *operations[:last], *(replace(op, repeats=False) for op in operations[last:])
 
 

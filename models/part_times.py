@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,7 @@ from models.ring_times import RingTimes
 from models.sequence_parallel.sent import CORE_ATTENTION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from models.collectives import Cost
     from models.compute import Device
@@ -151,6 +152,7 @@ class PartClock:
             self._computed(work.backward_compute()),
             self._sent(work.backward_communication()),
         )
+        whole, fused = all(op.repeats for op, _ in computed), self.shapes.fused
         return PartTimes(
             forward=forward,
             backward=self._phase(back, returned, backward=True),
@@ -160,39 +162,27 @@ class PartClock:
                 backward=True,
             ),
             weights=self._phase([pair for pair in back if pair[0].of_weights], [], backward=True),
-            repeated=self._full(computed, sent, forward),
-            repeated_selective=tuple(self._again(computed, sent, modules) for modules in sets),
-        )
-
-    def _full(
-        self,
-        computed: list[tuple[Compute, Array]],
-        sent: list[tuple[Communication, Array]],
-        forward: Spent,
-    ) -> Spent:
-        """Return a forward pass for the second time, without what nothing kept comes after."""
-        if all(op.repeats for op, _ in computed):
-            return forward
-        return self._phase(
-            [pair for pair in computed if pair[0].repeats],
-            [pair for pair in sent if pair[0].repeats],
+            repeated=forward if whole else self._again(computed, sent, lambda op: op.repeats * 1.0),
+            repeated_selective=tuple(
+                self._again(computed, sent, partial(repeated_share, modules=modules, fused=fused))
+                for modules in sets
+            ),
         )
 
     def _again(
         self,
         computed: list[tuple[Compute, Array]],
         sent: list[tuple[Communication, Array]],
-        modules: RecomputeModules,
+        share: Callable[[Compute | Communication], Array | float],
     ) -> Spent:
-        """Return a forward pass in which only some modules run, for the second time."""
-        fused = self.shapes.fused
-        shares = [repeated_share(op, modules, fused) for op, _ in computed]
+        """Return a forward pass of which only a share of each operation runs, a second time."""
+        shares = [share(op) for op, _ in computed]
         return self._phase(
             [
-                (replace(op, launches=op.launches * share), time * share)
-                for (op, time), share in zip(computed, shares, strict=True)
+                (replace(op, launches=op.launches * part), time * part)
+                for (op, time), part in zip(computed, shares, strict=True)
             ],
-            [(op, call_s * repeated_share(op, modules, fused)) for op, call_s in sent],
+            [(op, call_s * share(op)) for op, call_s in sent],
         )
 
     def _computed(self, operations: Iterable[Compute]) -> list[tuple[Compute, Array]]:

@@ -152,9 +152,9 @@ def _recomputation(row: Row) -> dict[str, object]:
         raise UnexpressedError(f"recomputation not expressed: {recompute[:40]}")
     if not recompute and re.match(JAX, row.text("framework")):
         return {"recompute": "full"}
-    if re.search(SOME_BLOCKS, row.text("recompute_detail")):
-        return {}
     said = row.text("recompute_detail")
+    if re.search(SOME_BLOCKS, said):
+        return {}
     if recompute == "selective" and re.search(MLP_AGAIN, said):
         return {"recompute": recompute, "recompute_modules": "core_attn,layernorm,mlp"}
     if recompute == "selective" and (modules := _modules(said)):
