@@ -344,3 +344,23 @@ def test_both_clocks_agree_on_gradients_that_passes_do_not_hide(
     assert closed.dp / closed.total > 0.05
     played = StepSimulation(work, device, fabric, contention=False).step().step_s
     assert float(closed.total[0]) == pytest.approx(played, rel=near)
+
+
+def test_reductions_that_go_on_take_of_the_passes_behind_them():
+    layout = Layout(tp=8, pp=4, dp=4, vp=4, zero=1, schedule=Schedule.INTERLEAVED)
+    model = toy(
+        hidden_size=8192,
+        intermediate_size=28672,
+        num_hidden_layers=48,
+        num_attention_heads=64,
+        num_key_value_heads=8,
+    )
+    work = prepared(model, layout, seq_len=2048, global_batch=16)
+    for share in (0.05, 0.3):
+        device, fabric = machine("h100-dgx:32", steal_data_parallel=share)
+        simulation = StepSimulation(work, device, fabric, contention=False)
+        own = np.array([sum(run.seconds for run in runs) for runs in simulation.runs])
+        taken = simulation.seconds - own
+        tails = sum(runs[-1].tail_s for runs in simulation.runs)
+        assert 0.1 * share * tails < taken.sum() <= share * tails * (1 + 1e-9)
+        assert (taken <= share * own * (1 + 1e-9)).all()
