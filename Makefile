@@ -16,8 +16,8 @@ app: $(VENV)/app.stamp  ## install the planning page and start it (torch only on
 	$(BIN)/meshwright app
 
 test: $(VENV)/test.stamp  ## install what the tests need and run all but the slow ones
-	$(BIN)/python -m pytest -q -m "not slow and not timed" -n auto --maxprocesses 8
 	$(BIN)/python -m pytest -q -m timed tests/validate
+	$(BIN)/python -m pytest -q -m "not slow and not timed" -n auto --maxprocesses 8
 
 test-slow: $(VENV)/test.stamp  ## the tests marked slow
 	$(BIN)/python -m pytest -q -m slow

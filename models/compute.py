@@ -112,6 +112,8 @@ class Device:
         # in fp8 as much as of one in bf16, and unseen in one that is slow for want of alignment.
         slow = 1.0 if op.aligned else profile.unaligned_fraction.value
         full = full * slow
+        if op.of_weights:
+            full = full * profile.weight_gradient_ratio.value
         pace = slow * self.accelerator.peak_flops(op.peak) / self.accelerator.bf16_flops.value
         deep = _saturating(op.depth, profile.gemm_half_depth.value * pace)
         return full * _saturating(waves, profile.gemm_half_waves.value) * deep

@@ -31,6 +31,7 @@ _FACTORS = (
     "gemm_fp8_fraction",
     "gemm_sustained",
     "unaligned_fraction",
+    "weight_gradient_ratio",
     "attention_fraction",
     "attention_backward_ratio",
     "hbm_fraction",
@@ -76,6 +77,9 @@ class Profile:
     unaligned_fraction
         Share of its rate that a batched product keeps whose rows do not start on boundaries of 16
         bytes, as those of heads of 108 or 225 columns.
+    weight_gradient_ratio
+        Rate of the products that give gradients of weights over that of all others, which read no
+        operand along its columns.
     attention_fraction, attention_half_waves, attention_half_tokens, attention_half_width
         The same for flash attention forward, over waves, keys that a query row meets in whole
         tiles, and head width.
@@ -121,6 +125,7 @@ class Profile:
     gemm_half_depth: Figure
     gemm_fp8_fraction: Figure
     unaligned_fraction: Figure
+    weight_gradient_ratio: Figure
     attention_fraction: Figure
     attention_half_waves: Figure
     attention_half_tokens: Figure

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _PREPARE: dict[str, Callable[[Item, Bench], Callable[[], object]]] = {
     products.KIND: products.prepare,
+    products.OF_WEIGHTS: products.prepare,
     attentions.FORWARD: attentions.prepare,
     attentions.BACKWARD: attentions.prepare,
     streams.KIND: streams.prepare,

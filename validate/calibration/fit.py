@@ -27,6 +27,9 @@ FOLDS = 5
 ROBUST = 0.1
 #: How far from where it starts a figure may go.
 FURTHEST = 1e4
+#: Times what it is given as that a figure is tried as, before any is fitted. Where one bound hides
+#: another, as memory hides a rate that is far too high, no slope leads back.
+TRIED = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +123,7 @@ def solve(
     names = list(start)
     if not names:
         return {}
-    begun = np.log([start[name] for name in names])
+    given = np.log([start[name] for name in names])
 
     def residuals(logs: Floats) -> Floats:
         values = dict(zip(names, np.exp(logs), strict=True))
@@ -128,7 +131,17 @@ def solve(
         return off * np.sqrt(weights[points])
 
     reach = np.log(FURTHEST)
+    begun = _nearest(given, lambda logs: float(np.abs(residuals(logs)).sum()))
     found = least_squares(
-        residuals, begun, bounds=(begun - reach, begun + reach), loss="soft_l1", f_scale=ROBUST
+        residuals, begun, bounds=(given - reach, given + reach), loss="soft_l1", f_scale=ROBUST
     )
     return {name: float(np.exp(log)) for name, log in zip(names, found.x, strict=True)}
+
+
+def _nearest(given: Floats, off: Callable[[Floats], float]) -> Floats:
+    """Return where to start: each figure in turn as that of the values tried that is nearest."""
+    best = given
+    for at in range(len(given)):
+        tried = [best + np.log(times) * (np.arange(len(given)) == at) for times in TRIED]
+        best = min([best, *tried], key=off)
+    return best

@@ -9,18 +9,19 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from models.operation import WEIGHT_GRADIENT
 from models.operators import matrix_product
 from validate.calibration.item import Item, Scale
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
 
     from models.operation import Compute
     from validate.calibration.bench import Bench
 
-KIND = "gemm"
+KIND, OF_WEIGHTS = "gemm", "gemm of weights"
 #: Sets of inputs that take turns.
 SETS = 6
 
@@ -33,7 +34,7 @@ def items(scale: Scale) -> list[Item]:
             found[Item.of(KIND, m=tokens, n=columns, k=depth, way="forward")] = None
             if tokens > 1:
                 found[Item.of(KIND, m=tokens, n=depth, k=columns, way="dgrad")] = None
-                found[Item.of(KIND, m=columns, n=depth, k=tokens, way="wgrad")] = None
+                found[Item.of(OF_WEIGHTS, m=columns, n=depth, k=tokens, way="wgrad")] = None
     return list(found)
 
 
@@ -44,23 +45,28 @@ def prepare(item: Item, bench: Bench) -> Callable[[], object]:
     cache that it filled itself.
     """
     m, n, k = (item.number(name) for name in "mnk")
-    shapes = {"forward": ((m, k), (n, k)), "dgrad": ((m, k), (k, n)), "wgrad": ((k, m), (k, n))}
-    sets = itertools.cycle(
-        [tuple(bench.tensor(*shape) for shape in shapes[str(item["way"])]) for _ in range(SETS)]
-    )
-    if item["way"] == "forward":
-        return lambda: functional.linear(*next(sets))
+    if item.kind == OF_WEIGHTS:
+        turned = _sets(bench, (k, m), (k, n))
+
+        def weight_gradient() -> Tensor:
+            gradient, rows = next(turned)
+            return gradient.t() @ rows
+
+        return weight_gradient
     if item["way"] == "dgrad":
-        return lambda: torch.matmul(*next(sets))
+        plain = _sets(bench, (m, k), (k, n))
+        return lambda: torch.matmul(*next(plain))
+    linear = _sets(bench, (m, k), (n, k))
+    return lambda: functional.linear(*next(linear))
 
-    def weight_gradient() -> Tensor:
-        gradient, rows = next(sets)
-        return gradient.t() @ rows
 
-    return weight_gradient
+def _sets(bench: Bench, *shapes: tuple[int, int]) -> Iterator[tuple[Tensor, ...]]:
+    """Return inputs of such shapes, over and over."""
+    return itertools.cycle([tuple(bench.tensor(*shape) for shape in shapes) for _ in range(SETS)])
 
 
 def work(found: Sequence[Item]) -> Compute:
-    """Return the products as the inventory counts them, arrays over items."""
+    """Return products of one kind as the inventory counts them, arrays over items."""
     m, n, k = (np.array([float(item[name]) for item in found]) for name in "mnk")
-    return matrix_product(KIND, m, n, k, np.ones(len(found)))
+    name = KIND + WEIGHT_GRADIENT if found[0].kind == OF_WEIGHTS else KIND
+    return matrix_product(name, m, n, k, np.ones(len(found)))

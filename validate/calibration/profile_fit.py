@@ -78,6 +78,7 @@ KINDS = (
         figures=("gemm_fraction", "gemm_half_waves", "gemm_half_depth"),
         work=products.work,
     ),
+    Kind(kind=products.OF_WEIGHTS, figures=("weight_gradient_ratio",), work=products.work),
     Kind(
         kind=attentions.FORWARD,
         figures=(

@@ -31,6 +31,7 @@ ROUNDS = 5
 WORKS = {
     streams.KIND: streams.work,
     products.KIND: products.work,
+    products.OF_WEIGHTS: products.work,
     sustained.KIND: products.work,
     attentions.FORWARD: attentions.work,
     attentions.BACKWARD: attentions.work,

@@ -53,7 +53,9 @@ def test_the_file_holds_what_was_measured_and_where(here, path):
     assert told["effective_cores"]["median"] == found.cores.median
     assert told["budget_s"] == 600.0
     assert told["before"]["date"] <= told["after"]["date"]
-    assert set(content["fits"]) == {"memory", "gemm", "attention", "attention_backward"}
+    assert set(content["fits"]) == {
+        "memory", "gemm", "gemm of weights", "attention", "attention_backward",
+    }  # fmt: skip
     assert len(content["predictions"]) == len([i for i in ITEMS if i.kind in ("layer", "block")])
     assert content["skipped"][0][0] == "replay"
     assert content["collectives"] == []

@@ -103,3 +103,13 @@ def test_a_summary_tells_points_errors_and_range():
     assert (told["points"], told["lowest"], told["highest"]) == (5, 2.0, 4.0)
     assert told["in_sample_median"] < 0.05
     assert told["held_out_median"] < 0.05 < told["held_out_p90"] < 0.5
+
+
+def test_a_rate_that_something_else_hides_where_the_fit_starts_is_found_back():
+    work = np.array([1.0, 2.0, 4.0, 8.0])
+
+    def bounded(values, which):
+        return np.maximum(work / values["rate"], 0.1 * work)[which]
+
+    found = fit({"rate": 40.0}, bounded, work / 5.0, seed=0)
+    assert found.values["rate"] == pytest.approx(5.0)
