@@ -36,10 +36,14 @@ class AttentionKernel:
     forward, backward
         By architecture, times as long as the best generation takes for a pair of a query and a
         key; none where it does not run.
+    expands_kv_gradients
+        Whether backward it holds gradients of keys and values for each query head, until those of
+        a group are added up.
     """
 
     name: str
     title: str
+    expands_kv_gradients: bool
     forward: Mapping[str, Figure]
     backward: Mapping[str, Figure]
 
@@ -65,6 +69,7 @@ class KernelSchema(Strict):
     """One generation of the file."""
 
     title: str
+    expands_kv_gradients: bool = False
     forward: dict[str, FigureSchema]
     backward: dict[str, FigureSchema]
 
@@ -73,6 +78,7 @@ class KernelSchema(Strict):
         return AttentionKernel(
             name=name,
             title=self.title,
+            expands_kv_gradients=self.expands_kv_gradients,
             forward={key: figure.si() for key, figure in self.forward.items()},
             backward={key: figure.si() for key, figure in self.backward.items()},
         )

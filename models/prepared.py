@@ -77,14 +77,30 @@ class Prepared:
 
     @classmethod
     def of(
-        cls, architecture: Architecture, workload: Workload, batch: LayoutBatch, domain: int = 1
+        cls,
+        architecture: Architecture,
+        workload: Workload,
+        batch: LayoutBatch,
+        domain: int = 1,
+        *,
+        expands_kv_gradients: bool = False,
     ) -> Prepared:
         """Take the inventory of a batch.
 
-        `domain` is how many accelerators reach each other without a network card: what is sent to
-        experts once for all of them depends on it.
+        Parameters
+        ----------
+        architecture, workload, batch
+            The model, what it is trained on, and layouts.
+        domain
+            How many accelerators reach each other without a network card: what is sent to experts
+            once for all of them depends on it.
+        expands_kv_gradients
+            Whether the accelerator's kernels of attention have gradients of keys and values for
+            each query head.
         """
-        shapes, shape_index = Shapes.of(batch, workload, domain)
+        shapes, shape_index = Shapes.of(
+            batch, workload, domain, expands_kv_gradients=expands_kv_gradients
+        )
         stages, stage_index = StageTable.of(architecture, batch, workload)
         mesh, mesh_index = distinct([*(getattr(batch, axis) for axis in MESH_AXES), batch.cp])
         modes, mode_index = RecomputeModes.of(batch)

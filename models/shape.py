@@ -67,6 +67,8 @@ class Shapes:
         What products of the layers run in.
     software
         What runs them.
+    expands_kv_gradients
+        Whether attention's backward pass has gradients of keys and values for each query head.
     """
 
     batch: LayoutBatch
@@ -75,10 +77,16 @@ class Shapes:
     domain: int = 1
     precision: Precision = field(default_factory=usual_precision)
     software: Software = field(default_factory=usual_software)
+    expands_kv_gradients: bool = False
 
     @classmethod
     def of(
-        cls, batch: LayoutBatch, workload: Workload, domain: int = 1
+        cls,
+        batch: LayoutBatch,
+        workload: Workload,
+        domain: int = 1,
+        *,
+        expands_kv_gradients: bool = False,
     ) -> tuple[Shapes, NDArray[np.intp]]:
         """Return the distinct shapes of a batch, and for each layout the index of its shape."""
         columns = [getattr(batch, name) for name in SHAPE_AXES]
@@ -93,6 +101,7 @@ class Shapes:
             domain=domain,
             precision=workload.recipe,
             software=workload.runs_on,
+            expands_kv_gradients=expands_kv_gradients,
         )
         return shapes, index
 

@@ -12,7 +12,12 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.attention_kernels import AttentionKernel, architecture_of, attention_kernels
+from models.attention_kernels import (
+    AttentionKernel,
+    architecture_of,
+    attention_kernels,
+    best_kernel,
+)
 from topologies.errors import SpecError, unknown_name
 from topologies.figure import Figure, Provenance
 from topologies.schema import AmountSchema, Strict, checked
@@ -114,6 +119,21 @@ class Software:
         architecture = architecture_of(accelerator)
         known = (attention_kernels()[name] for name in self.attention if name != UNFUSED)
         return next((kernel for kernel in known if architecture in kernel.forward), None)
+
+    def expands_kv_gradients(self, accelerator: str) -> bool:
+        """Return whether attention's backward pass there has gradients of kv for each query head.
+
+        >>> usual = load_software("usual")
+        >>> usual.expands_kv_gradients("a100-sxm-80gb"), usual.expands_kv_gradients("h100-sxm")
+        (True, False)
+        """
+        if self.unfused:
+            return False
+        kernel = self.attention_on(accelerator)
+        best = best_kernel(accelerator)
+        if kernel is None and best is not None:
+            kernel = attention_kernels()[best]
+        return kernel is not None and kernel.expands_kv_gradients
 
     def traits(self, accelerator: str, host_launch_s: float) -> tuple[str, ...]:
         """Return in words what of it changes times.

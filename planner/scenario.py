@@ -173,7 +173,15 @@ class Scenario:
 
     def prepared(self, batch: LayoutBatch) -> Prepared:
         """Return layouts with their inventory here."""
-        return Prepared.of(self.architecture, self.workload, batch, self.cluster.fast_domain)
+        return Prepared.of(
+            self.architecture,
+            self.workload,
+            batch,
+            self.cluster.fast_domain,
+            expands_kv_gradients=self.workload.runs_on.expands_kv_gradients(
+                self.cluster.accelerator.name
+            ),
+        )
 
     def evaluate(self, batch: LayoutBatch) -> list[Plan]:
         """Return the full estimate of every layout of a (small) batch."""

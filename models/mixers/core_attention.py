@@ -170,10 +170,18 @@ def attention_gradients(attention: AttentionHeads, shapes: Shapes) -> Array:
     """Return gradients of core attention: do, dq, dk and dv, and dq summed up in fp32.
 
     The last is the flash kernel's own (FlashAttention-2's workspace): no storage of torch, but
-    memory of the device.
+    memory of the device. So are gradients of keys and values for each query head, where key/value
+    heads are fewer and the kernel adds up those of a group afterwards.
     """
     output = heads.local_output_elements(attention, shapes)
     queries = heads.local_query_elements(attention, shapes)
     kv = heads.local_kv_elements(attention, shapes)
-    total: Array = BF16 * output + (BF16 + FP32) * queries + BF16 * kv
+    expanded = np.zeros(len(shapes))
+    if shapes.expands_kv_gradients:
+        grouped = heads.kv_heads_in_attention(attention, shapes) < heads.query_heads(
+            attention, shapes
+        )
+        keys = np.where(blocks.attends_at_once(attention, shapes), shapes.ring, 1.0)
+        expanded = np.where(grouped, keys * (queries + output), 0.0)
+    total: Array = BF16 * (output + kv + expanded) + (BF16 + FP32) * queries
     return total

@@ -7,25 +7,29 @@ workspace of a GPU's kernel, no storage, and is taken off where attention is the
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from models.architecture import Mlp
 from models.catalogue import load_architecture
 from models.dtype import BF16, FP32
 from models.hf_config import architecture_from_config
 from models.layer_peak import moments
+from models.layout import Layout, LayoutBatch
 from models.mixers.core_attention import attention_gradients
 from models.mixers.halves import halves
-from models.named_axes import CpMethod, Kernels
+from models.named_axes import CpMethod, Kernels, Recompute
 from models.sequence_parallel.heads import (
     exchanged_elements,
     local_kv_elements,
     local_query_elements,
 )
 from models.sequence_parallel.sent import backward_buffer_bytes, forward_buffer_bytes
+from planner.scenario import Scenario
 from tests.models.cases import config, shapes, unwindowed, work_of
 from tests.models.variants import VARIANTS, variant
 from tests.oracles import peak_reference as oracle
@@ -200,6 +204,46 @@ def test_rings_hold_nothing_but_what_the_formula_names(name: str, cut: dict[str,
     beyond = float((said - workspace - half)[0])
     listing = "\n".join(map(str, found.backward))
     assert found.saved_bytes + beyond == pytest.approx(found.backward_bytes, rel=1e-6), listing
+
+
+@pytest.mark.parametrize(
+    ("name", "cut", "of_queries"),
+    [
+        (GROUPED, {}, 2.0),
+        (GROUPED, {"ulysses": 4}, 2.0),
+        (GROUPED, {"ring": 8}, 2.0),
+        (GROUPED, {"ring": 8, "kernels": Kernels.FUSED, **GATHER}, 16.0),
+        (GROUPED, {"ulysses": 32}, 0.0),  # a head each, and the keys of it alone
+        (FULL_HEADS, {}, 0.0),
+    ],
+    ids=str,
+)
+def test_gradients_of_keys_and_values_are_held_for_each_head_of_a_group(
+    name: str, cut: dict[str, Any], of_queries: float
+) -> None:
+    """FlashAttention 2 adds them up after its kernel; of gathered keys they are of all of them."""
+    mixer = unwindowed(load_architecture(name)).mixer
+    shape = shapes(131_072, **cut)
+    expanded = attention_gradients(mixer, replace(shape, expands_kv_gradients=True))
+    beyond = expanded - attention_gradients(mixer, shape)
+    queries = BF16 * local_query_elements(mixer, shape)
+    assert beyond == pytest.approx(of_queries * queries)
+
+
+def test_plans_count_them_where_the_kernels_of_their_devices_do() -> None:
+    """Of a model of few words and narrow MLPs, whose moments would be fuller than attention's."""
+    job: dict[str, Any] = {"seq_len": 2**20, "global_batch": 1}
+    model = load_architecture(GROUPED)
+    narrow = tuple(replace(one, mlp=Mlp(intermediate=1024)) for one in model.layers)
+    layout = Layout(ulysses=8, zero=3, recompute=Recompute.FULL)
+    peaks = []
+    for software in ("usual", "torch-fsdp"):
+        scenario = Scenario.load(GROUPED, "h100-dgx:1", software=software, **job)
+        scenario = replace(scenario, architecture=replace(model, layers=narrow, vocab=1024))
+        (plan,) = scenario.evaluate(LayoutBatch.of([layout]))
+        peaks.append(plan.memory_total_bytes)
+    heads = 2**20 / 8 * 4096 * BF16
+    assert peaks[1] - peaks[0] == pytest.approx(2.0 * heads, rel=0.15)  # and the allocator's share
 
 
 def test_a_rings_peak_stays_with_its_length_and_a_gathers_grows() -> None:

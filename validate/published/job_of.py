@@ -65,6 +65,7 @@ SOFTWARE = (
     (r"composer", "2024-06", "llm-foundry-2024"),
     (JAX, "9999", "jax"),
     (r"internevo", "9999", "internevo"),
+    (r"deepspeed$|liger|xtuner", "9999", "hugging-face"),
     (r".*\bfa[34]\b", "9999", USUAL),
     (r".*fsdp|torchtitan|kempnerforge|composer", "9999", "torch-fsdp"),
 )

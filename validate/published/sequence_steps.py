@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from models.inventory import full_attention_flop, model_flop
+from models.inventory import full_attention_flop
 from topologies.units import GIB
 from validate.published.asked import asked
 from validate.published.job_of import layout_of, scenario_of
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
     from validate.published.row import Row
 
-#: Sources that count attention by the pairs a mask leaves. Of FPDT's, the longest rows are at 0.557
-#: of an A100's peak with nearly all FLOP in attention, whose kernels reach 0.6 of it by that count.
-MASKED_COUNT = re.compile(r"ulysses-offload")
 #: What ends lengths other than a device's memory.
 ELSEWHERE = re.compile(r"CPU.?memory|cpu-oom|kernel int32|illegal memory", re.IGNORECASE)
 #: Lengths are told apart to this share of what fits.
@@ -79,20 +76,20 @@ class _Step:
                 yield _skipped(self.row, quantity, reason)
 
     def _time(self) -> Predicted:
-        """Return a step's seconds; rates count attention unmasked, but for :data:`MASKED_COUNT`.
+        """Return a step's seconds; rates count attention unmasked.
 
-        So do Megatron-LM (arXiv:2104.04473 equation 3), DeepSpeed and torchtitan. Checkpoints go to
-        host memory beside layers, which take longer in models wider than about a thousand: of each
-        token 2 bytes for 24 times the width of FLOP, at a ten-thousandth of their rate.
+        So do Megatron-LM (arXiv:2104.04473 equation 3), DeepSpeed and torchtitan. FPDT's longest
+        rows, at 0.557 of an A100's peak with nearly all FLOP in attention, can have no other count:
+        by the pairs a mask leaves, and run forward twice, its kernels would be at 0.84. Checkpoints
+        go to host memory beside layers, which take longer in models wider than about a thousand: of
+        each token 2 bytes for 24 times the width of FLOP, at a ten-thousandth of their rate.
         """
         if self.sparing.optimizer:
             raise UnexpressedError("time of an optimizer in host memory is not modelled")
         work = self.scenario.workload
-        masked = MASKED_COUNT.search(self.row.text("source"))
-        counted = model_flop if masked else full_attention_flop
         measured = measured_seconds(
             self.row,
-            flop=counted(self.scenario.architecture, work),
+            flop=full_attention_flop(self.scenario.architecture, work),
             tokens=float(work.tokens_per_step),
             peak=self.scenario.device.accelerator.peak_flops(work.recipe.peak),
         )

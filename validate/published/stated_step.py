@@ -21,7 +21,9 @@ REPEATING = re.compile(r"xtuner|ArcticTraining|huggingface", re.IGNORECASE)
 #: Frameworks by methods, and of sources whose rows do not name one.
 FRAMEWORKS = (
     (r"(?<!no )liger", "Liger-Kernel"),  # fused norms, rotations and activations
-    (r"xtuner|ArcticTraining|huggingface", "DeepSpeed"),  # Hugging Face's modules
+    # xtuner 0.2.0 model/modules/dispatch: Triton's norms and rotations in Hugging Face's modules.
+    (r"xtuner", "XTuner"),
+    (r"ArcticTraining|huggingface", "DeepSpeed"),  # Hugging Face's modules
     (
         r"deepspeedai",
         "Megatron-LM/DeepSpeed",

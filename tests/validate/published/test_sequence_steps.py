@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from models.inventory import model_flop
 from models.layout import LayoutBatch
+from models.named_axes import Kernels
 from validate.published.columns import TRAIN_STEP
 from validate.published.job_of import layout_of, scenario_of
 from validate.published.predicted import Predicted, Quantity
@@ -139,21 +141,19 @@ def test_the_longest_sequence_fits_and_no_longer_one(status: str) -> None:
     assert not planned(seq_len=str(longer)).fits
 
 
-def test_rates_follow_from_the_count_of_their_source() -> None:
-    """Unmasked pairs are twice those a mask leaves: of long sequences, nearly twice the FLOP."""
+def test_shares_of_the_peak_count_attention_unmasked() -> None:
+    """Of long sequences that is nearly twice the FLOP which a mask leaves."""
+    row = plain(unit="%", metric="MFU", value="40", seq_len="1048576")
+    (one,) = predict_steps([row], lambda _: None)
+    scenario = scenario_of(stated_step(row))
+    done = 8 * 0.4 * scenario.device.accelerator.peak_flops("bf16") * (one.measured or 0.0)
+    assert 1.8 < done / model_flop(scenario.architecture, scenario.workload) < 2.0
 
-    def measured(source: str) -> float:
-        cells = {
-            "source": source,
-            "unit": "%",
-            "metric": "MFU",
-            "value": "40",
-            "seq_len": "1048576",
-        }
-        (one,) = predict_steps([plain(**cells)], lambda _: None)
-        return one.measured or 0.0
 
-    ratio = measured("InternLM/xtuner") / measured(
-        "deepspeedai/DeepSpeed:blogs/ulysses-offload/a.png"
-    )
-    assert 1.8 < ratio < 2.0
+def test_software_of_sources_is_hugging_faces() -> None:
+    """xtuner's norms and rotations are fused, plain modules under DeepSpeed are not."""
+    for source, kernels in (("InternLM/xtuner", Kernels.FUSED), ("huggingface", Kernels.EAGER)):
+        row = stated_step(plain(source=source))
+        scenario = scenario_of(row)
+        assert scenario.workload.software == "hugging-face"
+        assert layout_of(row, scenario).kernels == kernels
