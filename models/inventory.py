@@ -43,11 +43,9 @@ if TYPE_CHECKING:
 
     from models.architecture import Architecture, Layer
     from models.mixers.half import Half
-    from models.operation import Communication
+    from models.operation import Operation
     from models.recompute_modules import RecomputeModules
     from models.workload import Workload
-
-    Operation = Compute | Communication
 
 
 def layer_work(layer: Layer, hidden: int, shapes: Shapes) -> Work:

@@ -150,6 +150,10 @@ class Communication:
         return self
 
 
+#: What a layer's passes are made of.
+Operation = Compute | Communication
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saved:
     """What one operator keeps for the backward pass, in bytes per micro-batch on one rank.
@@ -192,8 +196,8 @@ class Work:
         Where kernels are fused.
     """
 
-    forward: tuple[Compute | Communication, ...]
-    backward: tuple[Compute | Communication, ...]
+    forward: tuple[Operation, ...]
+    backward: tuple[Operation, ...]
     saved: tuple[Saved, ...]
     input_bytes: Array
     working_bytes: Array
@@ -237,7 +241,7 @@ class Work:
             for item in self.saved
         )
 
-    def repeated(self) -> tuple[Compute | Communication, ...]:
+    def repeated(self) -> tuple[Operation, ...]:
         """Return the operations that full recomputation runs again, in order."""
         return tuple(op for op in self.forward if op.repeats)
 
@@ -246,7 +250,7 @@ class Work:
         return reduce(or_, (op.modules for op in self.forward))
 
 
-def repeated_share(op: Compute | Communication, modules: RecomputeModules, fused: Bools) -> Array:
+def repeated_share(op: Operation, modules: RecomputeModules, fused: Bools) -> Array:
     """Return the share that runs again under selective recomputation of some modules."""
     if not op.repeats:
         return np.zeros(len(fused))
@@ -254,8 +258,8 @@ def repeated_share(op: Compute | Communication, modules: RecomputeModules, fused
 
 
 def repeated_by(
-    modules: RecomputeModules, operations: Iterable[Compute | Communication]
-) -> tuple[Compute | Communication, ...]:
+    modules: RecomputeModules, operations: Iterable[Operation]
+) -> tuple[Operation, ...]:
     """Return operations that selective recomputation of any of some modules repeats too."""
     return tuple(replace(op, modules=op.modules | modules) for op in operations)
 

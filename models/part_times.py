@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from models.collectives import Cost
     from models.compute import Device
     from models.layout import Array
-    from models.operation import Communication, Compute, Work
+    from models.operation import Communication, Compute, Operation, Work
     from models.recompute_modules import RecomputeModules
     from models.shape import Shapes
     from topologies.collective import Collective
@@ -173,7 +173,7 @@ class PartClock:
         self,
         computed: list[tuple[Compute, Array]],
         sent: list[tuple[Communication, Array]],
-        share: Callable[[Compute | Communication], Array | float],
+        share: Callable[[Operation], Array | float],
     ) -> Spent:
         """Return a forward pass of which only a share of each operation runs, a second time."""
         shares = [share(op) for op, _ in computed]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.dtype import BF16
-from models.operation import Communication, Compute, Saved
+from models.operation import Saved
 from models.operators import elementwise, norm_pair, product
 from models.recompute_modules import NOTHING
 from models.saved_tensors import LOSS_KEPT, norm_input
@@ -22,9 +22,8 @@ from models.tensor_parallel import column_input, gather_again, loss_reductions
 if TYPE_CHECKING:
     from models.architecture import Layer
     from models.layout import Array
+    from models.operation import Operation
     from models.shape import Shapes
-
-    Operation = Compute | Communication
 
 
 class Prediction:

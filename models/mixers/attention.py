@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from models import saved_tensors
 from models.kernel_set import EAGER, FUSED
 from models.mixers.core_attention import CoreAttention
-from models.operation import Communication, Compute
 from models.operators import elementwise, product
 from models.sequence_parallel import heads
 from models.tensor_parallel import column_input, gather_again, head_norm_sums, row_output
@@ -16,10 +15,8 @@ if TYPE_CHECKING:
     from models.architecture import Attention, NormKind
     from models.layout import Array
     from models.mixers.half import Moment
-    from models.operation import Saved
+    from models.operation import Compute, Operation, Saved
     from models.shape import Shapes
-
-Operation = Compute | Communication
 
 
 class AttentionWork:

@@ -9,7 +9,6 @@ import numpy as np
 from models.dtype import BF16, FP32
 from models.flash_attention import flash_attention
 from models.mixers.half import Moment
-from models.operation import Communication, Compute
 from models.operators import elementwise, memory
 from models.recompute_modules import RecomputeModules
 from models.sequence_parallel import blocks, heads, sent
@@ -19,14 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from models.layout import Array
-    from models.operation import Saved
+    from models.operation import Compute, Operation, Saved
     from models.sequence_parallel.heads import AttentionHeads
     from models.shape import Shapes
 
 #: Bytes per exchanged element to make it contiguous before an exchange, and again after it.
 PACK_BYTES = 4.0 * BF16
-
-Operation = Compute | Communication
 
 
 class CoreAttention:

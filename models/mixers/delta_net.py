@@ -19,7 +19,7 @@ import numpy as np
 from models.dtype import BF16, FP32
 from models.mixers.chunked import ChunkProduct
 from models.mixers.recurrent import RecurrentWork
-from models.operation import Communication, Compute, Saved
+from models.operation import Compute, Saved
 from models.operators import memory
 from models.sequence_parallel.recurrence import Recurrence, gathered_bytes, runs
 from topologies.collective import Collective
@@ -27,9 +27,8 @@ from topologies.collective import Collective
 if TYPE_CHECKING:
     from models.architecture.linear_attention import GatedDeltaNet
     from models.layout import Array
+    from models.operation import Operation
     from models.shape import Shapes
-
-Operation = Compute | Communication
 
 #: Tokens of a chunk: flash-linear-attention's and transformers' default.
 CHUNK = 64

@@ -19,10 +19,9 @@ from models.recompute_modules import RecomputeModules
 if TYPE_CHECKING:
     from models.architecture import Layer, NormKind
     from models.layout import Array
-    from models.operation import Communication, Compute, Saved
+    from models.operation import Compute, Operation, Saved
     from models.shape import Shapes
 
-    Operation = Compute | Communication
 
 #: A norm's backward pass, bytes per element beside the gradient that passes it by: eager, its fp32
 #: input and five fp32 tensors; in one kernel, its input and the gradients of output and input.

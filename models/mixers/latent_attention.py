@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from models.architecture import LatentAttention
     from models.layout import Array
     from models.mixers.half import Moment
+    from models.operation import Operation
     from models.shape import Shapes
 
-Operation = Compute | Communication
 _Products = tuple[tuple[Compute, ...], tuple[Compute, ...]]
 
 

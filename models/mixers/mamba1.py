@@ -22,9 +22,8 @@ from topologies.collective import Collective
 if TYPE_CHECKING:
     from models.architecture.state_space import Mamba1
     from models.layout import Array
+    from models.operation import Operation
     from models.shape import Shapes
-
-Operation = Compute | Communication
 
 #: Tokens, or fewer, behind which the kernel keeps two fp32 of each number of a state
 #: (``selective_scan.cpp``).

@@ -17,16 +17,15 @@ import numpy as np
 from models.dtype import BF16, FP32
 from models.mixers.chunked import ChunkProduct
 from models.mixers.recurrent import RecurrentWork
-from models.operation import Communication, Compute, Saved
+from models.operation import Compute, Saved
 from models.operators import memory
 from models.sequence_parallel.recurrence import Recurrence, gathered_bytes, runs
 
 if TYPE_CHECKING:
     from models.architecture.state_space import Mamba2
     from models.layout import Array
+    from models.operation import Operation
     from models.shape import Shapes
-
-Operation = Compute | Communication
 
 #: Tokens of a chunk: the default of ``mamba_ssm`` (``modules/mamba2.py``) and of transformers.
 CHUNK = 256

@@ -10,7 +10,7 @@ from models import saved_tensors
 from models.dtype import BF16
 from models.kernel_set import EAGER, FUSED
 from models.mixers.half import Moment
-from models.operation import Communication, Compute, repeated_by
+from models.operation import Compute, repeated_by
 from models.operators import elementwise, product
 from models.recompute_modules import RecomputeModules
 from models.tensor_parallel import column_input, gather_again, gather_buffer, row_output
@@ -18,10 +18,8 @@ from models.tensor_parallel import column_input, gather_again, gather_buffer, ro
 if TYPE_CHECKING:
     from models.architecture import Mlp
     from models.layout import Array
-    from models.operation import Saved
+    from models.operation import Operation, Saved
     from models.shape import Shapes
-
-Operation = Compute | Communication
 
 #: Operators of activations without a gate that are more than one kernel.
 _UNGATED = {"gelu_new": "elementary_activation", "relu2": "squared_activation"}

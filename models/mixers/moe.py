@@ -18,16 +18,15 @@ from models import expert_parallel
 from models.dtype import BF16, FP32
 from models.mixers.half import Moment
 from models.mixers.mlp import MlpWork
-from models.operation import WEIGHT_GRADIENT, Communication, Compute, Saved, repeated_by
+from models.operation import WEIGHT_GRADIENT, Compute, Saved, repeated_by
 from models.operators import elementwise, grouped_product, memory, product
 from models.recompute_modules import NOTHING, RecomputeModules
 
 if TYPE_CHECKING:
     from models.architecture import Moe
     from models.layout import Array
+    from models.operation import Operation
     from models.shape import Shapes
-
-Operation = Compute | Communication
 
 #: Bytes per score of one token and expert to make weights of logits and choose, and to go back:
 #: logits read and probabilities written in fp32, read again to choose, written where chosen.

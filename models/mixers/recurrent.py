@@ -11,7 +11,6 @@ import numpy as np
 from models.dtype import BF16
 from models.mixers.core_attention import PACK_BYTES
 from models.mixers.half import Moment
-from models.operation import Communication, Compute
 from models.operators import memory, product
 from models.sequence_parallel.recurrence import (
     buffer_bytes,
@@ -24,11 +23,9 @@ from models.tensor_parallel import column_input, gather_again, row_output
 
 if TYPE_CHECKING:
     from models.layout import Array
-    from models.operation import Saved
+    from models.operation import Compute, Operation, Saved
     from models.sequence_parallel.recurrence import Recurrence
     from models.shape import Shapes
-
-Operation = Compute | Communication
 
 #: A short convolution, bytes per element: its input is read and its output written; backward input
 #: and gradient are read and a gradient written.

@@ -9,16 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.dtype import BF16
-from models.operation import Communication, Compute
 from models.operators import elementwise
 
 if TYPE_CHECKING:
     from models.layout import Array
     from models.mixers.half import MixerWork, Moment
-    from models.operation import Saved
+    from models.operation import Compute, Operation, Saved
     from models.shape import Shapes
-
-Operation = Compute | Communication
 
 
 class SideBySideWork:

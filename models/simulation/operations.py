@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from models.compute import Device
-    from models.operation import Work
+    from models.operation import Operation, Work
     from models.recompute_modules import RecomputeModules
     from models.shape import Shapes
     from topologies.collective import Collective
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from topologies.group_links import GroupLinks
     from topologies.library import Algorithm
 
-    Operation = Compute | Communication
 
 _STREAMS = {
     Axis.TP: Stream.TP,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from models.compute import Device
-    from models.operation import Compute
+    from models.operation import Operation
     from topologies.cluster import Cluster
     from validate.calibration.item import Item
     from validate.calibration.measurement import Measurement
@@ -118,7 +118,7 @@ def _seconds(item: Item, device: Device, fabric: Fabric | None) -> float:
     return (ranks if fabric is None else 1) * computed + sent
 
 
-def _operations(item: Item, shapes: Shapes) -> Iterator[Compute | Communication]:
+def _operations(item: Item, shapes: Shapes) -> Iterator[Operation]:
     hidden, heads = item.number("hidden"), item.number("heads")
     mixer = Attention(heads=heads, kv_heads=item.number("kv_heads"), head_dim=hidden // heads)
     whole = item.kind == targets.BLOCK

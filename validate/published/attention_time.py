@@ -11,7 +11,7 @@ from models.compute import Device
 from models.layout import LayoutBatch
 from models.mixers.core_attention import CoreAttention
 from models.named_axes import Kernels
-from models.operation import Communication, Compute, Work
+from models.operation import Compute, Work
 from models.part_times import PartClock
 from models.profile import load_profile
 from models.sequence_parallel import even_blocks
@@ -24,10 +24,9 @@ from topologies.figure import Figure, Provenance
 if TYPE_CHECKING:
     from models.attention_kernels import AttentionKernel
     from models.layout import Array
+    from models.operation import Operation
     from topologies.accelerator import Accelerator
     from validate.published.attention_job import AttentionJob
-
-Operation = Compute | Communication
 
 #: The kernels of rings and exchanges in Python.
 FROM_PYTHON = "fa2"
