@@ -71,6 +71,8 @@ def fit(
     seconds: Floats,
     seed: int,
     weights: Floats | None = None,
+    *,
+    robust: bool = True,
 ) -> Fitted:
     """Return the figures with which a form comes nearest to what was measured.
 
@@ -86,14 +88,16 @@ def fit(
         Of the folds.
     weights
         Of the points; all alike by default.
+    robust
+        Whether points that are far off count linearly; else as others, by their square.
     """
     points = np.arange(len(seconds))
     weigh = np.ones(len(seconds)) if weights is None else weights / weights.mean()
-    values = solve(start, form, seconds, points, weigh)
+    values = solve(start, form, seconds, points, weigh, robust=robust)
     held_out = np.empty(len(seconds))
     fold = np.random.default_rng(seed).permutation(len(seconds)) % FOLDS
     for number in range(min(FOLDS, len(seconds))):
-        others = solve(values, form, seconds, points[fold != number], weigh)
+        others = solve(values, form, seconds, points[fold != number], weigh, robust=robust)
         mine = points[fold == number]
         held_out[mine] = form(others, mine) / seconds[mine] - 1.0
     return Fitted(
@@ -110,12 +114,14 @@ def solve(
     seconds: Floats,
     points: NDArray[np.intp],
     weights: Floats,
+    *,
+    robust: bool = True,
 ) -> dict[str, float]:
     """Return the figures with which a form comes nearest to some of the points.
 
     Parameters
     ----------
-    start, form, seconds, weights
+    start, form, seconds, weights, robust
         As of :func:`fit`.
     points
         Which count.
@@ -133,7 +139,11 @@ def solve(
     reach = np.log(FURTHEST)
     begun = _nearest(given, lambda logs: float(np.abs(residuals(logs)).sum()))
     found = least_squares(
-        residuals, begun, bounds=(given - reach, given + reach), loss="soft_l1", f_scale=ROBUST
+        residuals,
+        begun,
+        bounds=(given - reach, given + reach),
+        loss="soft_l1" if robust else "linear",
+        f_scale=ROBUST,
     )
     return {name: float(np.exp(log)) for name, log in zip(names, found.x, strict=True)}
 

@@ -12,7 +12,7 @@ import numpy as np
 from models.attention_kernels import best_kernel
 from topologies.units import TERA
 from validate.fitting.labels import is_of
-from validate.fitting.sample import BACKWARD, FORWARD, Sample
+from validate.fitting.sample import BACKWARD, FORWARD, WITH_FORWARD, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,28 +54,31 @@ def magi(table: Table, device: str) -> Iterator[Sample]:
 
 
 def dao(table: Table, device: str) -> Iterator[Sample]:
-    """Yield the best generation's forward kernels; forward and backward together are no kernel."""
-    cells = [
-        (float(length), float(row["head_dim"]), float(row["causal"]), float(row[column]))
-        for row in table.rows
-        for column, length in _LENGTHS.items()
-        if is_of(row["hw"], device)
-        and row["pass"] == "fwd"
-        and row["kernel"].lower() == best_kernel(device)
-        and row[column]
-    ]
-    if cells:
-        tokens, width, causal, tflops = np.array(cells).T
-        yield _sample(
-            FORWARD,
-            DAO_SOURCE,
-            tokens=tokens,
-            b=DAO_TOKENS / tokens,
-            heads=DAO_HIDDEN / width,
-            width=width,
-            causal=causal,
-            tflops=tflops,
-        )
+    """Yield the best generation's kernels: forward, and forward and backward together."""
+    for kind, phase in ((FORWARD, "fwd"), (BACKWARD, "fwd+bwd")):
+        cells = [
+            (float(length), float(row["head_dim"]), float(row["causal"]), float(row[column]))
+            for row in table.rows
+            for column, length in _LENGTHS.items()
+            if is_of(row["hw"], device)
+            and row["pass"] == phase
+            and row["kernel"].lower() == best_kernel(device)
+            and row[column]
+        ]
+        if cells:
+            tokens, width, causal, tflops = np.array(cells).T
+            more = {WITH_FORWARD: np.ones(len(tokens))} if kind == BACKWARD else {}
+            yield _sample(
+                kind,
+                DAO_SOURCE,
+                tokens=tokens,
+                b=DAO_TOKENS / tokens,
+                heads=DAO_HIDDEN / width,
+                width=width,
+                causal=causal,
+                tflops=tflops,
+                **more,
+            )
 
 
 def _tokens(text: str) -> float:
@@ -84,7 +87,8 @@ def _tokens(text: str) -> float:
 
 def _sample(kind: str, source: str, **columns: np.ndarray) -> Sample:
     tflops = columns.pop("tflops")
-    each = np.where(columns["causal"] > 0.0, 0.5, 1.0) * (10.0 if kind == BACKWARD else 4.0)
+    products = 2.0 if kind == FORWARD else 5.0 + 2.0 * columns.get(WITH_FORWARD, 0.0)
+    each = np.where(columns["causal"] > 0.0, 0.5, 1.0) * 2.0 * products
     rows = columns["b"] * columns["tokens"] * columns["heads"]
     counted = each * rows * columns["tokens"] * columns["width"]
     shapes = {**columns, "kv_heads": columns["heads"], "value_width": columns["width"]}

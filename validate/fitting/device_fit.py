@@ -72,6 +72,9 @@ THIN = 64.0
 MASK_TILES = (64.0, 128.0, 256.0)
 #: How much more than the average row one may count.
 MOST_WEIGHT = 10.0
+#: Kinds whose sources have a vote each, however few their rows: of backward passes there are two on
+#: a device at most, one of which is short, and where they disagree neither is the other's outlier.
+ALIKE = (BACKWARD,)
 
 
 @dataclass(slots=True)
@@ -173,6 +176,7 @@ class DeviceFit:
             whole.seconds,
             self.seed,
             weights(samples),
+            robust=whole.kind not in ALIKE,
         )
 
     def _apart(
@@ -199,6 +203,7 @@ class DeviceFit:
                     whole.seconds,
                     others,
                     weights(samples),
+                    robust=whole.kind not in ALIKE,
                 )
                 rows = whole.only(mine)
                 off = self._seconds(rows, values, tile) / rows.seconds - 1.0
@@ -212,12 +217,16 @@ class DeviceFit:
 
 
 def weights(samples: Sequence[Sample]) -> Floats:
-    """Return the weights of rows: every source's together alike, but no row's beyond a bound."""
+    """Return the weights of rows: every source's together alike, but no row's beyond a bound.
+
+    The bound does not hold for kinds that are :data:`ALIKE`.
+    """
+    most = np.inf if samples[0].kind in ALIKE else MOST_WEIGHT
     rows: dict[str, int] = {}
     for each in samples:
         rows[each.source] = rows.get(each.source, 0) + len(each)
     mean = sum(rows.values()) / len(rows)
-    each_row = [min(mean / rows[sample.source], MOST_WEIGHT) for sample in samples]
+    each_row = [min(mean / rows[sample.source], most) for sample in samples]
     return np.repeat(each_row, [len(sample) for sample in samples])
 
 

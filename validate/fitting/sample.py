@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 PRODUCT, NARROW_PRODUCT = "gemm", "gemm_fp8"
 FORWARD, BACKWARD = "attention", "attention_backward"
 MEMORY, DECODE, GROUPED = "memory", "decode", "grouped"
+#: Shape of attention backward: 1 where the time has the forward kernel in it. Shapes that a source
+#: does not tell are 0 among those of others.
+WITH_FORWARD = "with forward"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +60,10 @@ class Sample:
 
 def joined(samples: Sequence[Sample]) -> tuple[Sample, NDArray[np.intp]]:
     """Return samples of one kind as one, and of each row which of them it is from."""
+    names = dict.fromkeys(name for each in samples for name in each.shapes)
     shapes = {
-        name: np.concatenate([each.shapes[name] for each in samples]) for name in samples[0].shapes
+        name: np.concatenate([each.shapes.get(name, np.zeros(len(each))) for each in samples])
+        for name in names
     }
     whole = Sample(
         kind=samples[0].kind,

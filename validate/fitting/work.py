@@ -21,6 +21,7 @@ from validate.fitting.sample import (
     MEMORY,
     NARROW_PRODUCT,
     PRODUCT,
+    WITH_FORWARD,
 )
 
 if TYPE_CHECKING:
@@ -48,14 +49,14 @@ def seconds(sample: Sample, device: Device) -> Floats:
             kv_heads=shapes["kv_heads"],
             width=shapes["width"],
         )
-    return _sum(device.seconds(each) for each in _WORKS[sample.kind](sample.shapes))
+    return _both(sample, device.seconds)
 
 
 def flop(sample: Sample) -> Floats:
     """Return the FLOP of each row; none of decode attention, which memory limits."""
     if sample.kind == DECODE:
         return np.zeros(len(sample))
-    return _sum(each.flop for each in _WORKS[sample.kind](sample.shapes))
+    return _both(sample, lambda each: np.asarray(each.flop))
 
 
 def moved_bytes(sample: Sample) -> Floats:
@@ -116,6 +117,15 @@ def _memory(shapes: Shapes) -> list[Compute]:
     """Take ``elements``, and ``nbytes`` moved of each."""
     elements = shapes["elements"]
     return [streaming(MEMORY, shapes["nbytes"] * elements, _ones(elements))]
+
+
+def _both(sample: Sample, told: Callable[[Compute], Floats]) -> Floats:
+    """Return what is told of a sample's kernels, with the forward ones where rows have them."""
+    shapes = sample.shapes
+    found = _sum(told(each) for each in _WORKS[sample.kind](shapes))
+    if WITH_FORWARD not in shapes:
+        return found
+    return found + shapes[WITH_FORWARD] * _sum(told(each) for each in _WORKS[FORWARD](shapes))
 
 
 def _sum(parts: Iterable[Floats]) -> Floats:

@@ -97,6 +97,18 @@ def test_every_source_weighs_alike_up_to_a_bound() -> None:
     assert weights([rows("a", 10_000), rows("b", 2)])[-1] == MOST_WEIGHT
 
 
+def test_sources_of_backward_passes_that_disagree_meet_in_the_middle() -> None:
+    """However few rows one has; of other kinds the longer table would win."""
+    (rows,) = measured(NAME, BACKWARD)
+    slower = replace(rows, source="another", seconds=1.4 * rows.seconds).only(np.array([0, 1]))
+    alone, both = (
+        DeviceFit(found, burst(NAME)).figures["attention_backward_ratio"].value
+        for found in ([rows], [rows, slower])
+    )
+    assert alone / both == pytest.approx(1.4**0.5, rel=0.05)
+    assert weights([rows, slower])[-1] == pytest.approx((len(rows) + 2) / 4)
+
+
 def test_a_lone_source_is_held_out_library_by_library() -> None:
     found = DeviceFit(measured(NAME, DECODE), burst(NAME)).fits[DECODE]
     assert len(found.sources) == 2

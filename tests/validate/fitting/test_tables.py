@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from models.profile import ProfileSchema
+from models.compute import Device
+from models.profile import ProfileSchema, load_profile
 from tests.validate.fitting.tables import FILES
 from topologies.catalogue import load_accelerator
 from topologies.errors import SpecError
 from topologies.schema import checked
 from topologies.yaml_file import read_yaml
 from validate.cli.fit import fit
-from validate.fitting import rules
+from validate.fitting import rules, work
 from validate.fitting.formats import FORMATS, samples
 from validate.fitting.labels import LABELS
-from validate.fitting.sample import BACKWARD, DECODE, FORWARD, MEMORY, PRODUCT, Sample
+from validate.fitting.sample import (
+    BACKWARD,
+    DECODE,
+    FORWARD,
+    MEMORY,
+    PRODUCT,
+    WITH_FORWARD,
+    Sample,
+)
 from validate.fitting.table import Table
 
 
@@ -67,6 +78,20 @@ def test_attention_of_the_best_generation_alone_is_read() -> None:
     # 701 TFLOP/s at 32k tokens without a mask: 64 heads of 128, four FLOP a pair and column.
     flop = 4.0 * 32768.0**2 * 64.0 * 128.0
     assert any(np.isclose(each.seconds, flop / 701e12).any() for each in found)
+
+
+def test_forward_and_backward_together_are_a_backward_row_with_its_forward_kernel() -> None:
+    (found,) = of_file("flash_attention.csv", "a100-sxm-80gb")
+    assert (found.kind, len(found)) == (BACKWARD, 21)
+    # 189 TFLOP/s at 16k tokens under a mask: 16 heads of 128, fourteen FLOP a pair and column.
+    flop = 14.0 * 16384.0**2 / 2.0 * 16.0 * 128.0
+    assert np.isclose(found.seconds, flop / 189e12).any()
+    accelerator = load_accelerator("a100-sxm-80gb")
+    device = Device(accelerator, load_profile(accelerator.name))
+    bare = {name: values for name, values in found.shapes.items() if name != WITH_FORWARD}
+    kernels = [replace(found, kind=kind, shapes=bare) for kind in (FORWARD, BACKWARD)]
+    for told in (partial(work.seconds, device=device), work.flop):
+        assert told(found) == pytest.approx(told(kernels[0]) + told(kernels[1]))
 
 
 # ------------------------------------------------------------------------------ what is left out
