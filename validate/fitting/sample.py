@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 PRODUCT, NARROW_PRODUCT = "gemm", "gemm_fp8"
 FORWARD, BACKWARD = "attention", "attention_backward"
 MEMORY, DECODE, GROUPED = "memory", "decode", "grouped"
-#: Shape of attention backward: 1 where the time has the forward kernel in it. Shapes that a source
-#: does not tell are 0 among those of others.
+#: Shape of attention backward: 1 where the time has the forward kernel in it. Sources whose rows
+#: never have it do not tell.
 WITH_FORWARD = "with forward"
 
 
@@ -60,15 +60,15 @@ class Sample:
 
 def joined(samples: Sequence[Sample]) -> tuple[Sample, NDArray[np.intp]]:
     """Return samples of one kind as one, and of each row which of them it is from."""
-    names = dict.fromkeys(name for each in samples for name in each.shapes)
-    shapes = {
-        name: np.concatenate([each.shapes.get(name, np.zeros(len(each))) for each in samples])
-        for name in names
-    }
+    told = [dict(each.shapes) for each in samples]
+    if any(WITH_FORWARD in shapes for shapes in told):
+        for shapes, each in zip(told, samples, strict=True):
+            shapes.setdefault(WITH_FORWARD, np.zeros(len(each)))
+    whole_shapes = {name: np.concatenate([shapes[name] for shapes in told]) for name in told[0]}
     whole = Sample(
         kind=samples[0].kind,
         source=", ".join(dict.fromkeys(each.source for each in samples)),
-        shapes=shapes,
+        shapes=whole_shapes,
         seconds=np.concatenate([each.seconds for each in samples]),
     )
     return whole, np.repeat(np.arange(len(samples)), [len(each) for each in samples])
