@@ -92,10 +92,11 @@ def _run_fit(found: Accuracy) -> RunFit:
     """Return how the times of runs change with the figures that they decide."""
     from planner.cli import output
     from validate.fitting.run_figures import NAMES
-    from validate.fitting.run_fit import RunFit
+    from validate.fitting.run_fit import RunFit, check_families
     from validate.published.standing import Standing, standing_of
 
     times = [each for each in found.times if standing_of(each.row) is not Standing.LORA]
+    check_families(times)
     many = len(NAMES) * len(times)
     with output.counting("Predicting with other figures", f"of up to {many:,} rows") as done:
         return RunFit.of(times, done)

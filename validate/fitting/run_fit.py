@@ -11,6 +11,7 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from models.profile import load_profile
+from topologies.errors import Problem, SpecError
 from validate.fitting.run_figures import FIGURES, NAMES, scaled
 from validate.published.columns import TRAINING_RUN
 from validate.published.evaluated import evaluate
@@ -76,11 +77,7 @@ class RunFit:
         progress
             Called with the number of predictions made.
         """
-        base = [
-            each
-            for each in predicted
-            if each.row.kind == TRAINING_RUN and each.quantity is Quantity.TIME and each.predicted
-        ]
+        base = steps_of(predicted)
         known = [each.row for each in base]
         before = np.log([each.predicted or np.nan for each in base])
         measured = np.log([each.measured or np.nan for each in base])
@@ -111,7 +108,7 @@ class RunFit:
     @cached_property
     def families(self) -> tuple[str, ...]:
         """What each row shares its software and machine with: releases of one benchmark are one."""
-        return tuple(row.text("family") or row.text("source") for row in self.rows)
+        return tuple(family_of(row) for row in self.rows)
 
     @cached_property
     def weights(self) -> Floats:
@@ -218,6 +215,35 @@ class RunFit:
             "figures": self.figure_records(),
             "errors": {name: errors.record() for name, errors in self.held_out().items()},
         }
+
+
+def family_of(row: Row) -> str:
+    """Return what a row shares its software and machine with."""
+    return row.text("family") or row.text("source")
+
+
+def steps_of(predicted: Sequence[Predicted]) -> list[Predicted]:
+    """Return the steps of training runs that were predicted."""
+    return [
+        each
+        for each in predicted
+        if each.row.kind == TRAINING_RUN and each.quantity is Quantity.TIME and each.predicted
+    ]
+
+
+def check_families(predicted: Sequence[Predicted]) -> None:
+    """Check that one family of sources can be left out, and another is there to fit to.
+
+    Raises
+    ------
+    SpecError
+        If steps of training runs are of fewer than two families.
+    """
+    found = sorted({family_of(each.row) for each in steps_of(predicted)})
+    if len(found) <= 1:
+        told = f"of one family of sources ({found[0]})" if found else "none"
+        mend = f"rows of training runs of two families of sources at least; here are {told}"
+        raise SpecError([Problem("--cross-validate", "on", mend)])
 
 
 def _times(predicted: Predicted, factor: float) -> Predicted:

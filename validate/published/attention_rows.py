@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from topologies.errors import SpecError
 from validate.published.asked import asked
 from validate.published.attention_job import attention_job
 from validate.published.attention_time import attention_seconds
 from validate.published.measured_value import measured_seconds
 from validate.published.predicted import Predicted, Quantity
-from validate.published.row import UnexpressedError
+from validate.published.row import UNPREDICTED, UnexpressedError, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -32,11 +31,8 @@ def predict_attention(rows: Sequence[Row], progress: Callable[[int], None]) -> I
         for quantity in asked(row):
             try:
                 yield _predicted(row, quantity)
-            except UnexpressedError as reason:
-                yield Predicted(row=row, quantity=quantity, skipped_because=str(reason))
-            except SpecError as error:
-                said = "; ".join(map(str, error.problems))
-                yield Predicted(row=row, quantity=quantity, skipped_because=said)
+            except UNPREDICTED as error:
+                yield Predicted(row=row, quantity=quantity, skipped_because=reason_of(error))
         progress(done)
 
 

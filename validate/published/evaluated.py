@@ -7,8 +7,9 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from models.layout import LayoutBatch
+from topologies.errors import SpecError
 from validate.published.job_of import layout_of, scenario_of
-from validate.published.row import UnexpressedError
+from validate.published.row import UNPREDICTED, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -52,15 +53,14 @@ def evaluate(
         try:
             scenario = scenario_of(row)
             layout = layout_of(row, scenario)
-        except UnexpressedError as reason:
-            found[at] = Evaluated(row, None, str(reason))
+        except UNPREDICTED as error:
+            found[at] = Evaluated(row, None, reason_of(error))
         else:
             changed = otherwise(scenario)
             jobs.setdefault(_key(changed), _Job(changed)).add(at, layout)
     progress(len(found))
     for job in jobs.values():
-        for at, plan in job.plans():
-            found[at] = Evaluated(rows[at], plan)
+        found |= job.evaluated(rows)
         progress(len(found))
     return tuple(found[at] for at in range(len(rows)))
 
@@ -75,13 +75,21 @@ class _Job:
     def add(self, at: int, layout: Layout) -> None:
         self.rows[layout].append(at)
 
-    def plans(self) -> list[tuple[int, Plan]]:
-        plans = self.scenario.evaluate(LayoutBatch.of(list(self.rows)))
-        return [
-            (at, plan)
+    def evaluated(self, rows: Sequence[Row]) -> dict[int, Evaluated]:
+        try:
+            plans = self.scenario.evaluate(LayoutBatch.of(list(self.rows)))
+        except SpecError as error:
+            told = reason_of(error)
+            return {
+                at: Evaluated(rows[at], None, told)
+                for places in self.rows.values()
+                for at in places
+            }
+        return {
+            at: Evaluated(rows[at], plan)
             for plan, places in zip(plans, self.rows.values(), strict=True)
             for at in places
-        ]
+        }
 
 
 #: Parts of a scenario that are large, and the same object wherever they are equal.

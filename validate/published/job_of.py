@@ -9,7 +9,6 @@ from models.recompute_modules import RecomputeModules
 from models.software import USUAL
 from models.workload import Workload
 from planner.scenario import Scenario
-from topologies.errors import SpecError
 from validate.published.machine_of import machine_of
 from validate.published.model_of import model_of
 from validate.published.row import UnexpressedError
@@ -119,6 +118,8 @@ def layout_of(row: Row, scenario: Scenario) -> Layout:
     Raises
     ------
     UnexpressedError
+        If a row says what has no name here.
+    SpecError
         If the layout cannot be.
     """
     degrees = _degrees(row)
@@ -134,10 +135,7 @@ def layout_of(row: Row, scenario: Scenario) -> Layout:
     axes |= _exchange(row) | _keys(row, degrees)
     axes["kernels"] = "eager" if _eager(row) else "fused"
     unstated = [axis for axis in CANDIDATES if axis not in axes]
-    try:
-        return completed(scenario, axes, unstated)
-    except SpecError as error:
-        raise UnexpressedError("; ".join(map(str, error.problems))) from error
+    return completed(scenario, axes, unstated)
 
 
 def _eager(row: Row) -> bool:

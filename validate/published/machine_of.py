@@ -8,7 +8,6 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from topologies.catalogue import load_cluster
-from topologies.errors import SpecError
 from validate.published.row import UnexpressedError
 
 if TYPE_CHECKING:
@@ -83,14 +82,11 @@ def machine_of(row: Row) -> Cluster:
     Raises
     ------
     UnexpressedError
-        If its accelerator is not in the catalogue, or their number cannot be.
+        If its accelerator is not in the catalogue.
+    SpecError
+        If their number cannot be.
     """
-    try:
-        return _cluster(
-            cluster_name(row), row.count("gpus"), row.text("interconnect"), _nodes_of(row)
-        )
-    except SpecError as error:
-        raise UnexpressedError(str(error.problems[0])) from error
+    return _cluster(cluster_name(row), row.count("gpus"), row.text("interconnect"), _nodes_of(row))
 
 
 def _nodes_of(row: Row) -> int:

@@ -34,6 +34,17 @@ class UnexpressedError(Exception):
     """Why a row cannot be predicted."""
 
 
+#: What predicting a row may end in: what it says is not modelled, or cannot be.
+UNPREDICTED = (UnexpressedError, SpecError)
+
+
+def reason_of(error: Exception) -> str:
+    """Return in words why a row was not predicted."""
+    if isinstance(error, SpecError):
+        return "; ".join(map(str, error.problems))
+    return str(error)
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One published run.

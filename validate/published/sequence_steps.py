@@ -12,7 +12,7 @@ from validate.published.asked import asked
 from validate.published.job_of import layout_of, scenario_of
 from validate.published.measured_value import Metric, measured_seconds, value_of
 from validate.published.predicted import Predicted, Quantity
-from validate.published.row import UnexpressedError
+from validate.published.row import UNPREDICTED, UnexpressedError, reason_of
 from validate.published.sparing import Sparing, plan_of
 from validate.published.stated_step import stated_step
 
@@ -42,7 +42,8 @@ def predict_steps(rows: Sequence[Row], progress: Callable[[int], None]) -> Itera
     for done, row in enumerate(rows, start=1):
         try:
             step = _Step(row)
-        except UnexpressedError as reason:
+        except UNPREDICTED as error:
+            reason = reason_of(error)
             yield from (_skipped(row, quantity, reason) for quantity in asked(row))
         else:
             yield from step.predicted()
@@ -72,8 +73,8 @@ class _Step:
         for quantity in asked(self.row):
             try:
                 yield ways[quantity]()
-            except UnexpressedError as reason:
-                yield _skipped(self.row, quantity, reason)
+            except UNPREDICTED as error:
+                yield _skipped(self.row, quantity, reason_of(error))
 
     def _time(self) -> Predicted:
         """Return a step's seconds; rates count attention unmasked.
@@ -172,5 +173,5 @@ class _Step:
         )
 
 
-def _skipped(row: Row, quantity: Quantity, reason: UnexpressedError) -> Predicted:
-    return Predicted(row=row, quantity=quantity, skipped_because=str(reason))
+def _skipped(row: Row, quantity: Quantity, reason: str) -> Predicted:
+    return Predicted(row=row, quantity=quantity, skipped_because=reason)

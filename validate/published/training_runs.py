@@ -8,7 +8,7 @@ from validate.published.asked import asked
 from validate.published.evaluated import evaluate
 from validate.published.memory_rows import predicted_memory
 from validate.published.predicted import Predicted, Quantity
-from validate.published.row import UnexpressedError
+from validate.published.row import UNPREDICTED, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -37,8 +37,8 @@ def predict_runs(rows: Sequence[Row], progress: Callable[[int], None]) -> Iterat
                 continue
             try:
                 yield of_plan(each.row, each.plan)
-            except UnexpressedError as reason:
-                yield Predicted(row=each.row, quantity=quantity, skipped_because=str(reason))
+            except UNPREDICTED as error:
+                yield Predicted(row=each.row, quantity=quantity, skipped_because=reason_of(error))
 
 
 def _step(row: Row, plan: Plan) -> Predicted:

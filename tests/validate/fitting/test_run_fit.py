@@ -9,8 +9,9 @@ import pytest
 
 from models.profile import load_profile
 from tests.validate.published.made_up import guess, row
+from topologies.errors import SpecError
 from validate.fitting.run_figures import FIGURES
-from validate.fitting.run_fit import RunFit
+from validate.fitting.run_fit import RunFit, check_families
 from validate.fitting.run_sheets import cross_validation
 from validate.published.columns import TRAINING_RUN
 from validate.published.predict import predict
@@ -89,3 +90,11 @@ def test_tables_name_what_is_told_and_every_source() -> None:
     figures, errors = cross_validation(made_up(changed(gemm_sustained=-0.2)))
     assert [line[0] for line in figures.rows] == [NAMES[H100], NAMES[HOST]]
     assert [line[0] for line in errors.rows] == ["overall", "a"]
+
+
+@pytest.mark.parametrize(("names", "told"), [([], "none"), (["a", "a"], r"one family .*\(a\)")])
+def test_one_family_alone_cannot_be_left_out(names: list[str], told: str) -> None:
+    runs = [row(accelerator="H100", gpus="8", family=name, step_s=1.0) for name in names]
+    times = [guess(each, 1.0, 1.1) for each in runs]
+    with pytest.raises(SpecError, match=f"two families of sources at least; here are .*{told}"):
+        check_families(times)

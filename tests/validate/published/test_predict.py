@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,7 @@ from models.layout import LayoutBatch
 from models.named_axes import Dispatch
 from tests.validate.published.sample import FILE
 from validate.published.asked import asked
+from validate.published.columns import TRAIN_STEP, TRAINING_RUN
 from validate.published.evaluated import evaluate
 from validate.published.job_of import layout_of, scenario_of, software_of
 from validate.published.predict import predict
@@ -117,3 +119,19 @@ def test_how_tokens_reach_experts_is_as_a_row_states(
 def test_steps_replayed_as_graphs_are_those_whose_rows_say_so(graph: str, software: str) -> None:
     said = {"framework": "Megatron-Bridge", "date": "2026-06", "cuda_graph": graph}
     assert software_of(Row(said, 1.0)) == software
+
+
+def test_a_row_that_asks_for_the_impossible_is_left_out_alone() -> None:
+    """A precision that its accelerator does not have ends no other row's prediction."""
+    for table, field, kind in (
+        (FILE, "A100", TRAINING_RUN),
+        (FILE.with_name("sequence_parallel_rows.csv"), "A100", TRAIN_STEP),
+    ):
+        rows = [row for row in read_table(str(table)).rows if row.kind == kind]
+        good = next(row for row in rows if field in row.text("accelerator"))
+        bad = replace(good, cells={**good.cells, "precision": "FP8"})
+        found = predict([bad, good])
+        answers = [each.skipped_because for each in found]
+        half = len(answers) // 2
+        assert all("no dense fp8 peak" in each for each in answers[:half])
+        assert not any(answers[half:])
