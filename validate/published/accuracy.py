@@ -44,14 +44,17 @@ class Accuracy:
         Parameters
         ----------
         tables
-            What was published.
+            What was published. All rows of a table count in which none has a grade.
         grades
             Letters of those that count.
         progress
             Called now and then with the number of rows done.
         """
-        rows = [row for table in tables for row in table.rows]
-        told = [(row, left_out_because(row, grades)) for row in rows]
+        told = [
+            (row, left_out_because(row, grades if table.graded else None))
+            for table in tables
+            for row in table.rows
+        ]
         return cls(
             tables=tuple(tables),
             predicted=predict([row for row, reason in told if not reason], progress),

@@ -58,6 +58,8 @@ NAMED = {
     r"glm-4\.5": "glm-4.5",
     r"yi-34b": "yi-34b",
 }
+#: Sizes that no model is built without.
+SIZES = ("layers", "hidden", "heads", "vocab")
 #: What models are called that are not whole.
 SHORTENED = ("truncated", "proxy", "reduced")
 #: No model has more layers, nor experts of a layer: they are held, or drawn, one by one.
@@ -105,7 +107,7 @@ def _first(names: Mapping[str, str], name: str) -> str | None:
 def _sized(row: Row, known: str) -> bool:
     """Return whether a row gives all sizes of a model, that of its experts too."""
     mixture = any(isinstance(layer.mlp, Moe) for layer in load_architecture(known).kinds)
-    return bool(row.text("vocab")) and (bool(row.text("experts")) or not mixture)
+    return all(row.text(name) for name in (*SIZES, *(("experts",) if mixture else ())))
 
 
 @cache

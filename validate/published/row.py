@@ -120,6 +120,11 @@ class Table:
     rows: tuple[Row, ...]
     missing: tuple[str, ...]
 
+    @property
+    def graded(self) -> bool:
+        """Whether any row says how complete it is."""
+        return any(row.text("grade") for row in self.rows)
+
 
 def read_table(path: str) -> Table:
     """Return the rows of a CSV file of either schema.

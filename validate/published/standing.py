@@ -32,7 +32,7 @@ def standing_of(row: Row) -> Standing:
     return Standing.COUNTED
 
 
-def left_out_because(row: Row, grades: str) -> str:
+def left_out_because(row: Row, grades: str | None) -> str:
     """Return why a row says nothing about predictions, or nothing if it does.
 
     Parameters
@@ -40,12 +40,12 @@ def left_out_because(row: Row, grades: str) -> str:
     row
         A published run.
     grades
-        Letters of those that are complete enough.
+        Letters of those that are complete enough; None where rows have no grades.
     """
     if not asked(row):
         return "nothing measured that can be predicted"
     if row.text("suspect"):
         return "marked as suspect"
-    if row.text("grade") not in [*grades]:
+    if grades is not None and row.text("grade") not in [*grades]:
         return f"grade {row.text('grade', 'not stated')}"
     return ""

@@ -133,6 +133,17 @@ def test_a_table_need_not_have_every_grade(tmp_path: Path) -> None:
     assert "overall" in run("accuracy", str(table)).stdout
 
 
+def test_rows_of_a_table_without_grades_all_count(tmp_path: Path) -> None:
+    rows = list(csv.DictReader(FILE.read_text().splitlines()))[:3]
+    table, found = tmp_path / "ungraded.csv", tmp_path / "found.json"
+    with table.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, [name for name in rows[0] if name != "completeness"])
+        writer.writeheader()
+        writer.writerows({name: row[name] for name in writer.fieldnames} for row in rows)
+    run("accuracy", str(table), "--json", str(found))
+    assert json.loads(found.read_text())["overall"]["n"] == len(rows)
+
+
 def test_a_report_that_cannot_be_written_is_refused_first(tmp_path: Path) -> None:
     (line,) = refused("accuracy", str(FILE), "--report", str(tmp_path / "none" / "ALL.md"))
     assert "--report" in line

@@ -104,3 +104,11 @@ def test_layers_that_predict_further_tokens_count_where_the_row_has_them() -> No
 def test_experts_that_a_table_has_no_columns_for_come_from_the_catalogue() -> None:
     sizes = {"model": "Qwen3-30B-A3B", "layers": 48, "hidden": 2048, "vocab": 151936}
     assert model_of(row(**sizes)) is load_architecture("qwen3-30b-a3b")
+
+
+@pytest.mark.parametrize("missing", ["layers", "hidden", "heads", "vocab"])
+def test_sizes_that_a_row_does_not_give_come_from_the_catalogue(missing: str) -> None:
+    sizes = {"layers": 80, "hidden": 8192, "heads": 64, "vocab": 128256}
+    cells = {name: size for name, size in sizes.items() if name != missing}
+    found = model_of(row(model="Llama3-70B", kv_heads=8, seq_len=8192, **cells))
+    assert found == load_architecture("llama-3.1-70b")
