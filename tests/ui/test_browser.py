@@ -21,7 +21,8 @@ WAIT_MS = 60_000
 #: around them; the page's own region, which can be scrolled, is no control.
 FOCUS = """(() => {
   const at = document.activeElement, look = getComputedStyle(at);
-  const framed = at.tagName === 'INPUT' || at.tagName === 'MAIN';
+  const drawn = at.closest('canvas') !== null;  // a table's cell, with a ring on its canvas
+  const framed = at.tagName === 'INPUT' || at.tagName === 'MAIN' || drawn;
   return {
     tag: at.tagName,
     name: `${at.getAttribute('aria-label') || ''} ${at.tagName === 'BUTTON' ? at.innerText : ''}`,
