@@ -129,10 +129,8 @@ class Software:
         """
         if self.unfused:
             return False
-        kernel = self.attention_on(accelerator)
-        best = best_kernel(accelerator)
-        if kernel is None and best is not None:
-            kernel = attention_kernels()[best]
+        best = attention_kernels().get(best_kernel(accelerator) or "")
+        kernel = self.attention_on(accelerator) or best
         return kernel is not None and kernel.expands_kv_gradients
 
     def traits(self, accelerator: str, host_launch_s: float) -> tuple[str, ...]:

@@ -21,7 +21,8 @@ WAIT_MS = 60_000
 #: around them; the page's own region, which can be scrolled, is no control.
 FOCUS = """(() => {
   const at = document.activeElement, look = getComputedStyle(at);
-  const drawn = at.closest('canvas') !== null;  // a table's cell, with a ring on its canvas
+  // A table's cell stands inside its canvas, which draws the ring; the canvas has one of its own.
+  const drawn = at.tagName !== 'CANVAS' && at.closest('canvas') !== null;
   const framed = at.tagName === 'INPUT' || at.tagName === 'MAIN' || drawn;
   return {
     tag: at.tagName,

@@ -29,7 +29,7 @@ ROBUST = 0.1
 FURTHEST = 1e4
 #: Times what it is given as that a figure is tried as, before any is fitted. Where one bound hides
 #: another, as memory hides a rate that is far too high, no slope leads back.
-TRIED = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+TRIED = (0.1, 0.3, 3.0, 10.0, 30.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +149,7 @@ def solve(
 
 
 def _nearest(given: Floats, off: Callable[[Floats], float]) -> Floats:
-    """Return where to start: each figure in turn as that of the values tried that is nearest."""
+    """Return where to start: each figure in turn as it is, or as what is tried that is nearer."""
     best = given
     for at in range(len(given)):
         tried = [best + np.log(times) * (np.arange(len(given)) == at) for times in TRIED]

@@ -14,7 +14,7 @@ from models.operators import matrix_product
 from validate.calibration.item import Item, Scale
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
@@ -45,24 +45,20 @@ def prepare(item: Item, bench: Bench) -> Callable[[], object]:
     cache that it filled itself.
     """
     m, n, k = (item.number(name) for name in "mnk")
-    if item.kind == OF_WEIGHTS:
-        turned = _sets(bench, (k, m), (k, n))
-
-        def weight_gradient() -> Tensor:
-            gradient, rows = next(turned)
-            return gradient.t() @ rows
-
-        return weight_gradient
+    shapes = {"forward": ((m, k), (n, k)), "dgrad": ((m, k), (k, n)), "wgrad": ((k, m), (k, n))}
+    sets = itertools.cycle(
+        [tuple(bench.tensor(*shape) for shape in shapes[str(item["way"])]) for _ in range(SETS)]
+    )
+    if item["way"] == "forward":
+        return lambda: functional.linear(*next(sets))
     if item["way"] == "dgrad":
-        plain = _sets(bench, (m, k), (k, n))
-        return lambda: torch.matmul(*next(plain))
-    linear = _sets(bench, (m, k), (n, k))
-    return lambda: functional.linear(*next(linear))
+        return lambda: torch.matmul(*next(sets))
 
+    def weight_gradient() -> Tensor:
+        gradient, rows = next(sets)
+        return gradient.t() @ rows
 
-def _sets(bench: Bench, *shapes: tuple[int, int]) -> Iterator[tuple[Tensor, ...]]:
-    """Return inputs of such shapes, over and over."""
-    return itertools.cycle([tuple(bench.tensor(*shape) for shape in shapes) for _ in range(SETS)])
+    return weight_gradient
 
 
 def work(found: Sequence[Item]) -> Compute:

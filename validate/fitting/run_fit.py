@@ -15,7 +15,7 @@ from topologies.errors import Problem, SpecError
 from validate.fitting.run_figures import FIGURES, NAMES, scaled
 from validate.published.columns import TRAINING_RUN
 from validate.published.evaluated import evaluate
-from validate.published.left_out import by_source_left_out
+from validate.published.left_out import by_source_left_out, family_of
 from validate.published.machine_of import machine_of
 from validate.published.predicted import Predicted, Quantity
 
@@ -215,11 +215,6 @@ class RunFit:
             "figures": self.figure_records(),
             "errors": {name: errors.record() for name, errors in self.held_out().items()},
         }
-
-
-def family_of(row: Row) -> str:
-    """Return what a row shares its software and machine with."""
-    return row.text("family") or row.text("source")
 
 
 def steps_of(predicted: Sequence[Predicted]) -> list[Predicted]:

@@ -76,17 +76,14 @@ class _Job:
         self.rows[layout].append(at)
 
     def evaluated(self, rows: Sequence[Row]) -> dict[int, Evaluated]:
+        plans: Sequence[Plan | None] = [None] * len(self.rows)
+        told = ""
         try:
             plans = self.scenario.evaluate(LayoutBatch.of(list(self.rows)))
         except SpecError as error:
             told = reason_of(error)
-            return {
-                at: Evaluated(rows[at], None, told)
-                for places in self.rows.values()
-                for at in places
-            }
         return {
-            at: Evaluated(rows[at], plan)
+            at: Evaluated(rows[at], plan, told)
             for plan, places in zip(plans, self.rows.values(), strict=True)
             for at in places
         }

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 _Parameters = TypeVar("_Parameters")
 
 
+def family_of(row: Row) -> str:
+    """Return what a row shares its software and machine with: releases of a benchmark are one."""
+    return row.text("family") or row.text("source")
+
+
 def by_source_left_out(
     rows: Iterable[Row],
     fit: Callable[[Sequence[Row]], _Parameters],
@@ -43,7 +48,7 @@ def by_source_left_out(
     """
     families: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        families[row.text("family") or row.text("source")].append(row)
+        families[family_of(row)].append(row)
     if len(families) < 2:
         raise ValueError(f"rows of one source only: {', '.join(families) or 'none'}")
     found: list[Predicted] = []
