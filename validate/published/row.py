@@ -132,7 +132,7 @@ def read_table(path: str) -> Table:
     Raises
     ------
     SpecError
-        If it cannot be read, or is of no known schema.
+        If it cannot be read, is of no known schema, or has no rows.
     """
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as stream:
@@ -141,6 +141,8 @@ def read_table(path: str) -> Table:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SpecError([Problem("ROWS.csv", path, f"cannot be read: {error}")]) from error
     names = names_of(header, path)
+    if not lines:
+        raise SpecError([Problem("ROWS.csv", path, "a row for each run below its header")])
     found = [
         {name: cell for name, column in names.items() if (cell := (line.get(column) or "").strip())}
         for line in lines

@@ -144,6 +144,13 @@ def test_rows_of_a_table_without_grades_all_count(tmp_path: Path) -> None:
     assert json.loads(found.read_text())["overall"]["n"] == len(rows)
 
 
+def test_a_table_without_rows_is_refused(tmp_path: Path) -> None:
+    table = tmp_path / "header.csv"
+    table.write_text(FILE.read_text().splitlines()[0])
+    (line,) = refused("accuracy", str(table))
+    assert line.endswith("header.csv: a row for each run below its header")
+
+
 def test_a_report_that_cannot_be_written_is_refused_first(tmp_path: Path) -> None:
     (line,) = refused("accuracy", str(FILE), "--report", str(tmp_path / "none" / "ALL.md"))
     assert "--report" in line
