@@ -28,7 +28,7 @@ from models.named_axes import CpMethod
 from models.operation import Compute, Kind, Work
 from models.operators import elementwise, memory, norm_pair, product
 from models.prediction import Prediction
-from models.sequence_parallel.blocks import causal_pairs, sight
+from models.sequence_parallel.blocks import apart, causal_pairs
 from models.shape import Shapes
 from models.tensor_parallel import (
     column_input,
@@ -192,15 +192,16 @@ def _sequence_flop(architecture: Architecture, workload: Workload) -> tuple[floa
         count = architecture.kind_of_layer.count(kind)
         for op in layer_work(layer, architecture.hidden, shapes).forward_compute():
             attends = op.kind is Kind.ATTENTION
-            share = _full_over_causal(layer, workload.seq_len) if attends else 1.0
+            share = _full_over_causal(layer, shapes) if attends else 1.0
             masked = masked + count * op.flop
             unmasked = unmasked + count * op.flop * share
     return float(masked[0]) * 3.0, float(unmasked[0]) * 3.0
 
 
-def _full_over_causal(layer: Layer, seq_len: int) -> float:
+def _full_over_causal(layer: Layer, shapes: Shapes) -> float:
     mixer = layer.mixer.attention if isinstance(layer.mixer, SideBySide) else layer.mixer
     if not isinstance(mixer, Attention | LatentAttention):
         return 1.0
-    seen = min(sight(mixer) or seq_len, seq_len)
-    return seq_len * seen / causal_pairs(seq_len, mixer.window, mixer.chunk)
+    seq_len = shapes.seq_len
+    seen = min(tokens for tokens in (mixer.window, mixer.chunk, seq_len) if tokens is not None)
+    return seq_len * seen / causal_pairs(seq_len, mixer.window, apart(mixer, shapes))

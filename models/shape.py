@@ -69,6 +69,9 @@ class Shapes:
         What runs them.
     expands_kv_gradients
         Whether attention's backward pass has gradients of keys and values for each query head.
+    packed_len
+        Tokens of each of the sequences packed into one, which attend to themselves only; None
+        where there is one.
     """
 
     batch: LayoutBatch
@@ -78,6 +81,7 @@ class Shapes:
     precision: Precision = field(default_factory=usual_precision)
     software: Software = field(default_factory=usual_software)
     expands_kv_gradients: bool = False
+    packed_len: int | None = None
 
     @classmethod
     def of(
@@ -102,6 +106,7 @@ class Shapes:
             precision=workload.recipe,
             software=workload.runs_on,
             expands_kv_gradients=expands_kv_gradients,
+            packed_len=workload.packed_len,
         )
         return shapes, index
 
@@ -109,7 +114,12 @@ class Shapes:
     def single(cls, workload: Workload) -> Shapes:
         """Return the one shape of a whole sequence on one rank."""
         layout = LayoutBatch.of([Layout()])
-        return cls(batch=layout, seq_len=workload.seq_len, precision=workload.recipe)
+        return cls(
+            batch=layout,
+            seq_len=workload.seq_len,
+            precision=workload.recipe,
+            packed_len=workload.packed_len,
+        )
 
     def with_method(self, method: CpMethod) -> Shapes:
         """Return the same shapes with one method where each layer has its own."""

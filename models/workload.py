@@ -37,6 +37,9 @@ class Workload:
         How tokens spread over experts, where there are any.
     software
         Name of what runs it, one of :func:`~models.software.softwares`.
+    packed_len
+        Mean tokens of the sequences packed into each of `seq_len`, which attend to themselves
+        only; None where it is one.
     """
 
     seq_len: int
@@ -45,6 +48,7 @@ class Workload:
     states: ModelStates = USUAL_STATES
     routing: Routing = BALANCED
     software: str = USUAL_SOFTWARE
+    packed_len: int | None = None
 
     @property
     def tokens_per_step(self) -> int:
@@ -80,6 +84,9 @@ class Workload:
         if not 1 <= self.global_batch <= LARGEST_BATCH:
             mend = f"from 1 to {LARGEST_BATCH} sequences per step"
             found.append(Problem("--global-batch", self.global_batch, mend))
+        if self.packed_len is not None and not 1 <= self.packed_len <= LONGEST_SEQUENCE:
+            mend = f"from 1 to {LONGEST_SEQUENCE} tokens, or leave it out"
+            found.append(Problem("--packed-len", self.packed_len, mend))
         if self.precision not in precisions():
             mend = f"one of {', '.join(precisions())}"
             found.append(Problem("--precision", self.precision, mend))

@@ -35,6 +35,9 @@ class Choices:
         Layers of multi-token prediction that are trained too.
     software
         What runs the job (``megatron-2021``; see ``models/data/software.yaml``).
+    packed_len
+        Mean tokens of the sequences packed into one, which attend to themselves only; None where
+        each is one.
     """
 
     precision: str = "bf16"
@@ -48,6 +51,7 @@ class Choices:
     expert_capacity: float | None = None
     predict_depth: int = 0
     software: str = "usual"
+    packed_len: int | None = None
 
     @classmethod
     def among(cls, options: Mapping[str, Any]) -> tuple[Self, dict[str, Any]]:

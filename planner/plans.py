@@ -60,6 +60,8 @@ class Plan:
         How parameters are kept, reduced and updated.
     routing
         How tokens spread over experts, where there are any.
+    packed_len
+        Mean tokens of the sequences packed into one; None where each is one.
     placement
         Where its ranks sit.
     step_time_s, interval_s
@@ -90,6 +92,7 @@ class Plan:
     precision: str
     states: ModelStates
     routing: Routing
+    packed_len: int | None
     placement: Placement
     step_time_s: float
     interval_s: tuple[float, float]
@@ -157,6 +160,7 @@ class Plan:
             "precision": self.precision,
             "states": asdict(self.states),
             "routing": asdict(self.routing),
+            "packed_len": self.packed_len,
             "placement": self.placement.to_dict(),
             "step_time_s": self.step_time_s,
             "event_step_time_s": self.event_step_s,

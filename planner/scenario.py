@@ -116,6 +116,7 @@ class Scenario:
             states=ModelStates(choices.optimizer, choices.gradients, choices.reduce),
             routing=Routing(choices.expert_skew, choices.expert_capacity),
             software=choices.software,
+            packed_len=choices.packed_len,
         )
         found.attempt(workload.check)
         depth = choices.predict_depth
@@ -205,6 +206,7 @@ class Scenario:
                     precision=work.precision,
                     states=work.states,
                     routing=work.routing,
+                    packed_len=work.packed_len,
                     placement=Placement.of(layout, self.cluster),
                     step_time_s=step,
                     interval_s=(float(time.low[i]), float(time.high[i])),

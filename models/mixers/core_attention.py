@@ -114,7 +114,8 @@ class CoreAttention:
 
     def _flash(self, *, backward: bool) -> Compute:
         mixer, shapes = self.mixer, self.shapes
-        whole = blocks.causal_pairs(shapes.seq_len, mixer.window, mixer.chunk)
+        apart = blocks.apart(mixer, shapes)
+        whole = blocks.causal_pairs(shapes.seq_len, mixer.window, apart)
         pairs = shapes.micro_batch * whole / shapes.ring
         own_heads = heads.query_heads(mixer, shapes)
         queries = heads.local_query_elements(mixer, shapes)

@@ -16,26 +16,38 @@ def causal_pairs(seq_len: float, window: int | None = None, chunk: int | None = 
     """Return query-key pairs of one causal sequence, the diagonal counted as half.
 
     ``S^2 / 2`` without a window (the convention of MFU figures), ``S w - w^2 / 2`` with one, and
-    ``c^2 / 2`` for every chunk that hides the others.
+    those of every chunk where chunks hide each other.
 
     >>> causal_pairs(8.0), causal_pairs(8.0, 2), causal_pairs(8.0, chunk=4)
     (32.0, 14.0, 16.0)
+    >>> causal_pairs(8.0, 2, chunk=4)
+    12.0
     """
-    if chunk is not None:
-        rest = seq_len % chunk
-        return (seq_len - rest) * chunk / 2.0 + rest * rest / 2.0
+    if chunk is not None and chunk < seq_len:
+        wholes, rest = divmod(seq_len, chunk)
+        return wholes * causal_pairs(chunk, window) + causal_pairs(rest, window)
     seen = float(min(window or seq_len, seq_len))
     return seq_len * seen - seen * seen / 2.0
 
 
-def sight(attention: AttentionHeads) -> int | None:
+def apart(attention: AttentionHeads, shapes: Shapes) -> int | None:
+    """Return the tokens of chunks that hide each other; None for one of the whole sequence.
+
+    They are the model's own, or sequences packed into one, all of their mean length.
+    """
+    limits = attention.chunk, shapes.packed_len
+    return min((tokens for tokens in limits if tokens is not None), default=None)
+
+
+def sight(attention: AttentionHeads, shapes: Shapes) -> int | None:
     """Return the most tokens that a query of a window or chunk sees; None for no such limit."""
-    return attention.window if attention.chunk is None else attention.chunk
+    limits = attention.window, apart(attention, shapes)
+    return min((tokens for tokens in limits if tokens is not None), default=None)
 
 
 def windowed(attention: AttentionHeads, shapes: Shapes) -> bool:
     """Return whether a window or chunks hide keys of a sequence that come before a query."""
-    seen = sight(attention)
+    seen = sight(attention, shapes)
     return seen is not None and seen < shapes.seq_len
 
 
@@ -59,8 +71,9 @@ def busiest_over_mean(attention: AttentionHeads, shapes: Shapes) -> Array:
     contiguous ones that hold whole chunks; else those at the end of a chunk have most (exact where
     runs and chunks nest, as powers of two do).
     """
-    if attention.chunk is not None and windowed(attention, shapes):
-        part = np.minimum(shapes.seq_len / shapes.ring / attention.chunk, 1.0)
+    chunk = apart(attention, shapes)
+    if chunk is not None and chunk < shapes.seq_len:
+        part = np.minimum(shapes.seq_len / shapes.ring / chunk, 1.0)
         return np.where(shapes.zigzag, 1.0, 2.0 - part)
     if attention.window is None or not windowed(attention, shapes):
         return np.where(shapes.zigzag, 1.0, 2.0 - 1.0 / shapes.ring)
@@ -96,7 +109,7 @@ def inner_tokens(attention: AttentionHeads, shapes: Shapes, *, backward: bool) -
     seq_len, ring = float(shapes.seq_len), shapes.ring
     chunks = np.where(shapes.zigzag, 2.0 * ring, ring)
     at_once = attends_at_once(attention, shapes)
-    seen = sight(attention)
+    seen = sight(attention, shapes)
     if seen is not None and windowed(attention, shapes):
         tokens = np.where(at_once, seq_len / chunks if backward else seq_len, seq_len / ring)
         return np.minimum(tokens, float(seen)) / 2.0
@@ -116,7 +129,8 @@ def keys_along_the_mask(attention: AttentionHeads, shapes: Shapes) -> Array:
     """
     own = shapes.seq_len / shapes.ring
     side = np.where(attends_at_once(attention, shapes) & shapes.zigzag, own / 2.0, own)
-    return side if attention.chunk is None else np.minimum(side, float(attention.chunk))
+    chunk = apart(attention, shapes)
+    return side if chunk is None else np.minimum(side, float(chunk))
 
 
 def first_block_share(attention: AttentionHeads, shapes: Shapes) -> Array:

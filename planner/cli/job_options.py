@@ -103,6 +103,13 @@ SoftwareName = Annotated[
         "megatron-2021.",
     ),
 ]
+PackedLen = Annotated[
+    int | None,
+    typer.Option(
+        "--packed-len",
+        help="Mean tokens of the sequences packed into one of --seq-len: attention stays in them.",
+    ),
+]
 
 #: The fields of :class:`~planner.choices.Choices` as options.
 CHOICES: dict[str, Any] = {
@@ -117,6 +124,7 @@ CHOICES: dict[str, Any] = {
     "expert_capacity": ExpertCapacity,
     "predict_depth": PredictDepth,
     "software": SoftwareName,
+    "packed_len": PackedLen,
 }
 
 

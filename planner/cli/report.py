@@ -68,6 +68,8 @@ def model_and_cluster(screen: Console, scenario: Scenario, job: str = "") -> Non
     job += "" if states == USUAL_STATES else f", {states}"
     routing = scenario.workload.routing
     job += "" if routing == BALANCED else f", {routing}"
+    packed = work.packed_len
+    job += "" if packed is None else f", packed of sequences of {format_count(packed)} tokens"
     screen.print(f"[bold]{escape(model.title)}[/bold]  {model.params / 1e9:.1f} B parameters{job}")
     device = f"{cluster.accelerators} x {escape(cluster.accelerator.title)}"
     profile = scenario.device.profile

@@ -19,6 +19,7 @@ PLAN_KEYS = {
     "precision",
     "states",
     "routing",
+    "packed_len",
     "placement",
     "step_time_s",
     "event_step_time_s",

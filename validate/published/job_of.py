@@ -62,12 +62,24 @@ SOFTWARE = (
     (r"megatron|deepspeed", "2022", "megatron-2021"),
     (r"composer", "2023-09", "llm-foundry-2023"),
     (r"composer", "2024-06", "llm-foundry-2024"),
+    (r"nemo|megatron-bridge", "9999", "userbuffers"),
+    (r"megatron", "9999", "transformer-engine"),
     (JAX, "9999", "jax"),
     (r"internevo", "9999", "internevo"),
     (r"deepspeed$|liger|xtuner", "9999", "hugging-face"),
     (r".*\bfa[34]\b", "9999", USUAL),
     (r".*fsdp|torchtitan|kempnerforge|composer", "9999", "torch-fsdp"),
 )
+#: How runs say that sends of tensor parallelism are beside products, and software that has them so.
+TP_BESIDE = r"(?i)tp[- ](comm-overlap|userbuffer overlap on)"
+WITH_TP_BESIDE = {"transformer-engine": "userbuffers"}
+#: Mean tokens of what finetuning benchmarks pack into their sequences: of SQuAD (Rajpurkar et al.,
+#: arXiv:1606.05250) a paragraph of about 120 words, a question of 10 and an answer of 3, at 1.3
+#: tokens a word. By what rows say, or by framework: NVIDIA-NeMo/Megatron-Bridge 0.3.1
+#: recipes/common.py packs SQuAD in all its supervised finetuning.
+SQUAD_TOKENS = 170
+PACKED = r"(?i)packed squad"
+PACKING_FRAMEWORKS = r"(?i)megatron-bridge"
 #: A whole step replayed as CUDA graphs; of a part of each layer the host still starts the rest.
 GRAPHED = r"full_iteration"
 #: What is trained in ways that are not modelled.
@@ -97,6 +109,7 @@ def scenario_of(row: Row) -> Scenario:
         precision=precision,
         states=states_of(row),
         software=software_of(row),
+        packed_len=_packed_len(row),
     )
     return Scenario(model_of(row), machine_of(row), workload)
 
@@ -108,8 +121,17 @@ def software_of(row: Row) -> str:
     framework, date = row.text("framework").lower(), row.text("date", "9999")
     for pattern, last, name in SOFTWARE:
         if re.match(pattern, framework) and date[: len(last)] <= last:
-            return name
+            beside = re.search(TP_BESIDE, row.text("overlap"))
+            return WITH_TP_BESIDE.get(name, name) if beside else name
     return USUAL
+
+
+def _packed_len(row: Row) -> int | None:
+    """Return the mean tokens of sequences packed into each of a row, if it finetunes on such."""
+    finetunes = row.text("task").lower() == "sft"
+    packs = re.match(PACKING_FRAMEWORKS, row.text("framework"))
+    packed = re.search(PACKED, row.text("assumed")) or (finetunes and packs)
+    return SQUAD_TOKENS if packed else None
 
 
 def layout_of(row: Row, scenario: Scenario) -> Layout:

@@ -110,15 +110,49 @@ def test_how_tokens_reach_experts_is_as_a_row_states(
 @pytest.mark.parametrize(
     ("graph", "software"),
     [
-        ("", "usual"),
-        ("none:full_iteration", "usual"),
-        ("transformer_engine:['attn', 'moe_router']", "usual"),
+        ("", "userbuffers"),
+        ("none:full_iteration", "userbuffers"),
+        ("transformer_engine:['attn', 'moe_router']", "userbuffers"),
         ("full_iteration:[]", "cuda-graphs"),
     ],
 )
 def test_steps_replayed_as_graphs_are_those_whose_rows_say_so(graph: str, software: str) -> None:
     said = {"framework": "Megatron-Bridge", "date": "2026-06", "cuda_graph": graph}
     assert software_of(Row(said, 1.0)) == software
+
+
+@pytest.mark.parametrize(
+    ("framework", "overlap", "software"),
+    [
+        ("Megatron-LM", "overlap-grad-reduce, tp-comm-overlap", "userbuffers"),
+        ("Megatron-LM", "TP userbuffer overlap off", "transformer-engine"),
+        ("NeMo/Megatron-Core", "", "userbuffers"),
+        ("torchtitan", "tp-comm-overlap", "torch-fsdp"),
+    ],
+)
+def test_sends_of_tensor_parallelism_are_beside_products_where_rows_or_recipes_say_so(
+    framework: str, overlap: str, software: str
+) -> None:
+    said = {"framework": framework, "date": "2024-06", "overlap": overlap}
+    assert software_of(Row(said, 1.0)) == software
+
+
+@pytest.mark.parametrize(
+    ("framework", "task", "assumed", "packed"),
+    [
+        ("NeMo/Megatron-Core", "sft", "packed SQuAD sequences (4096); DistOpt", True),
+        ("NeMo/Megatron-Core", "sft", "", False),
+        ("Megatron-Bridge/Megatron-Core", "sft", "", True),
+        ("Megatron-Bridge/Megatron-Core", "pretrain", "", False),
+    ],
+)
+def test_finetuning_packs_where_a_row_says_so_or_its_recipes_do(
+    framework: str, task: str, assumed: str, packed: bool
+) -> None:
+    cells = read_table(FILE).rows[0].cells
+    said = {"framework": framework, "task": task, "assumed": assumed, "date": "2026-06"}
+    workload = scenario_of(Row({**cells, **said}, 1.0)).workload
+    assert (workload.packed_len is not None) == packed
 
 
 def test_a_row_that_asks_for_the_impossible_is_left_out_alone() -> None:

@@ -1,0 +1,126 @@
+"""Sequences packed into one, which attend to themselves only."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from models.catalogue import load_architecture
+from models.inventory import full_attention_flop, layer_work, model_flop
+from models.layout import Layout
+from models.mixers.core_attention import CoreAttention
+from models.named_axes import SequenceOrder
+from models.operation import Kind
+from models.simulation.dynamics import Dynamics, sample_steps
+from models.simulation.packing import Packing
+from models.simulation.step import StepSimulation
+from models.training import step_time
+from models.workload import Workload
+from tests.models.cases import machine, prepared, shapes, unwindowed
+from topologies.errors import SpecError
+
+LLAMA = load_architecture("llama-3.1-8b")
+GEMMA = load_architecture("gemma-3-27b")
+
+
+def attention_flop(architecture, tokens, packed_len, **axes):
+    """Return the forward FLOP of core attention in a layer without a window."""
+    work = layer_work(
+        unwindowed(architecture),
+        architecture.hidden,
+        replace(shapes(tokens, **axes), packed_len=packed_len),
+    )
+    return float(sum(op.flop[0] for op in work.forward_compute() if op.kind is Kind.ATTENTION))
+
+
+@pytest.mark.parametrize("packed_len", [64, 128, 512])
+def test_attention_of_packs_is_that_of_each_sequence_as_torch_counts_it(packed_len):
+    """The counter takes causal attention as dense; half of it is masked."""
+    heads, width, tokens = LLAMA.kinds[0].mixer.heads, LLAMA.kinds[0].mixer.head_dim, 512
+    with torch.device("meta"):
+        q, k, v = torch.empty(3, tokens // packed_len, heads, packed_len, width)
+    counter = FlopCounterMode(display=False)
+    with counter:
+        functional.scaled_dot_product_attention(q, k, v)
+    assert attention_flop(LLAMA, tokens, packed_len) == counter.get_total_flops() / 2
+
+
+@pytest.mark.parametrize("packed_len", [4096, 8192])
+def test_packs_of_one_sequence_are_that_sequence(packed_len):
+    layout, workload = Layout(dp=4, ring=2), Workload(seq_len=4096, global_batch=8)
+    device, fabric = machine("h100-dgx:1")
+    one, other = (
+        step_time(prepared(LLAMA, layout, packed_len=each), device, fabric).total
+        for each in (None, packed_len)
+    )
+    assert one == other
+    packed = replace(workload, packed_len=packed_len)
+    assert model_flop(LLAMA, packed) == model_flop(LLAMA, workload)
+
+
+def test_a_window_longer_than_what_is_packed_hides_nothing_more():
+    """Of Gemma's layers with windows of 1,024 tokens and without."""
+    shape = replace(shapes(8192), packed_len=512)
+    for kind in GEMMA.kinds:
+        forward = CoreAttention(kind.mixer, shape).forward()
+        (flop,) = [op.flop[0] for op in forward if getattr(op, "kind", None) is Kind.ATTENTION]
+        assert flop == 4 * kind.mixer.heads * kind.mixer.head_dim * 8192 * 512 / 2
+
+
+def test_unmasked_flop_count_the_whole_sequence():
+    """As Megatron-LM counts them, whatever is packed."""
+    whole, packed = (
+        full_attention_flop(LLAMA, Workload(seq_len=4096, global_batch=2, packed_len=each))
+        for each in (None, 256)
+    )
+    assert packed == pytest.approx(whole, rel=1e-12)
+
+
+@pytest.mark.parametrize("order", list(SequenceOrder))
+def test_ranks_of_a_ring_share_packs_evenly_where_each_holds_whole_ones(order):
+    axes = {"ring": 4, "sequence_order": order}
+    assert attention_flop(LLAMA, 8192, 1024, **axes) == pytest.approx(
+        attention_flop(LLAMA, 8192, 1024) / 4
+    )
+    # A sequence of two ranks, where runs are contiguous: the second has three quarters of it.
+    uneven = 1.5 if order is SequenceOrder.CONTIGUOUS else 1.0
+    assert attention_flop(LLAMA, 8192, 4096, **axes) == pytest.approx(
+        uneven * attention_flop(LLAMA, 8192, 4096) / 4
+    )
+
+
+@pytest.mark.parametrize("packed_len", [1024, 2048, 4096])
+def test_both_clocks_agree_and_so_do_packs_drawn_all_alike(packed_len):
+    device, fabric = machine("h100-dgx:2")
+    layout = Layout(tp=2, pp=2, dp=4)
+    whole, packed = (
+        prepared(LLAMA, layout, seq_len=8192, global_batch=64, packed_len=each)
+        for each in (None, packed_len)
+    )
+    planned = float(step_time(packed, device, fabric).total[0])
+    played = StepSimulation(packed, device, fabric).step().step_s
+    assert played == pytest.approx(planned, rel=0.02)
+    alike = Dynamics(packing=Packing(mean_tokens=packed_len, spread=0.0))
+    drawn = sample_steps(StepSimulation(whole, device, fabric), alike)
+    assert float(np.mean(drawn)) == pytest.approx(played, rel=0.02)
+    assert played < StepSimulation(whole, device, fabric).step().step_s
+
+
+def test_shorter_packs_take_less_time_and_no_less_memory():
+    device, fabric = machine("h100-dgx:1")
+    layout = Layout(dp=8)
+    steps = [
+        float(step_time(prepared(LLAMA, layout, packed_len=each), device, fabric).total[0])
+        for each in (64, 256, 1024, None)
+    ]
+    assert steps == sorted(steps)
+
+
+def test_lengths_that_cannot_be_are_refused():
+    with pytest.raises(SpecError, match="--packed-len = 0: from 1 to"):
+        Workload(seq_len=4096, global_batch=1, packed_len=0).check()
