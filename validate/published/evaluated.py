@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from models.layout import LayoutBatch
 from topologies.errors import SpecError
 from validate.published.job_of import layout_of, scenario_of
+from validate.published.offloaded import check_offload, with_offload
 from validate.published.row import UNPREDICTED, reason_of
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def evaluate(
         try:
             scenario = scenario_of(row)
             layout = layout_of(row, scenario)
+            check_offload(row, scenario, layout)
         except UNPREDICTED as error:
             found[at] = Evaluated(row, None, reason_of(error))
         else:
@@ -82,8 +84,9 @@ class _Job:
             plans = self.scenario.evaluate(LayoutBatch.of(list(self.rows)))
         except SpecError as error:
             told = reason_of(error)
+        layers = len(self.scenario.architecture.layers)
         return {
-            at: Evaluated(rows[at], plan, told)
+            at: Evaluated(rows[at], plan and with_offload(rows[at], plan, layers), told)
             for plan, places in zip(plans, self.rows.values(), strict=True)
             for at in places
         }

@@ -11,6 +11,7 @@ from models.workload import Workload
 from planner.scenario import Scenario
 from validate.published.machine_of import machine_of
 from validate.published.model_of import model_of
+from validate.published.offloaded import offloaded_layers
 from validate.published.row import UnexpressedError
 from validate.published.states_of import states_of
 from validate.published.unstated import CANDIDATES, completed
@@ -68,7 +69,8 @@ SOFTWARE = (
     (r"internevo", "9999", "internevo"),
     (r"deepspeed$|liger|xtuner", "9999", "hugging-face"),
     (r".*\bfa[34]\b", "9999", USUAL),
-    (r".*fsdp|torchtitan|kempnerforge|composer", "9999", "torch-fsdp"),
+    (r".*fsdp|torchtitan|kempnerforge|composer", "2025", "torch-fsdp"),
+    (r".*fsdp|torchtitan|kempnerforge|composer", "9999", "torch-fsdp-2026"),
 )
 #: How runs say that sends of tensor parallelism are beside products, and software that has them so.
 TP_BESIDE = r"(?i)tp[- ](comm-overlap|userbuffer overlap on)"
@@ -97,8 +99,7 @@ def scenario_of(row: Row) -> Scenario:
     task = row.text("task").lower()
     if any(word in task for word in UNMODELLED_TASKS):
         raise UnexpressedError(f"task not modelled: {task}")
-    if row.text("offload") not in ("", "none", "0"):
-        raise UnexpressedError(f"offload not modelled: {row.text('offload')[:40]}")
+    offloaded_layers(row)
     said = row.text("precision", "BF16").upper()
     precision = next((ours for theirs, ours in PRECISIONS if said.startswith(theirs)), None)
     if precision is None:
