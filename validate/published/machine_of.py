@@ -37,6 +37,7 @@ CLUSTERS = {
     "TPU v5e": "tpu-v5e",
     "TPU v5p": "tpu-v5p",
     "TPU v6e": "tpu-v6e",
+    "TPU v7": "tpu-v7",
     "Gaudi2": "gaudi2",
     "Gaudi3": "gaudi3",
     "L20": "l20-pcie",
