@@ -25,12 +25,13 @@ from models.dtype import BF16, FP32
 from models.operation import Saved
 from models.recompute_modules import RecomputeModules
 from models.sequence_parallel.heads import (
+    attended,
     kv_heads_of_tp_rank,
     local_kv_elements,
     query_heads,
 )
 from models.sequence_parallel.heads import scores as scores_of
-from models.unfused_attention import KEPT
+from models.unfused_attention import score_bytes
 
 if TYPE_CHECKING:
     from models.architecture import Architecture, Attention, Layer, Mlp, NormKind
@@ -235,7 +236,8 @@ def attention_weights(mixer: AttentionHeads, shapes: Shapes) -> Saved:
     """Return what is kept of attention's scores: flash attention, a number for every row."""
     modules = RecomputeModules.CORE_ATTN
     if shapes.software.unfused:
-        scores = KEPT * scores_of(mixer, shapes)
+        kept, _ = score_bytes(*attended(mixer, shapes))
+        scores = kept * scores_of(mixer, shapes)
         none = np.zeros(len(shapes))
         return Saved(name="scores", nbytes=scores, selective_nbytes=none, modules=modules)
     statistics = FP32 * shapes.ring_tokens * query_heads(mixer, shapes)

@@ -2,7 +2,10 @@
 
 So Megatron-LM computed it before flash attention (Narayanan et al., arXiv:2104.04473 section 4.2):
 scores of all pairs, masked ones too, one kernel that scales, masks and takes the softmax, dropout,
-and the product with the values (Korthikanti et al., arXiv:2205.05198 figure 3).
+and the product with the values (Korthikanti et al., arXiv:2205.05198 figure 3). That kernel takes
+the scores of four heads at a time, of up to 4,096 keys; where heads and sequences of a rank are no
+multiple of four, torch's own kernels do its work in fp32, one after the other (Megatron-Core 0.8.0
+``core/fusions/fused_softmax.py``: ``is_kernel_available``, ``forward_torch_softmax``).
 """
 
 from __future__ import annotations
@@ -12,12 +15,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.dtype import BF16
+from models.dtype import BF16, FP32
 from models.operators import matrix_product, streaming
 from models.recompute_modules import RecomputeModules
 
 if TYPE_CHECKING:
-    from models.layout import Array
+    from models.layout import Array, Bools
     from models.operation import Compute
 
 #: Bytes of a dropout mask's element.
@@ -29,6 +32,19 @@ KEPT = 2.0 * BF16 + MASK
 #: dropout reads a gradient and its mask and writes a gradient, softmax reads it with its output.
 FORWARD_MOVED = (2.0 * BF16, 2.0 * BF16 + MASK)
 BACKWARD_MOVED = (2.0 * BF16 + MASK, 3.0 * BF16)
+#: The same of separate kernels: to fp32, scaled, masked, softmax, and back.
+SEPARATE_FORWARD_MOVED = (
+    (BF16 + FP32) + 2.0 * FP32 + (2.0 * FP32 + MASK) + 2.0 * FP32 + (FP32 + BF16),
+    2.0 * BF16 + MASK,
+)
+SEPARATE_BACKWARD_MOVED = (
+    2.0 * BF16 + MASK,
+    (BF16 + FP32) + 3.0 * FP32 + (2.0 * FP32 + MASK) + 2.0 * FP32 + (FP32 + BF16),
+)
+#: Kernels of the softmax where it is not one.
+SEPARATE_KERNELS = 5.0
+#: Heads and keys that the fused kernel takes.
+TOGETHER, LONGEST_FUSED = 4.0, 4096.0
 #: Scores and their gradient that are alive beside what is kept.
 WORKING = 2.0 * BF16
 #: Bytes at multiples of which rows have to start for tensor cores to be fed from memory (NVIDIA,
@@ -77,11 +93,38 @@ def unfused_attention(
         replace(_batched(matrix_product(name, m, n, k, once), heads), aligned=aligned)
         for m, n, k in sizes
     ]
-    scores = heads * queries * keys
-    moved = BACKWARD_MOVED if backward else FORWARD_MOVED
-    between = [streaming(name, scores * nbytes, 1.0) for nbytes in moved]
+    scores, fused = heads * queries * keys, fuses_softmax(heads, keys)
+    together, apart = (
+        (BACKWARD_MOVED, SEPARATE_BACKWARD_MOVED)
+        if backward
+        else (FORWARD_MOVED, SEPARATE_FORWARD_MOVED)
+    )
+    between = [
+        streaming(
+            name,
+            scores * np.where(fused, one, several),
+            np.where(fused | (one == several), 1.0, SEPARATE_KERNELS),
+        )
+        for one, several in zip(together, apart, strict=True)
+    ]
     modules = RecomputeModules.CORE_ATTN
     return tuple(replace(op, modules=modules) for op in (*products, *between))
+
+
+def fuses_softmax(heads: Array, keys: Array) -> Bools:
+    """Return whether one kernel scales, masks and takes the softmax of heads of all sequences."""
+    fused: Bools = (heads % TOGETHER == 0.0) & (keys <= LONGEST_FUSED)
+    return fused
+
+
+def score_bytes(heads: Array, keys: Array) -> tuple[Array, Array]:
+    """Return the bytes kept of a score, and those that its gradient and it take beside them.
+
+    Separate kernels keep the softmax's output in fp32, and their gradients are.
+    """
+    fused = fuses_softmax(heads, keys)
+    kept = np.where(fused, KEPT, KEPT - BF16 + FP32)
+    return kept, np.where(fused, WORKING, WORKING / BF16 * FP32)
 
 
 def _batched(one: Compute, many: Array) -> Compute:

@@ -12,7 +12,7 @@ from models.mixers.half import Moment
 from models.operators import elementwise, memory
 from models.recompute_modules import RecomputeModules
 from models.sequence_parallel import blocks, heads, sent
-from models.unfused_attention import WORKING, unfused_attention
+from models.unfused_attention import score_bytes, unfused_attention
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -92,7 +92,8 @@ class CoreAttention:
         """Return scores and their gradients that are alive beside what is kept of them."""
         if not self.shapes.software.unfused:
             return np.zeros(len(self.shapes))
-        return WORKING * heads.scores(self.mixer, self.shapes)
+        _, working = score_bytes(*heads.attended(self.mixer, self.shapes))
+        return working * heads.scores(self.mixer, self.shapes)
 
     def _kernels(self, *, backward: bool) -> tuple[Compute, ...]:
         if self.shapes.software.unfused:
@@ -101,13 +102,13 @@ class CoreAttention:
 
     def _unfused(self, *, backward: bool) -> tuple[Compute, ...]:
         mixer, shapes = self.mixer, self.shapes
-        length = np.full(len(shapes), float(shapes.seq_len))
+        of_all, keys = heads.attended(mixer, shapes)
         return unfused_attention(
             sent.CORE_ATTENTION,
             backward=backward,
-            heads=heads.query_heads(mixer, shapes) * shapes.micro_batch,
-            queries=length / shapes.ring,
-            keys=length,
+            heads=of_all,
+            queries=keys / shapes.ring,
+            keys=keys,
             width=float(mixer.head_dim),
             value_width=float(mixer.value_dim),
         )

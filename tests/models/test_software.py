@@ -46,8 +46,11 @@ LAYOUTS = [
 ]
 
 
-def attended(tokens, heads, width):
-    """Return the FLOP of attention with its scores in memory, and the bytes autograd keeps."""
+def attended(tokens, heads, width, dtype=torch.bfloat16):
+    """Return the FLOP of attention with its scores in memory, and the bytes autograd keeps.
+
+    The softmax runs in the dtype given.
+    """
     kept = {}
 
     def keep(tensor):
@@ -62,16 +65,20 @@ def attended(tokens, heads, width):
     )
     counter = FlopCounterMode(display=False)
     with counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        scores = functional.softmax(torch.bmm(q, k.transpose(1, 2)), dim=-1)
-        torch.bmm(torch.native_dropout(scores, 0.1, train=True)[0], v).sum().backward()
+        scores = functional.softmax(torch.bmm(q, k.transpose(1, 2)).to(dtype), dim=-1)
+        dropped = torch.native_dropout(scores.to(v.dtype), 0.1, train=True)[0]
+        torch.bmm(dropped, v).sum().backward()
     return counter.get_total_flops(), sum(kept.values())
 
 
-def test_attention_through_memory_is_what_torch_computes_and_keeps():
+@pytest.mark.parametrize(("sequences", "dtype"), [(4, torch.bfloat16), (1, torch.float32)])
+def test_attention_through_memory_is_what_torch_computes_and_keeps(sequences, dtype):
+    """GPT-2 XL's 25 heads: of four sequences one kernel takes the softmax, of one torch's do."""
     tokens, one = 256, load_architecture("gpt2-xl")
     mixer = one.layers[0].mixer
-    flop, nbytes = attended(tokens, mixer.heads, mixer.head_dim)
-    work = layer_work(one.layers[0], one.hidden, with_software(shapes(tokens)))
+    flop, nbytes = attended(tokens, sequences * mixer.heads, mixer.head_dim, dtype)
+    taken = with_software(shapes(tokens, micro_batch=sequences))
+    work = layer_work(one.layers[0], one.hidden, taken)
     core = (*work.forward_compute(), *work.backward_compute())
     counted = sum(float(op.flop[0]) for op in core if op.name == CORE_ATTENTION)
     assert counted == flop
@@ -96,6 +103,24 @@ def test_all_pairs_move_through_memory_whatever_tensor_parallelism_leaves_of_the
     # Twelve passes over scores in 16 bits by six products, dropout and softmax, and two masks.
     assert moved() > pairs * (12 * 2 + 2)
     assert moved(tp=8) == pytest.approx(moved() / 8)
+
+
+def test_heads_that_one_kernel_cannot_take_together_cost_the_host_more():
+    """Of 96 heads on 8 ranks 12 are left, on 32 three: then only four sequences fuse."""
+
+    def kernels(tokens=2048, **axes):
+        work = layer_work(GPT.layers[0], GPT.hidden, with_software(shapes(tokens, **axes)))
+        return [
+            sum(float(op.launches[0]) for op in ops if op.name == CORE_ATTENTION)
+            for ops in (work.forward_compute(), work.backward_compute())
+        ]
+
+    fused = kernels(tp=8)
+    assert kernels(tp=32, micro_batch=4) == fused
+    # To fp32, scaled, masked, its softmax and back, in both passes.
+    assert kernels(tp=32) == [each + 4 for each in fused]
+    assert kernels(tp=32, micro_batch=2) == [each + 4 for each in fused]
+    assert kernels(tokens=8192, tp=8) == [each + 4 for each in fused]
 
 
 @pytest.mark.parametrize("software", [OLD, WAITING, IN_TURN])
