@@ -28,7 +28,7 @@ from models.named_axes import CpMethod
 from models.operation import Compute, Kind, Work
 from models.operators import elementwise, memory, norm_pair, product
 from models.prediction import Prediction
-from models.sequence_parallel.blocks import apart, causal_pairs
+from models.sequence_parallel.blocks import pairs_of, sight
 from models.shape import Shapes
 from models.tensor_parallel import (
     column_input,
@@ -202,6 +202,5 @@ def _full_over_causal(layer: Layer, shapes: Shapes) -> float:
     mixer = layer.mixer.attention if isinstance(layer.mixer, SideBySide) else layer.mixer
     if not isinstance(mixer, Attention | LatentAttention):
         return 1.0
-    seq_len = shapes.seq_len
-    seen = min(tokens for tokens in (mixer.window, mixer.chunk, seq_len) if tokens is not None)
-    return seq_len * seen / causal_pairs(seq_len, mixer.window, apart(mixer, shapes))
+    whole = shapes.seq_len
+    return whole * min(sight(mixer) or whole, whole) / pairs_of(mixer, shapes)

@@ -70,8 +70,8 @@ class Shapes:
     expands_kv_gradients
         Whether attention's backward pass has gradients of keys and values for each query head.
     packed_len
-        Tokens of each of the sequences packed into one, which attend to themselves only; None
-        where there is one.
+        Tokens of each of the sequences packed into one, all alike, which attend to themselves only;
+        None where there is one.
     """
 
     batch: LayoutBatch
@@ -162,6 +162,15 @@ class Shapes:
     def micro_batch(self) -> Array:
         """Sequences of one pass."""
         return self.batch.micro_batch * 1.0
+
+    @property
+    def attended(self) -> int:
+        """Tokens of what attends to itself only: a whole sequence, or each packed into it.
+
+        Ranks of a ring share each evenly (TransformerEngine 2.8 ``context_parallel.py``: the ends
+        of packed sequences over the ranks).
+        """
+        return min(self.packed_len or self.seq_len, self.seq_len)
 
     @cached_property
     def tokens(self) -> Array:

@@ -5,7 +5,8 @@ scores of all pairs, masked ones too, one kernel that scales, masks and takes th
 and the product with the values (Korthikanti et al., arXiv:2205.05198 figure 3). That kernel takes
 the scores of four heads at a time, of up to 4,096 keys; where heads and sequences of a rank are no
 multiple of four, torch's own kernels do its work in fp32, one after the other (Megatron-Core 0.8.0
-``core/fusions/fused_softmax.py``: ``is_kernel_available``, ``forward_torch_softmax``).
+``core/fusions/fused_softmax.py``: ``is_kernel_available``, ``forward_torch_softmax``). Its other
+conditions (more than 16 keys, queries and keys in fours) hold for all that anyone trains.
 """
 
 from __future__ import annotations
@@ -28,18 +29,18 @@ MASK = 1.0
 #: Kept of a score: the softmax's output, what dropout left of it, and its mask
 #: (Korthikanti et al., arXiv:2205.05198 section 4.1).
 KEPT = 2.0 * BF16 + MASK
-#: Moved by softmax (one read, one write) and dropout (the same, and its mask) forward; backward
-#: dropout reads a gradient and its mask and writes a gradient, softmax reads it with its output.
-FORWARD_MOVED = (2.0 * BF16, 2.0 * BF16 + MASK)
-BACKWARD_MOVED = (2.0 * BF16 + MASK, 3.0 * BF16)
-#: The same of separate kernels: to fp32, scaled, masked, softmax, and back.
-SEPARATE_FORWARD_MOVED = (
+#: Moved by the softmax (one read, one write), by separate kernels in its place (to fp32, scaled,
+#: masked, softmax, and back), and by dropout (as the first, and its mask) forward. Backward dropout
+#: reads a gradient and its mask and writes a gradient, softmax reads it with its output.
+FORWARD_MOVED = (
+    2.0 * BF16,
     (BF16 + FP32) + 2.0 * FP32 + (2.0 * FP32 + MASK) + 2.0 * FP32 + (FP32 + BF16),
     2.0 * BF16 + MASK,
 )
-SEPARATE_BACKWARD_MOVED = (
-    2.0 * BF16 + MASK,
+BACKWARD_MOVED = (
+    3.0 * BF16,
     (BF16 + FP32) + 3.0 * FP32 + (2.0 * FP32 + MASK) + 2.0 * FP32 + (FP32 + BF16),
+    2.0 * BF16 + MASK,
 )
 #: Kernels of the softmax where it is not one.
 SEPARATE_KERNELS = 5.0
@@ -94,18 +95,11 @@ def unfused_attention(
         for m, n, k in sizes
     ]
     scores, fused = heads * queries * keys, fuses_softmax(heads, keys)
-    together, apart = (
-        (BACKWARD_MOVED, SEPARATE_BACKWARD_MOVED)
-        if backward
-        else (FORWARD_MOVED, SEPARATE_FORWARD_MOVED)
-    )
+    softmax, separate, dropout = BACKWARD_MOVED if backward else FORWARD_MOVED
+    moved = np.where(fused, softmax, separate)
     between = [
-        streaming(
-            name,
-            scores * np.where(fused, one, several),
-            np.where(fused | (one == several), 1.0, SEPARATE_KERNELS),
-        )
-        for one, several in zip(together, apart, strict=True)
+        streaming(name, scores * moved, np.where(fused, 1.0, SEPARATE_KERNELS)),
+        streaming(name, scores * dropout, 1.0),
     ]
     modules = RecomputeModules.CORE_ATTN
     return tuple(replace(op, modules=modules) for op in (*products, *between))

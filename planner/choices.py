@@ -36,8 +36,8 @@ class Choices:
     software
         What runs the job (``megatron-2021``; see ``models/data/software.yaml``).
     packed_len
-        Mean tokens of the sequences packed into one, which attend to themselves only; None where
-        each is one.
+        Tokens of each of the sequences packed into one, all alike, which attend to themselves only
+        (``500``, ``"1k"``); None where each is one.
     """
 
     precision: str = "bf16"
@@ -51,7 +51,7 @@ class Choices:
     expert_capacity: float | None = None
     predict_depth: int = 0
     software: str = "usual"
-    packed_len: int | None = None
+    packed_len: int | str | None = None
 
     @classmethod
     def among(cls, options: Mapping[str, Any]) -> tuple[Self, dict[str, Any]]:

@@ -78,7 +78,7 @@ class Disturbances:
             mend = f"between 1 and the {longest} tokens of a pack"
             found.append(Problem("--packed", self.packed_tokens, mend))
         if self.packed_tokens is not None and scenario.workload.packed_len is not None:
-            mend = "--packed-len packs all alike, --packed draws lengths: leave one of them out"
+            mend = "--packed-len packs sequences all alike, --packed draws lengths: leave one out"
             found.append(Problem("--packed", self.packed_tokens, mend))
         if not 0 <= self.packed_spread <= 4:
             found.append(Problem("--packed", self.packed_spread, "a spread between 0 and 4"))

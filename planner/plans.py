@@ -61,7 +61,7 @@ class Plan:
     routing
         How tokens spread over experts, where there are any.
     packed_len
-        Mean tokens of the sequences packed into one; None where each is one.
+        Tokens of each of the sequences packed into one; None where each is one.
     placement
         Where its ranks sit.
     step_time_s, interval_s

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from models.rules.experts import mixtures
 from models.rules.rule import Job
 from models.rules.sequence import window_problems
 from models.training import P90, PARTS, step_time
-from models.workload import Workload
+from models.workload import Workload, packed_tokens
 from planner.choices import Choices
 from planner.placement import Placement
 from planner.plans import Plan, Provenances
@@ -109,6 +109,9 @@ class Scenario:
             With every problem of all of them together.
         """
         found = Collected()
+        packed = choices.packed_len
+        if packed is not None:
+            packed = found.attempt(partial(packed_tokens, str(packed), seq_len))
         workload = Workload(
             seq_len=seq_len,
             global_batch=global_batch,
@@ -116,7 +119,7 @@ class Scenario:
             states=ModelStates(choices.optimizer, choices.gradients, choices.reduce),
             routing=Routing(choices.expert_skew, choices.expert_capacity),
             software=choices.software,
-            packed_len=choices.packed_len,
+            packed_len=packed,
         )
         found.attempt(workload.check)
         depth = choices.predict_depth

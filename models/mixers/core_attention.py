@@ -115,9 +115,7 @@ class CoreAttention:
 
     def _flash(self, *, backward: bool) -> Compute:
         mixer, shapes = self.mixer, self.shapes
-        apart = blocks.apart(mixer, shapes)
-        whole = blocks.causal_pairs(shapes.seq_len, mixer.window, apart)
-        pairs = shapes.micro_batch * whole / shapes.ring
+        pairs = shapes.micro_batch * blocks.pairs_of(mixer, shapes) / shapes.ring
         own_heads = heads.query_heads(mixer, shapes)
         queries = heads.local_query_elements(mixer, shapes)
         output = heads.local_output_elements(mixer, shapes)

@@ -16,39 +16,33 @@ def causal_pairs(seq_len: float, window: int | None = None, chunk: int | None = 
     """Return query-key pairs of one causal sequence, the diagonal counted as half.
 
     ``S^2 / 2`` without a window (the convention of MFU figures), ``S w - w^2 / 2`` with one, and
-    those of every chunk where chunks hide each other.
+    ``c^2 / 2`` for every chunk that hides the others.
 
     >>> causal_pairs(8.0), causal_pairs(8.0, 2), causal_pairs(8.0, chunk=4)
     (32.0, 14.0, 16.0)
-    >>> causal_pairs(8.0, 2, chunk=4)
-    12.0
     """
-    if chunk is not None and chunk < seq_len:
-        wholes, rest = divmod(seq_len, chunk)
-        return wholes * causal_pairs(chunk, window) + causal_pairs(rest, window)
+    if chunk is not None:
+        rest = seq_len % chunk
+        return (seq_len - rest) * chunk / 2.0 + rest * rest / 2.0
     seen = float(min(window or seq_len, seq_len))
     return seq_len * seen - seen * seen / 2.0
 
 
-def apart(attention: AttentionHeads, shapes: Shapes) -> int | None:
-    """Return the tokens of chunks that hide each other; None for one of the whole sequence.
-
-    They are the model's own, or sequences packed into one, all of their mean length.
-    """
-    limits = attention.chunk, shapes.packed_len
-    return min((tokens for tokens in limits if tokens is not None), default=None)
+def pairs_of(attention: AttentionHeads, shapes: Shapes) -> float:
+    """Return query-key pairs of all that is packed into one sequence of a workload."""
+    alone = float(shapes.attended)
+    return causal_pairs(alone, attention.window, attention.chunk) * shapes.seq_len / alone
 
 
-def sight(attention: AttentionHeads, shapes: Shapes) -> int | None:
+def sight(attention: AttentionHeads) -> int | None:
     """Return the most tokens that a query of a window or chunk sees; None for no such limit."""
-    limits = attention.window, apart(attention, shapes)
-    return min((tokens for tokens in limits if tokens is not None), default=None)
+    return attention.window if attention.chunk is None else attention.chunk
 
 
 def windowed(attention: AttentionHeads, shapes: Shapes) -> bool:
     """Return whether a window or chunks hide keys of a sequence that come before a query."""
-    seen = sight(attention, shapes)
-    return seen is not None and seen < shapes.seq_len
+    seen = sight(attention)
+    return seen is not None and seen < shapes.attended
 
 
 def attends_at_once(attention: AttentionHeads, shapes: Shapes) -> Bools:
@@ -71,13 +65,12 @@ def busiest_over_mean(attention: AttentionHeads, shapes: Shapes) -> Array:
     contiguous ones that hold whole chunks; else those at the end of a chunk have most (exact where
     runs and chunks nest, as powers of two do).
     """
-    chunk = apart(attention, shapes)
-    if chunk is not None and chunk < shapes.seq_len:
-        part = np.minimum(shapes.seq_len / shapes.ring / chunk, 1.0)
+    if attention.chunk is not None and windowed(attention, shapes):
+        part = np.minimum(shapes.attended / shapes.ring / attention.chunk, 1.0)
         return np.where(shapes.zigzag, 1.0, 2.0 - part)
     if attention.window is None or not windowed(attention, shapes):
         return np.where(shapes.zigzag, 1.0, 2.0 - 1.0 / shapes.ring)
-    seq_len = float(shapes.seq_len)
+    seq_len = float(shapes.attended)
     own = seq_len / shapes.ring
     end = np.where(shapes.zigzag, (seq_len + own) / 2.0, seq_len)
     reached = np.minimum(end, attention.window), np.minimum(end - own, attention.window)
@@ -106,10 +99,10 @@ def inner_tokens(attention: AttentionHeads, shapes: Shapes, *, backward: bool) -
     visits of its query rows, or of key rows, as blocks are whole. Where gathered keys are attended
     to at once, each is visited by every chunk after it.
     """
-    seq_len, ring = float(shapes.seq_len), shapes.ring
+    seq_len, ring = float(shapes.attended), shapes.ring
     chunks = np.where(shapes.zigzag, 2.0 * ring, ring)
     at_once = attends_at_once(attention, shapes)
-    seen = sight(attention, shapes)
+    seen = sight(attention)
     if seen is not None and windowed(attention, shapes):
         tokens = np.where(at_once, seq_len / chunks if backward else seq_len, seq_len / ring)
         return np.minimum(tokens, float(seen)) / 2.0
@@ -127,10 +120,9 @@ def keys_along_the_mask(attention: AttentionHeads, shapes: Shapes) -> Array:
     full. Where gathered keys are attended to at once, a zigzag rank has a kernel for each chunk.
     Chunks that hide each other are squares of their own.
     """
-    own = shapes.seq_len / shapes.ring
+    own = shapes.attended / shapes.ring
     side = np.where(attends_at_once(attention, shapes) & shapes.zigzag, own / 2.0, own)
-    chunk = apart(attention, shapes)
-    return side if chunk is None else np.minimum(side, float(chunk))
+    return side if attention.chunk is None else np.minimum(side, float(attention.chunk))
 
 
 def first_block_share(attention: AttentionHeads, shapes: Shapes) -> Array:

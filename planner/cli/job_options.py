@@ -104,10 +104,11 @@ SoftwareName = Annotated[
     ),
 ]
 PackedLen = Annotated[
-    int | None,
+    str | None,
     typer.Option(
         "--packed-len",
-        help="Mean tokens of the sequences packed into one of --seq-len: attention stays in them.",
+        help="Tokens of each of the sequences packed into one of --seq-len, such as 500 or 1k: "
+        "attention stays in them.",
     ),
 ]
 

@@ -96,7 +96,7 @@ def prepared(
     seq_len: int = 4096,
     global_batch: int = 64,
     states: ModelStates = USUAL_STATES,
-    **workload: str,
+    **workload: Any,
 ) -> Prepared:
     """Return some layouts of a model with their inventory; more fields as of a workload."""
     asked = Workload(seq_len=seq_len, global_batch=global_batch, states=states, **workload)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -14,13 +15,14 @@ from models.catalogue import load_architecture
 from models.inventory import full_attention_flop, layer_work, model_flop
 from models.layout import Layout
 from models.mixers.core_attention import CoreAttention
-from models.named_axes import SequenceOrder
+from models.named_axes import CpMethod, SequenceOrder
 from models.operation import Kind
 from models.simulation.dynamics import Dynamics, sample_steps
 from models.simulation.packing import Packing
 from models.simulation.step import StepSimulation
 from models.training import step_time
 from models.workload import Workload
+from planner import estimate
 from tests.models.cases import machine, prepared, shapes, unwindowed
 from topologies.errors import SpecError
 
@@ -63,13 +65,22 @@ def test_packs_of_one_sequence_are_that_sequence(packed_len):
     assert model_flop(LLAMA, packed) == model_flop(LLAMA, workload)
 
 
-def test_a_window_longer_than_what_is_packed_hides_nothing_more():
-    """Of Gemma's layers with windows of 1,024 tokens and without."""
-    shape = replace(shapes(8192), packed_len=512)
+@pytest.mark.parametrize("packed_len", [512, 4096])
+def test_windows_and_packs_hide_what_either_hides(packed_len):
+    """Gemma's layers with windows of 1,024 tokens and without, counted on the mask itself."""
+    tokens = 8192
+    query, key = np.ogrid[:tokens, :tokens]
+    together = query // packed_len == key // packed_len
     for kind in GEMMA.kinds:
-        forward = CoreAttention(kind.mixer, shape).forward()
+        seen = min(kind.mixer.window or tokens, tokens)
+        mask = together & (key < query) & (key > query - seen)
+        edges = together & ((key == query) | (key == query - seen))
+        forward = CoreAttention(
+            kind.mixer, replace(shapes(tokens), packed_len=packed_len)
+        ).forward()
         (flop,) = [op.flop[0] for op in forward if getattr(op, "kind", None) is Kind.ATTENTION]
-        assert flop == 4 * kind.mixer.heads * kind.mixer.head_dim * 8192 * 512 / 2
+        pairs = mask.sum() + 0.5 * edges.sum()
+        assert flop == 4 * kind.mixer.heads * kind.mixer.head_dim * pairs
 
 
 def test_unmasked_flop_count_the_whole_sequence():
@@ -82,16 +93,30 @@ def test_unmasked_flop_count_the_whole_sequence():
 
 
 @pytest.mark.parametrize("order", list(SequenceOrder))
-def test_ranks_of_a_ring_share_packs_evenly_where_each_holds_whole_ones(order):
-    axes = {"ring": 4, "sequence_order": order}
-    assert attention_flop(LLAMA, 8192, 1024, **axes) == pytest.approx(
-        attention_flop(LLAMA, 8192, 1024) / 4
-    )
-    # A sequence of two ranks, where runs are contiguous: the second has three quarters of it.
-    uneven = 1.5 if order is SequenceOrder.CONTIGUOUS else 1.0
-    assert attention_flop(LLAMA, 8192, 4096, **axes) == pytest.approx(
-        uneven * attention_flop(LLAMA, 8192, 4096) / 4
-    )
+@pytest.mark.parametrize("packed_len", [1000, 1024, 6000])
+def test_ranks_of_a_ring_share_each_sequence_as_they_share_a_whole_one(packed_len, order):
+    def shared(length):
+        axes = {"ring": 4, "sequence_order": order}
+        whole, parts = (attention_flop(LLAMA, 12000, length, **each) for each in ({}, axes))
+        return parts / whole
+
+    assert shared(packed_len) == pytest.approx(shared(None))
+    contiguous = order is SequenceOrder.CONTIGUOUS
+    assert shared(packed_len) == pytest.approx(1.75 / 4 if contiguous else 1 / 4)
+
+
+@pytest.mark.parametrize("axes", [{"ring": 8}, {"ring": 8, "cp_method": CpMethod.ALL_GATHER},
+                                  {"ulysses": 8}, {"ring": 4, "ulysses": 2}])  # fmt: skip
+@pytest.mark.parametrize("order", list(SequenceOrder))
+def test_one_token_less_makes_no_difference(order, axes):
+    device, fabric = machine("h100-dgx:1")
+    layout = Layout(sequence_order=order, **axes)
+    steps = [
+        float(step_time(prepared(LLAMA, layout, seq_len=2**17, global_batch=2, packed_len=each),
+                        device, fabric).total[0])
+        for each in (2**17 - 1, 2**17)
+    ]  # fmt: skip
+    assert steps[0] == pytest.approx(steps[1], rel=1e-4)
 
 
 @pytest.mark.parametrize("packed_len", [1024, 2048, 4096])
@@ -111,16 +136,33 @@ def test_both_clocks_agree_and_so_do_packs_drawn_all_alike(packed_len):
     assert played < StepSimulation(whole, device, fabric).step().step_s
 
 
-def test_shorter_packs_take_less_time_and_no_less_memory():
+def test_shorter_packs_take_less_time():
     device, fabric = machine("h100-dgx:1")
-    layout = Layout(dp=8)
     steps = [
-        float(step_time(prepared(LLAMA, layout, packed_len=each), device, fabric).total[0])
+        float(step_time(prepared(LLAMA, Layout(dp=8), packed_len=each), device, fabric).total[0])
         for each in (64, 256, 1024, None)
     ]
-    assert steps == sorted(steps)
+    assert all(shorter < longer for shorter, longer in pairwise(steps))
+
+
+@pytest.mark.parametrize(
+    ("packed_len", "mend"),
+    [("2.5", "a whole number above zero"), (0, "above zero"), ("16k", "no more than the 8192")],
+)
+def test_what_cannot_be_packed_is_refused_with_a_mend(packed_len, mend):
+    with pytest.raises(SpecError, match=f"--packed-len = {packed_len}: .*{mend}"):
+        estimate("llama-3.1-8b", "h100-dgx", seq_len="8k", global_batch=8, packed_len=packed_len)
+
+
+def test_counts_are_read_as_lengths_are():
+    plans = [
+        estimate("llama-3.1-8b", "h100-dgx", seq_len="8k", global_batch=8, packed_len=each)
+        for each in ("1k", 1024)
+    ]
+    assert plans[0] == plans[1]
+    assert plans[0].packed_len == 1024
 
 
 def test_lengths_that_cannot_be_are_refused():
-    with pytest.raises(SpecError, match="--packed-len = 0: from 1 to"):
+    with pytest.raises(SpecError, match="--packed-len = 0: at least 1 token"):
         Workload(seq_len=4096, global_batch=1, packed_len=0).check()

@@ -63,9 +63,11 @@ def test_405b_published_run_lies_within_the_interval():
         framework="unrestricted",
     )
     best = answer.best
-    published_tflops = 380.0  # arXiv:2407.21783 table 4
+    # arXiv:2407.21783 table 4, which does not say whether it counts what attention masks.
+    published_tflops = 380.0
     fastest, slowest = (best.tflops_per_gpu * best.step_time_s / s for s in best.interval_s)
-    assert slowest < published_tflops < fastest
+    unmasked = best.mfu_full_attention / best.mfu
+    assert slowest < published_tflops < fastest * unmasked
     assert best.layout.vp > 1  # the published run interleaves; without it half the step is bubble
 
 

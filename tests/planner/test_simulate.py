@@ -95,7 +95,7 @@ WRONG = [
     (["--samples", "0", "--jitter", "0.1"], "--samples", "at least 1"),
     (["--packed", "16k"], "--packed", "8192 tokens of a pack"),
     (["--packed", "1k:wide"], "--packed", "8k:0.7"),
-    (["--packed", "1k", "--packed-len", "1024"], "--packed", "leave one of them out"),
+    (["--packed", "1k", "--packed-len", "1024"], "--packed", "leave one out"),
     (["--trace", "/nowhere/step.json.gz"], "--trace", "no folder /nowhere: make it first"),
     (["--trace", "/proc/step.json.gz"], "--trace", "cannot be written"),
     (["--trace", "step.txt"], "--trace", "end the name in .json or .json.gz"),

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 from models.layout import LayoutBatch
 from topologies.errors import SpecError
 from validate.published.job_of import layout_of, scenario_of
-from validate.published.offloaded import check_offload, with_offload
+from validate.published.offloaded import (
+    check_offload,
+    least_offload,
+    may_offload,
+    offloaded_layers,
+    with_offload,
+)
 from validate.published.row import UNPREDICTED, reason_of
 
 if TYPE_CHECKING:
@@ -84,12 +90,17 @@ class _Job:
             plans = self.scenario.evaluate(LayoutBatch.of(list(self.rows)))
         except SpecError as error:
             told = reason_of(error)
-        layers = len(self.scenario.architecture.layers)
         return {
-            at: Evaluated(rows[at], plan and with_offload(rows[at], plan, layers), told)
+            at: Evaluated(rows[at], plan and self._offloaded(rows[at], plan), told)
             for plan, places in zip(plans, self.rows.values(), strict=True)
             for at in places
         }
+
+    def _offloaded(self, row: Row, plan: Plan) -> Plan:
+        away = offloaded_layers(row)
+        if may_offload(row, self.scenario):
+            away = least_offload(plan, self.scenario)
+        return with_offload(plan, away, self.scenario)
 
 
 #: Parts of a scenario that are large, and the same object wherever they are equal.

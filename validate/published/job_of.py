@@ -11,7 +11,7 @@ from models.workload import Workload
 from planner.scenario import Scenario
 from validate.published.machine_of import machine_of
 from validate.published.model_of import model_of
-from validate.published.offloaded import offloaded_layers
+from validate.published.offloaded import may_offload, offloaded_layers
 from validate.published.row import UnexpressedError
 from validate.published.states_of import states_of
 from validate.published.unstated import CANDIDATES, completed
@@ -63,21 +63,24 @@ SOFTWARE = (
     (r"megatron|deepspeed", "2022", "megatron-2021"),
     (r"composer", "2023-09", "llm-foundry-2023"),
     (r"composer", "2024-06", "llm-foundry-2024"),
+    (r".*\bfa[34]\b", "9999", USUAL),
     (r"nemo|megatron-bridge", "9999", "userbuffers"),
     (r"megatron", "9999", "transformer-engine"),
     (JAX, "9999", "jax"),
     (r"internevo", "9999", "internevo"),
     (r"deepspeed$|liger|xtuner", "9999", "hugging-face"),
-    (r".*\bfa[34]\b", "9999", USUAL),
     (r".*fsdp|torchtitan|kempnerforge|composer", "2025", "torch-fsdp"),
     (r".*fsdp|torchtitan|kempnerforge|composer", "9999", "torch-fsdp-2026"),
 )
-#: How runs say that sends of tensor parallelism are beside products, and software that has them so.
-TP_BESIDE = r"(?i)tp[- ](comm-overlap|userbuffer overlap on)"
-WITH_TP_BESIDE = {"transformer-engine": "userbuffers"}
-#: Mean tokens of what finetuning benchmarks pack into their sequences: of SQuAD (Rajpurkar et al.,
-#: arXiv:1606.05250) a paragraph of about 120 words, a question of 10 and an answer of 3, at 1.3
-#: tokens a word. By what rows say, or by framework: NVIDIA-NeMo/Megatron-Bridge 0.3.1
+#: How runs say that sends of tensor parallelism are beside products or are not, and what of
+#: software does that otherwise.
+TP_BESIDE = r"(?i)tp-comm-overlap(?! off)|tp userbuffer overlap on\b"
+TP_APART = r"(?i)no tp-comm-overlap|tp-comm-overlap off|tp userbuffer overlap off"
+OTHERWISE = {TP_APART: {"userbuffers": "transformer-engine"},
+             TP_BESIDE: {"transformer-engine": "userbuffers"}}  # fmt: skip
+#: About the tokens of each of the sequences that finetuning benchmarks pack into one: of SQuAD
+#: (Rajpurkar et al., arXiv:1606.05250) a paragraph of 120 words, a question of 10 and an answer of
+#: 3, at 1.3 tokens a word. By what rows say, or by framework: NVIDIA-NeMo/Megatron-Bridge 0.3.1
 #: recipes/common.py packs SQuAD in all its supervised finetuning.
 SQUAD_TOKENS = 170
 PACKED = r"(?i)packed squad"
@@ -120,10 +123,11 @@ def software_of(row: Row) -> str:
     if re.match(GRAPHED, row.text("cuda_graph")):
         return "cuda-graphs"
     framework, date = row.text("framework").lower(), row.text("date", "9999")
+    overlap = row.text("overlap")
     for pattern, last, name in SOFTWARE:
         if re.match(pattern, framework) and date[: len(last)] <= last:
-            beside = re.search(TP_BESIDE, row.text("overlap"))
-            return WITH_TP_BESIDE.get(name, name) if beside else name
+            said = (other for words, other in OTHERWISE.items() if re.search(words, overlap))
+            return next(said, {}).get(name, name)
     return USUAL
 
 
@@ -158,7 +162,7 @@ def layout_of(row: Row, scenario: Scenario) -> Layout:
     axes |= _exchange(row) | _keys(row, degrees)
     axes["kernels"] = "eager" if _eager(row) else "fused"
     unstated = [axis for axis in CANDIDATES if axis not in axes]
-    return completed(scenario, axes, unstated)
+    return completed(scenario, axes, unstated, offloads=may_offload(row, scenario))
 
 
 def _eager(row: Row) -> bool:

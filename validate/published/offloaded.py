@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from models.layout import LayoutBatch
 from validate.published.row import UnexpressedError
 
 if TYPE_CHECKING:
@@ -18,8 +20,11 @@ if TYPE_CHECKING:
 _LAYERS = r"(?i)CPU offload of activations, (\d+) layers"
 #: Accelerators whose host is at the other end of an NVLink, not of PCIe.
 BESIDE_HOST = ("gb200", "gb300", "gh200")
-#: Lines of the memory bill that grow with what layers save.
-_SAVED = ("activations", "fragmentation")
+#: Frameworks that offload so many layers as do not fit (NVIDIA-NeMo/Megatron-Bridge's runs on
+#: GB200 and GB300), where their tables say nothing of it.
+OFFLOADING = r"(?i)nemo|megatron-bridge"
+#: The allocator's reserve, which grows with what layers save.
+_RESERVE = "fragmentation"
 
 
 def offloaded_layers(row: Row) -> int:
@@ -59,14 +64,42 @@ def check_offload(row: Row, scenario: Scenario, layout: Layout) -> None:
         raise UnexpressedError("offload of activations from stages of a pipeline is not modelled")
 
 
-def with_offload(row: Row, plan: Plan, layers: int) -> Plan:
-    """Return a plan without what its row has in host memory, of a model of so many layers."""
-    away = offloaded_layers(row)
+def may_offload(row: Row, scenario: Scenario) -> bool:
+    """Return whether a row may have saved tensors in host memory without saying so.
+
+    It says neither that nor what it recomputes, which offloading makes needless.
+    """
+    silent = not row.text("offload") and not row.text("recompute")
+    able = scenario.cluster.accelerator.name in BESIDE_HOST
+    return silent and able and re.match(OFFLOADING, row.text("framework")) is not None
+
+
+def least_offload(plan: Plan, scenario: Scenario) -> int:
+    """Return how many of a model's layers have to leave a plan's device for it to fit.
+
+    That is 0 where it fits, where not even all of them are enough, and for stages of a pipeline.
+    """
+    if plan.fits or plan.layout.pp > 1:
+        return 0
+    most = len(scenario.architecture.layers)
+    left = with_offload(plan, most, scenario).memory_total_bytes
+    excess = plan.memory_total_bytes - plan.capacity_bytes
+    share = excess / (plan.memory_total_bytes - left)
+    return math.ceil(most * share) if share <= 1.0 else 0
+
+
+def with_offload(plan: Plan, away: int, scenario: Scenario) -> Plan:
+    """Return a plan with what so many of a model's layers save in host memory.
+
+    What the head saves stays.
+    """
     if not away:
         return plan
-    left = 1.0 - min(away / layers, 1.0)
+    head = scenario.prepared(LayoutBatch.of([plan.layout])).head.saved_bytes()
+    saved = plan.memory_bytes["activations"]
+    share = min(away / len(scenario.architecture.layers), 1.0) * (1.0 - float(head[0]) / saved)
     held = {
-        line: nbytes * (left if line in _SAVED else 1.0)
+        line: nbytes * (1.0 - share if line in ("activations", _RESERVE) else 1.0)
         for line, nbytes in plan.memory_bytes.items()
     }
     total = sum(held.values())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from models.layout import LayoutBatch
 from planner.complete import legal_layout
 from topologies.errors import SpecError
+from validate.published.offloaded import least_offload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -36,7 +37,13 @@ CANDIDATES: dict[str, tuple[object, ...]] = {
 }
 
 
-def completed(scenario: Scenario, axes: Mapping[str, object], unstated: Sequence[str]) -> Layout:
+def completed(
+    scenario: Scenario,
+    axes: Mapping[str, object],
+    unstated: Sequence[str],
+    *,
+    offloads: bool = False,
+) -> Layout:
     """Return the layout of some axes, with unstated ones at their fastest values that fit.
 
     Where nothing fits, though it ran, it is the fastest with the smallest micro-batch.
@@ -49,6 +56,8 @@ def completed(scenario: Scenario, axes: Mapping[str, object], unstated: Sequence
         What the run states.
     unstated
         Axes of :data:`CANDIDATES` that it does not.
+    offloads
+        Whether what some layers save may be in host memory.
 
     Raises
     ------
@@ -59,7 +68,12 @@ def completed(scenario: Scenario, axes: Mapping[str, object], unstated: Sequence
         return legal_layout(scenario, dict(axes))
     layouts = list(_legal(scenario, axes, unstated))
     plans = scenario.evaluate(LayoutBatch.of(layouts))
-    return min(plans, key=_preferred).layout
+
+    def preferred(plan: Plan) -> tuple[bool, int, float]:
+        fits = plan.fits or (offloads and least_offload(plan, scenario) > 0)
+        return (not fits, 0 if fits else plan.layout.micro_batch, plan.step_time_s)
+
+    return min(plans, key=preferred).layout
 
 
 def _legal(
@@ -88,7 +102,3 @@ def _recomputation(scenario: Scenario, axes: Mapping[str, object]) -> dict[str, 
         layers = len(scenario.architecture.layers) / int(str(axes.get("pp", 1)))
         return {"recompute": "full", "recompute_layers": max(round(value * layers), 1)}
     return {"recompute": value}
-
-
-def _preferred(plan: Plan) -> tuple[bool, int, float]:
-    return (not plan.fits, 0 if plan.fits else plan.layout.micro_batch, plan.step_time_s)

@@ -126,7 +126,10 @@ def test_steps_replayed_as_graphs_are_those_whose_rows_say_so(graph: str, softwa
     [
         ("Megatron-LM", "overlap-grad-reduce, tp-comm-overlap", "userbuffers"),
         ("Megatron-LM", "TP userbuffer overlap off", "transformer-engine"),
+        ("Megatron-LM", "no tp-comm-overlap", "transformer-engine"),
+        ("Megatron-LM FA3", "tp-comm-overlap", "usual"),
         ("NeMo/Megatron-Core", "", "userbuffers"),
+        ("NeMo/Megatron-Core", "TP userbuffer overlap off, p2p overlap", "transformer-engine"),
         ("torchtitan", "tp-comm-overlap", "torch-fsdp"),
     ],
 )
