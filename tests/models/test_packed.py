@@ -17,6 +17,7 @@ from models.layout import Layout
 from models.mixers.core_attention import CoreAttention
 from models.named_axes import CpMethod, SequenceOrder
 from models.operation import Kind
+from models.sequence_parallel.blocks import keys_along_the_mask
 from models.simulation.dynamics import Dynamics, sample_steps
 from models.simulation.packing import Packing
 from models.simulation.step import StepSimulation
@@ -103,6 +104,12 @@ def test_ranks_of_a_ring_share_each_sequence_as_they_share_a_whole_one(packed_le
     assert shared(packed_len) == pytest.approx(shared(None))
     contiguous = order is SequenceOrder.CONTIGUOUS
     assert shared(packed_len) == pytest.approx(1.75 / 4 if contiguous else 1 / 4)
+
+
+def test_squares_along_the_mask_are_those_of_each_sequence():
+    for ring, side in ((1, 1024), (4, 256)):
+        shape = replace(shapes(8192, ring=ring), packed_len=1024)
+        assert keys_along_the_mask(LLAMA.kinds[0].mixer, shape)[0] == side
 
 
 @pytest.mark.parametrize("axes", [{"ring": 8}, {"ring": 8, "cp_method": CpMethod.ALL_GATHER},

@@ -105,24 +105,6 @@ def test_all_pairs_move_through_memory_whatever_tensor_parallelism_leaves_of_the
     assert moved(tp=8) == pytest.approx(moved() / 8)
 
 
-def test_heads_that_one_kernel_cannot_take_together_cost_the_host_more():
-    """Of 96 heads on 8 ranks 12 are left, on 32 three: then only four sequences fuse."""
-
-    def kernels(tokens=2048, **axes):
-        work = layer_work(GPT.layers[0], GPT.hidden, with_software(shapes(tokens, **axes)))
-        return [
-            sum(float(op.launches[0]) for op in ops if op.name == CORE_ATTENTION)
-            for ops in (work.forward_compute(), work.backward_compute())
-        ]
-
-    fused = kernels(tp=8)
-    assert kernels(tp=32, micro_batch=4) == fused
-    # To fp32, scaled, masked, its softmax and back, in both passes.
-    assert kernels(tp=32) == [each + 4 for each in fused]
-    assert kernels(tp=32, micro_batch=2) == [each + 4 for each in fused]
-    assert kernels(tokens=8192, tp=8) == [each + 4 for each in fused]
-
-
 @pytest.mark.parametrize("software", [OLD, WAITING, IN_TURN])
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 def test_both_clocks_agree_where_nothing_is_hidden(layout, software):

@@ -153,6 +153,15 @@ def test_estimate_shows_time_memory_and_what_is_assumed():
         assert words in done.stdout
 
 
+def test_estimate_says_what_is_packed():
+    whole, packed = (
+        run("estimate", "llama-3.1-8b", *JOB, "--tp", "8", *more).stdout
+        for more in ([], ["--packed-len", "1k"])
+    )
+    assert ", packed of sequences of 1k tokens" in packed
+    assert "packed of" not in whole
+
+
 def test_beside_sets_a_layout_beside_the_best():
     done = run("plan", "llama-3.1-8b", *JOB, "--beside", "tp=8,recompute=full")
     assert done.returncode == 0, done.stderr
