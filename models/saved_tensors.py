@@ -25,12 +25,11 @@ from models.dtype import BF16, FP32
 from models.operation import Saved
 from models.recompute_modules import RecomputeModules
 from models.sequence_parallel.heads import (
-    attended,
     kv_heads_of_tp_rank,
     local_kv_elements,
     query_heads,
+    score_matrices,
 )
-from models.sequence_parallel.heads import scores as scores_of
 from models.unfused_attention import score_bytes
 
 if TYPE_CHECKING:
@@ -236,10 +235,9 @@ def attention_weights(mixer: AttentionHeads, shapes: Shapes) -> Saved:
     """Return what is kept of attention's scores: flash attention, a number for every row."""
     modules = RecomputeModules.CORE_ATTN
     if shapes.software.unfused:
-        kept, _ = score_bytes(*attended(mixer, shapes))
-        scores = kept * scores_of(mixer, shapes)
+        kept, _ = score_bytes(*score_matrices(mixer, shapes))
         none = np.zeros(len(shapes))
-        return Saved(name="scores", nbytes=scores, selective_nbytes=none, modules=modules)
+        return Saved(name="scores", nbytes=kept, selective_nbytes=none, modules=modules)
     statistics = FP32 * shapes.ring_tokens * query_heads(mixer, shapes)
     return Saved(
         name="log-sum-exp",

@@ -111,14 +111,14 @@ def fuses_softmax(heads: Array, keys: Array) -> Bools:
     return fused
 
 
-def score_bytes(heads: Array, keys: Array) -> tuple[Array, Array]:
-    """Return the bytes kept of a score, and those that its gradient and it take beside them.
+def score_bytes(heads: Array, queries: Array, keys: Array) -> tuple[Array, Array]:
+    """Return the bytes kept of scores, and those that they and their gradients take beside them.
 
     Separate kernels keep the softmax's output in fp32, and their gradients are.
     """
-    fused = fuses_softmax(heads, keys)
+    scores, fused = heads * queries * keys, fuses_softmax(heads, keys)
     kept = np.where(fused, KEPT, KEPT - BF16 + FP32)
-    return kept, np.where(fused, WORKING, WORKING / BF16 * FP32)
+    return scores * kept, scores * np.where(fused, WORKING, WORKING / BF16 * FP32)
 
 
 def _batched(one: Compute, many: Array) -> Compute:

@@ -92,8 +92,8 @@ class CoreAttention:
         """Return scores and their gradients that are alive beside what is kept of them."""
         if not self.shapes.software.unfused:
             return np.zeros(len(self.shapes))
-        _, working = score_bytes(*heads.attended(self.mixer, self.shapes))
-        return working * heads.scores(self.mixer, self.shapes)
+        _, working = score_bytes(*heads.score_matrices(self.mixer, self.shapes))
+        return working
 
     def _kernels(self, *, backward: bool) -> tuple[Compute, ...]:
         if self.shapes.software.unfused:
@@ -102,12 +102,12 @@ class CoreAttention:
 
     def _unfused(self, *, backward: bool) -> tuple[Compute, ...]:
         mixer, shapes = self.mixer, self.shapes
-        of_all, keys = heads.attended(mixer, shapes)
+        of_all, queries, keys = heads.score_matrices(mixer, shapes)
         return unfused_attention(
             sent.CORE_ATTENTION,
             backward=backward,
             heads=of_all,
-            queries=keys / shapes.ring,
+            queries=queries,
             keys=keys,
             width=float(mixer.head_dim),
             value_width=float(mixer.value_dim),

@@ -65,16 +65,10 @@ def local_kv_elements(attention: AttentionHeads, shapes: Shapes) -> Array:
     return shapes.ring_tokens * kv_heads_in_attention(attention, shapes) * width
 
 
-def attended(attention: AttentionHeads, shapes: Shapes) -> tuple[Array, Array]:
-    """Return one rank's query heads of all its sequences, and the keys that each meets."""
+def score_matrices(attention: AttentionHeads, shapes: Shapes) -> tuple[Array, Array, Array]:
+    """Return one rank's query heads of all its sequences, and queries and keys of each."""
     keys = np.full(len(shapes), float(shapes.seq_len))
-    return query_heads(attention, shapes) * shapes.micro_batch, keys
-
-
-def scores(attention: AttentionHeads, shapes: Shapes) -> Array:
-    """Return query-key pairs of one rank's heads and sequences, masked ones too."""
-    found: Array = query_heads(attention, shapes) * shapes.ring_tokens * shapes.seq_len
-    return found
+    return query_heads(attention, shapes) * shapes.micro_batch, keys / shapes.ring, keys
 
 
 def local_query_elements(attention: AttentionHeads, shapes: Shapes) -> Array:

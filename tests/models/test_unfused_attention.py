@@ -58,6 +58,7 @@ def test_separate_kernels_move_scores_in_fp32_and_keep_them_so():
         sum(map(sum, apart)) - sum(map(sum, one))
         for apart, one in zip((forward, backward), fused, strict=True)
     ]
-    kept, working = score_bytes(np.array([4.0, 3.0]), np.array([2048.0, 2048.0]))
+    heads, keys = np.array([4.0, 3.0]), np.array([2048.0, 2048.0])
+    kept, working = (nbytes / (heads * keys) for nbytes in score_bytes(heads, np.ones(2), keys))
     assert kept.tolist() == [2 + 2 + 1, 4 + 2 + 1]
     assert working.tolist() == [2 + 2, 4 + 4]

@@ -9,13 +9,7 @@ from typing import TYPE_CHECKING, Any
 from models.layout import LayoutBatch
 from topologies.errors import SpecError
 from validate.published.job_of import layout_of, scenario_of
-from validate.published.offloaded import (
-    check_offload,
-    least_offload,
-    may_offload,
-    offloaded_layers,
-    with_offload,
-)
+from validate.published.offloaded import relieved
 from validate.published.row import UNPREDICTED, reason_of
 
 if TYPE_CHECKING:
@@ -60,7 +54,6 @@ def evaluate(
         try:
             scenario = scenario_of(row)
             layout = layout_of(row, scenario)
-            check_offload(row, scenario, layout)
         except UNPREDICTED as error:
             found[at] = Evaluated(row, None, reason_of(error))
         else:
@@ -91,16 +84,10 @@ class _Job:
         except SpecError as error:
             told = reason_of(error)
         return {
-            at: Evaluated(rows[at], plan and self._offloaded(rows[at], plan), told)
+            at: Evaluated(rows[at], plan and relieved(rows[at], plan, self.scenario), told)
             for plan, places in zip(plans, self.rows.values(), strict=True)
             for at in places
         }
-
-    def _offloaded(self, row: Row, plan: Plan) -> Plan:
-        away = offloaded_layers(row)
-        if may_offload(row, self.scenario):
-            away = least_offload(plan, self.scenario)
-        return with_offload(plan, away, self.scenario)
 
 
 #: Parts of a scenario that are large, and the same object wherever they are equal.

@@ -11,7 +11,7 @@ from models.workload import Workload
 from planner.scenario import Scenario
 from validate.published.machine_of import machine_of
 from validate.published.model_of import model_of
-from validate.published.offloaded import may_offload, offloaded_layers
+from validate.published.offloaded import check_offload, may_offload
 from validate.published.row import UnexpressedError
 from validate.published.states_of import states_of
 from validate.published.unstated import CANDIDATES, completed
@@ -102,11 +102,12 @@ def scenario_of(row: Row) -> Scenario:
     task = row.text("task").lower()
     if any(word in task for word in UNMODELLED_TASKS):
         raise UnexpressedError(f"task not modelled: {task}")
-    offloaded_layers(row)
     said = row.text("precision", "BF16").upper()
     precision = next((ours for theirs, ours in PRECISIONS if said.startswith(theirs)), None)
     if precision is None:
         raise UnexpressedError(f"precision not modelled: {said[:40]}")
+    machine = machine_of(row)
+    check_offload(row, machine)
     workload = Workload(
         seq_len=row.count("seq_len"),
         global_batch=row.count("global_batch"),
@@ -115,7 +116,7 @@ def scenario_of(row: Row) -> Scenario:
         software=software_of(row),
         packed_len=_packed_len(row),
     )
-    return Scenario(model_of(row), machine_of(row), workload)
+    return Scenario(model_of(row), machine, workload)
 
 
 def software_of(row: Row) -> str:
@@ -132,7 +133,7 @@ def software_of(row: Row) -> str:
 
 
 def _packed_len(row: Row) -> int | None:
-    """Return the mean tokens of sequences packed into each of a row, if it finetunes on such."""
+    """Return about the tokens of each sequence that a row packs into one, if it finetunes so."""
     finetunes = row.text("task").lower() == "sft"
     packs = re.match(PACKING_FRAMEWORKS, row.text("framework"))
     packed = re.search(PACKED, row.text("assumed")) or (finetunes and packs)

@@ -11,9 +11,9 @@ from models.layout import LayoutBatch
 from validate.published.row import UnexpressedError
 
 if TYPE_CHECKING:
-    from models.layout import Layout
     from planner.plans import Plan
     from planner.scenario import Scenario
+    from topologies.cluster import Cluster
     from validate.published.row import Row
 
 #: How tables say that what some layers save is offloaded.
@@ -44,7 +44,7 @@ def offloaded_layers(row: Row) -> int:
     return int(layers[1])
 
 
-def check_offload(row: Row, scenario: Scenario, layout: Layout) -> None:
+def check_offload(row: Row, machine: Cluster) -> None:
     """Raise if what a row has in host memory cannot be taken off its plan.
 
     TransformerEngine copies out and back beside the passes of other layers (2.8
@@ -54,13 +54,13 @@ def check_offload(row: Row, scenario: Scenario, layout: Layout) -> None:
     Raises
     ------
     UnexpressedError
-        If the host is reached by PCIe, or the model is cut into stages.
+        If anything else is offloaded, the host is reached by PCIe, or the model cut into stages.
     """
     if not offloaded_layers(row):
         return
-    if scenario.cluster.accelerator.name not in BESIDE_HOST:
+    if machine.accelerator.name not in BESIDE_HOST:
         raise UnexpressedError("offload of activations over PCIe is not modelled")
-    if layout.pp > 1:
+    if row.count("pp", 1) > 1:
         raise UnexpressedError("offload of activations from stages of a pipeline is not modelled")
 
 
@@ -72,6 +72,13 @@ def may_offload(row: Row, scenario: Scenario) -> bool:
     silent = not row.text("offload") and not row.text("recompute")
     able = scenario.cluster.accelerator.name in BESIDE_HOST
     return silent and able and re.match(OFFLOADING, row.text("framework")) is not None
+
+
+def relieved(row: Row, plan: Plan, scenario: Scenario) -> Plan:
+    """Return a row's plan without what the row has in host memory, or may have where it must."""
+    silent = may_offload(row, scenario)
+    away = least_offload(plan, scenario) if silent else offloaded_layers(row)
+    return with_offload(plan, away, scenario)
 
 
 def least_offload(plan: Plan, scenario: Scenario) -> int:
