@@ -85,8 +85,9 @@ class Workload:
         if not 1 <= self.global_batch <= LARGEST_BATCH:
             mend = f"from 1 to {LARGEST_BATCH} sequences per step"
             found.append(Problem("--global-batch", self.global_batch, mend))
-        if self.packed_len is not None and self.packed_len < 1:
-            found.append(Problem("--packed-len", self.packed_len, "at least 1 token"))
+        if self.packed_len is not None and not 1 <= self.packed_len <= self.seq_len:
+            mend = f"at least 1 token, and no more than the {self.seq_len} of the whole sequence"
+            found.append(Problem("--packed-len", self.packed_len, mend))
         if self.precision not in precisions():
             mend = f"one of {', '.join(precisions())}"
             found.append(Problem("--precision", self.precision, mend))
@@ -127,21 +128,6 @@ def parse_count(text: str, field: str) -> int:
         mend = "a whole number above zero such as 8192, 256k or 1m (k = 1,024)"
         raise SpecError([Problem(field, text, mend)])
     return value
-
-
-def packed_tokens(text: str, seq_len: int) -> int:
-    """Return the tokens of each of the sequences packed into one.
-
-    Raises
-    ------
-    SpecError
-        If `text` is no count, or one of more tokens than the whole has.
-    """
-    found = parse_count(text, "--packed-len")
-    if found > seq_len:
-        mend = f"no more than the {seq_len} tokens of the sequence that they are packed into"
-        raise SpecError([Problem("--packed-len", text, mend)])
-    return found
 
 
 def format_count(count: int) -> str:

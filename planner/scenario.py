@@ -25,7 +25,7 @@ from models.rules.experts import mixtures
 from models.rules.rule import Job
 from models.rules.sequence import window_problems
 from models.training import P90, PARTS, step_time
-from models.workload import Workload, packed_tokens
+from models.workload import Workload, parse_count
 from planner.choices import Choices
 from planner.placement import Placement
 from planner.plans import Plan, Provenances
@@ -111,7 +111,7 @@ class Scenario:
         found = Collected()
         packed = choices.packed_len
         if packed is not None:
-            packed = found.attempt(partial(packed_tokens, str(packed), seq_len))
+            packed = found.attempt(partial(parse_count, str(packed), "--packed-len"))
         workload = Workload(
             seq_len=seq_len,
             global_batch=global_batch,

@@ -152,7 +152,7 @@ def load_scenario(
     SpecError
         With every problem of all options together.
     """
-    from models.workload import parse_count
+    from models.workload import LONGEST_SEQUENCE, parse_count
     from planner.scenario import Scenario
     from topologies.errors import Collected
 
@@ -164,7 +164,7 @@ def load_scenario(
         lambda: Scenario.load(
             model,
             cluster,
-            seq_len=length or 1,
+            seq_len=length or LONGEST_SEQUENCE,  # room for all that is asked of a sequence
             global_batch=batch or 1,
             gpus=size,
             **{name: options[name] for name in CHOICES},

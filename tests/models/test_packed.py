@@ -23,7 +23,7 @@ from models.simulation.packing import Packing
 from models.simulation.step import StepSimulation
 from models.training import step_time
 from models.workload import Workload
-from planner import estimate
+from planner import estimate, sweep
 from tests.models.cases import machine, prepared, shapes, unwindowed
 from topologies.errors import SpecError
 
@@ -153,12 +153,23 @@ def test_shorter_packs_take_less_time():
 
 
 @pytest.mark.parametrize(
-    ("packed_len", "mend"),
-    [("2.5", "a whole number above zero"), (0, "above zero"), ("16k", "no more than the 8192")],
+    ("packed_len", "told", "mend"),
+    [
+        ("2.5", "2.5", "a whole number above zero"),
+        (0, "0", "above zero"),
+        ("16k", "16384", "no more than the 8192"),
+    ],
 )
-def test_what_cannot_be_packed_is_refused_with_a_mend(packed_len, mend):
-    with pytest.raises(SpecError, match=f"--packed-len = {packed_len}: .*{mend}"):
-        estimate("llama-3.1-8b", "h100-dgx", seq_len="8k", global_batch=8, packed_len=packed_len)
+def test_what_cannot_be_packed_is_refused_with_a_mend(packed_len, told, mend):
+    asked = {"global_batch": 8, "packed_len": packed_len}
+    with pytest.raises(SpecError, match=f"--packed-len = {told}: .*{mend}"):
+        estimate("llama-3.1-8b", "h100-dgx", seq_len="8k", **asked)
+
+
+@pytest.mark.parametrize("seq_lens", [("8k", "32k"), ("32k", "8k")])
+def test_sweeps_refuse_lengths_that_are_shorter_than_what_is_packed_into_them(seq_lens):
+    with pytest.raises(SpecError, match=r"--packed-len = 16384: .*no more than the 8192"):
+        sweep("llama-3.1-8b", "h100-dgx", seq_lens=seq_lens, global_batches=[32], packed_len="16k")
 
 
 def test_counts_are_read_as_lengths_are():
