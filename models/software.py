@@ -63,6 +63,9 @@ class Software:
     bf16_loss
         Whether the loss reads logits in bf16, keeps those and makes their gradient beside them, as
         the cross entropy of flash-attention does.
+    repeats_kv
+        Whether keys and values are copied for every query head before they are exchanged, sent
+        around a ring and attended to.
     gathers_in_turn
         Whether ZeRO-1 gathers parameters by a broadcast from each rank after the other.
     tp_hidden
@@ -98,6 +101,7 @@ class Software:
     update_bytes: float
     group_sets: int
     bf16_loss: bool
+    repeats_kv: bool
     gathers_in_turn: bool
     host_ahead: bool
     repeats_last: bool
@@ -170,6 +174,8 @@ class Software:
             sent,
             f"the host {ahead}, {pace}",
         ]
+        if self.repeats_kv:
+            found.append("keys and values copied for every query head")
         if self.gathers_in_turn:
             found.append("parameters gathered by a broadcast from every rank in turn")
         if self.tp_hidden.value:
@@ -198,6 +204,7 @@ class _SoftwareSchema(Strict):
     update_bytes: float
     group_sets: int
     bf16_loss: bool
+    repeats_kv: bool
     gathers_in_turn: bool
     host_ahead: bool
     repeats_last: bool

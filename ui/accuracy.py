@@ -13,8 +13,8 @@ from ui import session
 from ui.calibration import calibrate
 from ui.export import csv_text
 from ui.figures.accuracy import scatter
+from ui.file_input import upload
 from ui.frame import downloads, figure, guarded, link_notes, watched
-from ui.inputs import upload
 from ui.measured import COMMITTED, QUANTITIES, Measured, committed
 from ui.provenance import badges
 from ui.question import asked_anew

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from planner.plans import Plan
 
 #: Choices that a call states where they are not as usual.
-_CHOICES = ("precision", "optimizer", "gradients", "reduce")
+_CHOICES = ("precision", "optimizer", "gradients", "reduce", "software", "packed_len")
 
 
 def json_text(content: object) -> str:

@@ -11,21 +11,20 @@ from models.catalogue import model_names
 from models.framework_choice import framework_names
 from models.model_states import optimizers
 from models.precision import precisions
+from models.software import softwares
 from topologies.catalogue import DATA, cluster_names
 from topologies.errors import SpecError
 from topologies.yaml_file import read_yaml
+from ui.file_input import upload
 from ui.frame import problems
 from ui.presets import PRESETS
-from ui.question import Document, Question, State
+from ui.question import Question, State
 from ui.session import key, replace_all
-from ui.uploads import EDITABLE, LARGEST_BYTES, edited, parse_edits, received
+from ui.uploads import EDITABLE, edited, parse_edits
 from ui.words import plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from streamlit.runtime.uploaded_file_manager import UploadedFile
-
 
 _DTYPES = ("fp32", "bf16")
 _UNITS = {
@@ -55,7 +54,8 @@ def ask(question: Question) -> Question:
     with third:
         question = _workload(question)
     more = st.expander(
-        "Pins, frameworks, optimizer, changed links, a profile of your own" + _said(question),
+        "Pins, frameworks, packed sequences, optimizer, changed links, a profile of your own"
+        + _said(question),
         key=key("more"),
         on_change="rerun",
     )
@@ -66,9 +66,14 @@ def ask(question: Question) -> Question:
 def _said(question: Question) -> str:
     """Return what of the inputs further away is not as usual, in a few words."""
     usual = Question()
-    names = ("framework", "optimizer", "gradients", "reduce")
-    found = [f"{name} {getattr(question, name)}" for name in names]
-    said = [plain(w) for w, n in zip(found, names, strict=True) if w != f"{n} {getattr(usual, n)}"]
+    names = {"packed_len": "packed"} | {
+        name: name for name in ("framework", "software", "optimizer", "gradients", "reduce")
+    }
+    said = [
+        f"{word} {plain(getattr(question, name))}"
+        for name, word in names.items()
+        if getattr(question, name) != getattr(usual, name)
+    ]
     said += [f"**{plain(words)}**" for words in (question.pins, question.edits) if words]
     said += [plain(question.own_profile.name)] if question.own_profile else []
     return f": {', '.join(said)}" if said else ""
@@ -142,26 +147,7 @@ def _more(question: Question) -> Question:
         "Axes: dp tp pp ulysses ring cp ep etp vp micro_batch zero recompute schedule cp_method "
         "kernels rank_order and others; the page *Layout* names them all.",
     )
-    row = st.columns(4)
-    with row[0]:
-        framework = _named(
-            "Framework",
-            question.framework,
-            framework_names(),
-            "framework",
-            "Layouts must run in it; any: in one of those known; unrestricted: whatever is "
-            "possible.",
-        )
-    with row[1]:
-        optimizer = _named(
-            "Optimizer", question.optimizer, tuple(optimizers()), "optimizer", "What it keeps."
-        )
-    with row[2]:
-        gradients = _named(
-            "Gradients kept in", question.gradients, _DTYPES, "gradients", "And summed in."
-        )
-    with row[3]:
-        reduce = _named("Gradients sent in", question.reduce, _DTYPES, "reduce", "Between ranks.")
+    question = _states(_run(question))
     profile = upload(
         "profile",
         "Profile of your accelerators: what `meshwright calibrate` wrote",
@@ -172,12 +158,56 @@ def _more(question: Question) -> Question:
     return replace(
         question,
         pins=pins.strip(),
-        framework=framework,
-        optimizer=optimizer,
-        gradients=gradients,
-        reduce=reduce,
         own_profile=profile,
     )
+
+
+def _run(question: Question) -> Question:
+    """Return what runs the job, and what its sequences are made of."""
+    row = st.columns(3)
+    with row[0]:
+        framework = _named(
+            "Framework",
+            question.framework,
+            framework_names(),
+            "framework",
+            "Layouts must run in it; any: in one of those known; unrestricted: whatever is "
+            "possible.",
+        )
+    with row[1]:
+        software = _named(
+            "Software",
+            question.software,
+            tuple(softwares()),
+            "software",
+            "What it does beside the layout: its attention, what it hides, its host's pace. "
+            "usual: what frameworks of today do.",
+        )
+    packed_len = row[2].text_input(
+        "Packed sequences, tokens each",
+        question.packed_len,
+        key=key("packed_len"),
+        max_chars=20,
+        placeholder="none packed",
+        help="Tokens of each of the sequences packed into one, which attend to themselves only.",
+    )
+    return replace(question, framework=framework, software=software, packed_len=packed_len.strip())
+
+
+def _states(question: Question) -> Question:
+    """Return what is kept of each parameter."""
+    row = st.columns(3)
+    with row[0]:
+        optimizer = _named(
+            "Optimizer", question.optimizer, tuple(optimizers()), "optimizer", "What it keeps."
+        )
+    with row[1]:
+        gradients = _named(
+            "Gradients kept in", question.gradients, _DTYPES, "gradients", "And summed in."
+        )
+    with row[2]:
+        reduce = _named("Gradients sent in", question.reduce, _DTYPES, "reduce", "Between ranks.")
+    return replace(question, optimizer=optimizer, gradients=gradients, reduce=reduce)
 
 
 def _links(question: Question) -> Question:
@@ -240,52 +270,3 @@ def _named(title: str, value: str, known: tuple[str, ...], name: str, hint: str)
     options = known if value in known else (value, *known)
     found: str = st.selectbox(title, options, options.index(value), key=key(name), help=hint)
     return found
-
-
-def upload(
-    kind: str, title: str, types: list[str], kept: Document | None, name: str
-) -> Document | None:
-    """Return the file that is given or was; what is too large or no text is refused."""
-    if kept is not None and not kept.missing:
-        row = st.container(horizontal=True, vertical_alignment="center")
-        row.markdown(f":material/description: {plain(kept.name)}, {len(kept.text):,} letters")
-        return None if row.button("Remove", key=key(f"remove-{name}")) else kept
-    if kept is not None:
-        row = st.container(horizontal=True, vertical_alignment="center")
-        row.warning(wanted(kept))
-        if row.button("Do without it", key=key(f"remove-{name}")):
-            return None
-    with st.popover(title, icon=":material/upload:", type="tertiary"):
-        given: UploadedFile | None = st.file_uploader(
-            f"A file of at most {LARGEST_BYTES[kind] / 1e6:g} MB. It stays in this session.",
-            type=types,
-            key=key(name),
-            max_upload_size=-(-LARGEST_BYTES[kind] // 2**20),
-        )
-    if given is None:
-        return kept
-    try:
-        document = received(kind, given.name, given.getvalue())
-    except SpecError as error:
-        problems(map(str, error.problems))
-        return kept
-    note_another(kept, document)
-    return document
-
-
-def wanted(document: Document) -> str:
-    """Return the sentence that asks for a file that a link only names."""
-    return (
-        f"The link was made with {plain(document.name)} (digest {document.missing}), which is too "
-        "long for a link: give that file again."
-    )
-
-
-def note_another(asked: Document | None, given: Document) -> None:
-    """Note that a file is not the one that a link asked for, for all pages to say."""
-    if asked is not None and asked.missing not in ("", given.digest):
-        st.session_state.link_problems = (
-            *st.session_state.get("link_problems", ()),
-            f"{given.name} (digest {given.digest}) is not the file that the link was made with: "
-            f"that was {asked.name} (digest {asked.missing}).",
-        )

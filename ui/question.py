@@ -45,8 +45,10 @@ class Question:
         Numbers of accelerators, separated by commas.
     seq_len, global_batch
         Tokens of a sequence, and sequences of a step.
-    precision, optimizer, gradients, reduce, framework
+    precision, optimizer, gradients, reduce, framework, software
         As of :func:`planner.plan`.
+    packed_len
+        Tokens of each of the sequences packed into one; empty for one alone.
     pins
         Axes that are bound, separated by blanks: ``tp=4..8 zero=1,3``.
     edits
@@ -67,6 +69,8 @@ class Question:
     gradients: str = "fp32"
     reduce: str = "fp32"
     framework: str = "any"
+    software: str = "usual"
+    packed_len: str = ""
     pins: str = ""
     edits: str = ""
     own_model: Document | None = None

@@ -194,6 +194,8 @@ def _scenario(
                 optimizer=question.optimizer,
                 gradients=question.gradients,
                 reduce=question.reduce,
+                software=question.software,
+                packed_len=question.packed_len or None,
                 profile=path,
             ),
         )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from models import saved_tensors
+from models.dtype import BF16
 from models.kernel_set import EAGER, FUSED
 from models.mixers.core_attention import CoreAttention
-from models.operators import elementwise, product
+from models.operators import elementwise, memory, product
 from models.sequence_parallel import heads
 from models.tensor_parallel import column_input, gather_again, head_norm_sums, row_output
 
@@ -48,6 +49,7 @@ class AttentionWork:
             *gather,
             *project,
             *self._heads(0),
+            *self._repeat(),
             *self.core.forward(),
             *self._gate(0),
             *output,
@@ -66,6 +68,7 @@ class AttentionWork:
             *output,
             *self._gate(1),
             *self.core.backward(),
+            *self._repeat(),
             *self._heads(1),
             *self._split(),
             *gather_again(gather, self.shapes),
@@ -121,6 +124,17 @@ class AttentionWork:
             if share < 1:
                 ops.append(elementwise("rotary join", "rotary_join", self.shapes, elements)[phase])
         return tuple(ops)
+
+    def _repeat(self) -> tuple[Compute, ...]:
+        """Return copies of keys and values for every query head; backward, sums of gradients.
+
+        Either way the fewer heads and those of all queries are read or written once.
+        """
+        mixer, shapes = self.mixer, self.shapes
+        if not shapes.software.repeats_kv or mixer.kv_heads == mixer.heads:
+            return ()
+        nbytes = 2.0 * BF16 * shapes.tokens * (self.keys + self.queries)
+        return (memory("kv repeat", shapes, nbytes, 2.0),)
 
     def _gate(self, phase: int) -> tuple[Compute, ...]:
         """Return the output times the sigmoid of its gate."""

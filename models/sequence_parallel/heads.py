@@ -50,7 +50,12 @@ def kv_heads_of_tp_rank(attention: AttentionHeads, shapes: Shapes) -> Array:
 
 
 def kv_heads_on_wire(attention: AttentionHeads, shapes: Shapes) -> Array:
-    """Return key/value heads that enter Ulysses' all-to-all, replicas included."""
+    """Return key/value heads that enter Ulysses' all-to-all, replicas included.
+
+    Where software copies them for every query head before, as many as of queries.
+    """
+    if shapes.software.repeats_kv:
+        return attention.heads / shapes.tp
     return np.maximum(kv_heads_of_tp_rank(attention, shapes), shapes.ulysses)
 
 

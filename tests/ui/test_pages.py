@@ -5,6 +5,7 @@ import logging
 import random
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,15 @@ def column(at, place, name):
 
 
 # ------------------------------------------------------------------------------------------- plan
+
+
+def test_a_link_says_what_runs_the_job_and_what_is_packed():
+    question = replace(SMALL, software="transformer-engine", packed_len="1k")
+    at = opened("plan", State(question=question))
+    (more,) = (each for each in at.expander if each.label.startswith("Pins"))
+    said = more.label.replace("\\", "")
+    assert said.endswith(": packed 1k, software transformer-engine, **kernels=fused**")
+    assert "tokens, packed of 1k each, a step" in words(opened("layout", State(question=question)))
 
 
 def test_plan_asks_then_ranks():
@@ -189,8 +199,8 @@ def test_another_file_than_the_links_is_told():
 
 
 def given_another():
+    from ui.file_input import note_another
     from ui.frame import link_notes
-    from ui.inputs import note_another
     from ui.question import Document
     from ui.session import current
 

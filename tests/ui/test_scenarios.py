@@ -80,12 +80,31 @@ def test_what_is_no_layout_is_refused(text):
         read_layout(SMALL, text)
 
 
-def test_calls_make_the_same_plan():
-    text = "tp=4,ulysses=2,dp=8,zero=3"
-    plan = estimate(SMALL, text).plan
+@pytest.mark.parametrize("asked", [{}, {"software": "torch-fsdp", "packed_len": "2k"}], ids=str)
+def test_calls_make_the_same_plan(asked):
+    small = replace(SMALL, **asked)
+    plan = estimate(small, "tp=4,ulysses=2,dp=8,zero=3").plan
     space: dict[str, object] = {}
-    exec(plan_call(SMALL, plan), space)
+    exec(plan_call(small, plan), space)
     assert space["answer"].to_dict() == plan.to_dict()
+
+
+def test_what_is_packed_and_what_runs_it_change_a_plan():
+    layout = "tp=4,ulysses=2,dp=8,zero=3"
+    usual = estimate(SMALL, layout).plan
+    packed = estimate(replace(SMALL, packed_len="256"), layout).plan
+    copying = estimate(replace(SMALL, software="torch-fsdp"), layout).plan
+    assert packed.packed_len == 256
+    assert packed.time_s["compute"] < usual.time_s["compute"]
+    assert copying.time_s["cp"] > usual.time_s["cp"]
+    with pytest.raises(SpecError, match="--packed-len"):
+        estimate(replace(SMALL, packed_len="1m"), layout)
+    with pytest.raises(SpecError, match="--software"):
+        estimate(replace(SMALL, software="none"), layout)
+
+
+def test_a_search_makes_the_same_plans():
+    space: dict[str, object] = {}
     question = Question(
         model="llama-3.2-1b", gpus="8", seq_len="8k", global_batch="8", pins="tp=1..2 zero=1,3"
     )

@@ -49,6 +49,10 @@ ONCE_A_DOMAIN = r"\b(deepep|hybridep)\b"
 BESIDE_PASSES = r"\bEP A2A overlap\b"
 #: Keys and values of all ranks of a ring gathered before attention.
 GATHERED = r"(?i)all-?_?gather|pass-kv"
+#: Frameworks that gather them unless a run says that they travel: torch's context parallelism does
+#: (distributed/tensor/experimental/_attention.py, rotate_method), and so does torchtitan 0.1.0 to
+#: 0.2.0 (context_parallel_rotate_method).
+GATHERING, TRAVELLING = r"(?i)torchtitan", r"(?i)ring|p2p|all-?_?to-?_?all"
 #: Rings of a node inside one of nodes.
 DOUBLE_RING = r"(?i)double-? ?ring|burst"
 #: Recomputation of some blocks in full: how many is for whoever tunes the run to choose.
@@ -68,7 +72,8 @@ SOFTWARE = (
     (r"megatron", "9999", "transformer-engine"),
     (JAX, "9999", "jax"),
     (r"internevo", "9999", "internevo"),
-    (r"deepspeed$|liger|xtuner", "9999", "hugging-face"),
+    (r"deepspeed$|liger", "9999", "hugging-face"),
+    (r"xtuner", "9999", "xtuner"),
     (r".*fsdp|torchtitan|kempnerforge|composer", "2025", "torch-fsdp"),
     (r".*fsdp|torchtitan|kempnerforge|composer", "9999", "torch-fsdp-2026"),
 )
@@ -212,7 +217,8 @@ def _exchange(row: Row) -> dict[str, object]:
 def _keys(row: Row, degrees: Mapping[str, int]) -> dict[str, object]:
     """Return how keys and values reach the ranks of a ring, if a row states it."""
     said, ring = row.text("cp_kind"), degrees["ring"]
-    if ring > 1 and re.search(GATHERED, said):
+    gathers = re.match(GATHERING, row.text("framework")) and not re.search(TRAVELLING, said)
+    if ring > 1 and (gathers or re.search(GATHERED, said)):
         return {"cp_method": "all_gather"}
     if ring == 1 or not re.search(DOUBLE_RING, said):
         return {}

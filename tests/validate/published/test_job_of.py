@@ -113,6 +113,23 @@ def test_keys_and_values_travel_as_stated(said: str, axes: dict[str, int]) -> No
     assert {name: getattr(found, name) for name in axes} == axes
 
 
+@pytest.mark.parametrize(
+    ("framework", "said", "method"),
+    [
+        ("torchtitan", "", CpMethod.ALL_GATHER),
+        ("torchtitan", "CP", CpMethod.ALL_GATHER),
+        ("torchtitan", "CP, alltoall", CpMethod.P2P),
+        ("torchtitan", "ring attention", CpMethod.P2P),
+        ("Megatron-LM", "", CpMethod.P2P),
+    ],
+)
+def test_torchs_context_parallelism_gathers_unless_told_otherwise(
+    framework: str, said: str, method: CpMethod
+) -> None:
+    found = layout(framework=framework, cp=8, cp_kind=said, global_batch=8)
+    assert (found.ring, found.cp_method) == (8, method)
+
+
 def test_tensor_parallelism_beside_experts_is_along_the_sequence() -> None:
     assert layout(**EXPERTS, tp=2).tp_sp
     assert not layout(tp=2).tp_sp

@@ -150,10 +150,13 @@ def test_shares_of_the_peak_count_attention_unmasked() -> None:
     assert 1.8 < done / model_flop(scenario.architecture, scenario.workload) < 2.0
 
 
-def test_software_of_sources_is_hugging_faces() -> None:
+def test_software_follows_the_source() -> None:
     """xtuner's norms and rotations are fused, plain modules under DeepSpeed are not."""
-    for source, kernels in (("InternLM/xtuner", Kernels.FUSED), ("huggingface", Kernels.EAGER)):
+    for source, software, kernels in (
+        ("InternLM/xtuner", "xtuner", Kernels.FUSED),
+        ("huggingface", "hugging-face", Kernels.EAGER),
+    ):
         row = stated_step(plain(source=source))
         scenario = scenario_of(row)
-        assert scenario.workload.software == "hugging-face"
+        assert scenario.workload.software == software
         assert layout_of(row, scenario).kernels == kernels
