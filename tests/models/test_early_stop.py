@@ -19,7 +19,8 @@ from models.training import step_time
 from tests.models.cases import machine, prepared
 from topologies.figure import Provenance
 
-EARLY, WHOLE = "torch-fsdp", "usual"
+#: The same but for that.
+EARLY, WHOLE = "llm-foundry-2024", "llm-foundry-2023"
 TOKENS = 128
 
 

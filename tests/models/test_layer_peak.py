@@ -237,7 +237,7 @@ def test_plans_count_them_where_the_kernels_of_their_devices_do() -> None:
     narrow = tuple(replace(one, mlp=Mlp(intermediate=1024)) for one in model.layers)
     layout = Layout(ulysses=8, zero=3, recompute=Recompute.FULL)
     peaks = []
-    for software in ("usual", "torch-fsdp"):
+    for software in ("usual", "hugging-face"):
         scenario = Scenario.load(GROUPED, "h100-dgx:1", software=software, **job)
         scenario = replace(scenario, architecture=replace(model, layers=narrow, vocab=1024))
         (plan,) = scenario.evaluate(LayoutBatch.of([layout]))

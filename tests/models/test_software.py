@@ -291,7 +291,7 @@ def test_steps_of_long_sequences_take_the_pace_of_their_kernels(cluster, least, 
     """FlashAttention 2 takes up to 2.3 times as long as 3 on Hopper, and is Ampere's newest."""
     layout = Layout(ulysses=8, zero=3)
     seconds = []
-    for name in ("torch-fsdp", "usual"):
+    for name in ("hugging-face", "usual"):
         scenario = Scenario.load(
             "llama-3.1-8b", cluster, seq_len=2**20, global_batch=1, software=name
         )
