@@ -42,7 +42,7 @@ MLP_AGAIN = r"recompute (MLP|mlpwi)|except_mlp"
 #: How tables say that a pipeline may be interleaved; else a blank stands for one that is not.
 UNSTATED_VP = r"\bVP\b"
 #: Frameworks in JAX recompute whole layers unless told otherwise (MaxText base.yml remat_policy).
-JAX = r"(?i)maxtext|pax|levanter|.*\bjax\b"
+JAX = r"(?i)maxtext|pax|levanter|axlearn|\bjax\b"
 #: Ways to send tokens to experts that send them once to every domain, and forward them inside.
 ONCE_A_DOMAIN = r"\b(deepep|hybridep)\b"
 #: Tokens travel to experts beside another micro-batch's pass.
@@ -67,15 +67,15 @@ SOFTWARE = (
     (r"megatron|deepspeed", "2022", "megatron-2021"),
     (r"composer", "2023-09", "llm-foundry-2023"),
     (r"composer", "2024-06", "llm-foundry-2024"),
-    (r".*\bfa[34]\b", "9999", USUAL),
+    (r"\bfa[34]\b", "9999", USUAL),
     (r"nemo|megatron-bridge", "9999", "userbuffers"),
     (r"megatron", "9999", "transformer-engine"),
     (JAX, "9999", "jax"),
     (r"internevo", "9999", "internevo"),
-    (r"deepspeed$|liger", "9999", "hugging-face"),
+    (r"deepspeed|liger", "9999", "hugging-face"),
     (r"xtuner", "9999", "xtuner"),
-    (r".*fsdp|torchtitan|kempnerforge|composer", "2025", "torch-fsdp"),
-    (r".*fsdp|torchtitan|kempnerforge|composer", "9999", "torch-fsdp-2026"),
+    (r"fsdp|torchtitan|kempnerforge|composer", "2025", "torch-fsdp"),
+    (r"fsdp|torchtitan|kempnerforge|composer", "9999", "torch-fsdp-2026"),
 )
 #: How runs say that sends of tensor parallelism are beside products or are not, and what of
 #: software does that otherwise.
@@ -131,7 +131,7 @@ def software_of(row: Row) -> str:
     framework, date = row.text("framework").lower(), row.text("date", "9999")
     overlap = row.text("overlap")
     for pattern, last, name in SOFTWARE:
-        if re.match(pattern, framework) and date[: len(last)] <= last:
+        if re.search(pattern, framework) and date[: len(last)] <= last:
             said = (other for words, other in OTHERWISE.items() if re.search(words, overlap))
             return next(said, {}).get(name, name)
     return USUAL
@@ -182,7 +182,7 @@ def _recomputation(row: Row) -> dict[str, object]:
     recompute = row.text("recompute")
     if recompute not in ("", "none", "selective", "full"):
         raise UnexpressedError(f"recomputation not expressed: {recompute[:40]}")
-    if not recompute and re.match(JAX, row.text("framework")):
+    if not recompute and re.search(JAX, row.text("framework")):
         return {"recompute": "full"}
     said = row.text("recompute_detail")
     if re.search(SOME_BLOCKS, said):
@@ -217,7 +217,7 @@ def _exchange(row: Row) -> dict[str, object]:
 def _keys(row: Row, degrees: Mapping[str, int]) -> dict[str, object]:
     """Return how keys and values reach the ranks of a ring, if a row states it."""
     said, ring = row.text("cp_kind"), degrees["ring"]
-    gathers = re.match(GATHERING, row.text("framework")) and not re.search(TRAVELLING, said)
+    gathers = re.search(GATHERING, row.text("framework")) and not re.search(TRAVELLING, said)
     if ring > 1 and (gathers or re.search(GATHERED, said)):
         return {"cp_method": "all_gather"}
     if ring == 1 or not re.search(DOUBLE_RING, said):

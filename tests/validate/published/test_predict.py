@@ -174,3 +174,18 @@ def test_a_row_that_asks_for_the_impossible_is_left_out_alone() -> None:
             half = len(answers) // 2
             assert all("no dense fp8 peak" in each for each in answers[:half])
             assert not any(answers[half:])
+
+
+@pytest.mark.parametrize(
+    ("framework", "software"),
+    [
+        ("NVIDIA NeMo 24.09 (MLPerf)", "userbuffers"),
+        ("NVIDIA Megatron-LM", "transformer-engine"),
+        ("LoongTrain (InternEvo)", "internevo"),
+        ("DeepSpeed ZeRO-3", "hugging-face"),
+        ("AXLearn", "jax"),
+        ("another of our own", "usual"),
+    ],
+)
+def test_frameworks_are_known_wherever_a_row_names_them(framework: str, software: str) -> None:
+    assert software_of(Row({"framework": framework, "date": "2024-06"}, 1.0)) == software
