@@ -220,7 +220,14 @@ class PartClock:
             kernels = kernels + time
             launches = launches + op.launches
             first = op.first_block if op.name == CORE_ATTENTION else first
-        paced = self.paced(kernels, launches, backward=backward)
+        blocking = [
+            (call_s * op.calls * self.awaited(op), np.where(call_s > 0, op.calls, 0.0))
+            for op, call_s in sent
+            if self.blocks(op)
+        ]
+        waits_s = sum((each for each, _ in blocking), nothing)
+        calls = sum((each for _, each in blocking), nothing)
+        paced = self.paced(kernels, launches, waits_s, calls, backward=backward)
         pace = paced / np.where(kernels > 0, kernels, 1.0)
         waits = self._waits(sent, {name: time * pace for name, time in seconds.items()})
         hops = [pair for pair in sent if pair[0].hidden_by == CORE_ATTENTION]
@@ -230,7 +237,23 @@ class PartClock:
             )
         return Spent(paced, **waits)
 
-    def paced(self, kernels_s: Array, launches: Array, *, backward: bool = False) -> Array:
+    def blocks(self, op: Communication) -> bool:
+        """Return whether kernels wait for a communication on the device while the host goes on.
+
+        So they do for all that hides behind nothing, but for what goes to experts: there the host
+        itself waits to be told how many tokens each gets.
+        """
+        return not op.hidden_by and op.axis not in EXPERT_AXES
+
+    def paced(
+        self,
+        kernels_s: Array,
+        launches: Array,
+        waits_s: Array,
+        calls: Array,
+        *,
+        backward: bool = False,
+    ) -> Array:
         """Return the seconds of a run of kernels as the software's host starts them.
 
         Parameters
@@ -239,6 +262,8 @@ class PartClock:
             Seconds of the kernels alone.
         launches
             How many there are.
+        waits_s, calls
+            Seconds of the collectives between them that :meth:`blocks` tells, and how many.
         backward
             Whether autograd starts them.
         """
@@ -246,7 +271,8 @@ class PartClock:
         times = launches * software.host_ratio.value
         if backward:
             times = times * software.host_backward_ratio.value
-        return self.device.host_bound(kernels_s, times, ahead=software.host_ahead)
+        ahead = software.host_ahead
+        return self.device.host_bound(kernels_s, times, waits_s, calls, ahead=ahead)
 
     def _waits(
         self, sent: list[tuple[Communication, Array]], seconds: dict[str, Array]

@@ -143,9 +143,10 @@ class Prepared:
         """Return the same layouts with other numbers of recomputed layers."""
         return replace(self, batch=self.batch.with_columns(recompute_layers=layers))
 
-    def host_step_s(self, profile: Profile) -> float:
-        """Return the host's work of each step, as a profile says and the software does it."""
-        return float(profile.step_s.value * self.workload.runs_on.step_ratio.value)
+    def host_s(self, profile: Profile) -> Array:
+        """Return the host's work of all micro-batches that nothing runs beside."""
+        found: Array = profile.micro_batch_s.value * self.micro_batches
+        return found
 
     def sent_bytes(self) -> Array:
         """Return what a rank sends on of one micro-batch, over the shapes of work."""

@@ -104,8 +104,10 @@ class Profile:
     steal_data_parallel
         The same of collectives that gather parameters and reduce gradients across nodes: they open
         as many channels as links take, where sends between two ranks open few.
-    step_s
-        Host work per step that nothing hides: data, logging, gradient norm.
+    micro_batch_s
+        Host work of each micro-batch that nothing runs beside: its data, positions and masks, which
+        the device is waited for to hand on (Megatron-Core ``tensor_parallel/data.py``: sizes are
+        read back), and its loss.
     context_bytes, group_bytes, workspace_bytes, driver_bytes
         Device memory of the context, of one communicator, of library workspaces, of the driver.
     fragmentation, fragmentation_least
@@ -145,7 +147,7 @@ class Profile:
     steal_scale_up: Figure
     steal_scale_out: Figure
     steal_data_parallel: Figure
-    step_s: Figure
+    micro_batch_s: Figure
     context_bytes: Figure
     group_bytes: Figure
     workspace_bytes: Figure

@@ -32,7 +32,7 @@ USUAL = "usual"
 #: Attention as products and a softmax, with its scores in memory.
 UNFUSED = "unfused"
 #: What of software is measured or assumed; all else is as its sources say.
-FIGURES = ("tp_hidden", "host_ratio", "host_backward_ratio", "step_ratio")
+FIGURES = ("tp_hidden", "host_ratio", "host_backward_ratio")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,9 +80,6 @@ class Software:
     host_backward_ratio
         The same time in a backward pass over that in a forward pass: where the engine of autograd
         runs operators of its own, no Python stands between them.
-    step_ratio
-        The host's work of each step over the profile's: loops with data, logging and callbacks of
-        their own do more of it than a bare one.
     repeats_last
         Whether recomputation runs a layer's last product again, whose output no backward pass
         needs: whole functions are called again, or all that is done after the last thing kept is
@@ -108,7 +105,6 @@ class Software:
     tp_hidden: Figure
     host_ratio: Figure
     host_backward_ratio: Figure
-    step_ratio: Figure
 
     @property
     def unfused(self) -> bool:
@@ -211,7 +207,6 @@ class _SoftwareSchema(Strict):
     tp_hidden: AmountSchema
     host_ratio: AmountSchema
     host_backward_ratio: AmountSchema
-    step_ratio: AmountSchema
 
     def build(self, name: str) -> Software:
         figures = {each: getattr(self, each).si() for each in FIGURES}

@@ -135,7 +135,7 @@ class StepClock:
 
     def step(self) -> StepTime:
         """Return the time of every layout."""
-        prepared, batch = self.prepared, self.prepared.batch
+        prepared = self.prepared
         passes = self._passes()
         slowest = np.argmax(passes.both, axis=0)
         pace, pipeline = passes.both.max(axis=0), self.pipeline.seconds(passes)
@@ -158,7 +158,7 @@ class StepClock:
             "bubble": bubble,
             "dp": data.exposed(*self._beside_gradients(ends), (busy[0] + busy[1]) / sum(busy)),
             "optimizer": data.optimizer(),
-            "overhead": np.full(len(batch), prepared.host_step_s(self.device.profile)),
+            "overhead": prepared.host_s(self.device.profile),
         }
         low, high = self._interval(spent)
         return StepTime(**spent, low=low, high=high)

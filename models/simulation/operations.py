@@ -225,8 +225,16 @@ class _Part:
         """Return by how much kernels are stretched where the host starts them too slowly."""
         kernels = sum(self._alone(op) for op in self.computed)
         launches = sum(float(op.launches[0]) * self._share(op) for op in self.computed)
+        blocking = [
+            (self._sent(op).seconds, float(op.calls[0]))
+            for op in self.operations
+            if isinstance(op, Communication) and self.parent.clock.blocks(op)
+        ]
+        waits = sum(seconds for seconds, _ in blocking)
+        calls = sum(many for seconds, many in blocking if seconds > 0)
         paced = self.parent.clock.paced(
-            np.array([kernels]), np.array([launches]), backward=self.backward
+            *(np.array([each]) for each in (kernels, launches, waits, calls)),
+            backward=self.backward,
         )
         return float(paced[0]) / kernels if kernels else 1.0
 

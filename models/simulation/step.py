@@ -221,7 +221,7 @@ class StepSimulation:
         ends = self._ends(times)
         reduced = float(ends.max()) + max(each.gradients.between_s for each in self.pipeline)
         optimizer_s = max(each.gradients.optimizer_s for each in self.pipeline)
-        overhead_s = self.prepared.host_step_s(self.device.profile)
+        overhead_s = float(self.prepared.host_s(self.device.profile)[0])
         return Step(
             step_s=reduced + optimizer_s + overhead_s,
             pipeline_s=pipeline_s,

@@ -289,11 +289,11 @@ def full(screen: Console, scenario: Scenario, plan: Plan) -> None:
 
 
 def software(scenario: Scenario) -> str:
-    """Return what is taken of the software, and of a step what no layer takes."""
+    """Return what is taken of the software, and of a micro-batch what no layer takes."""
     runs_on, profile = scenario.workload.runs_on, scenario.device.profile
     traits = runs_on.traits(scenario.cluster.accelerator.name, profile.host_launch_s.value)
     burst = f"products at {profile.gemm_sustained.value:.0%} of their burst rate"
-    apart = f"{seconds(profile.step_s.value)} a step for data, norms and logging"
+    apart = f"{seconds(profile.micro_batch_s.value)} a micro-batch for its data and loss"
     return f"Software ({runs_on.name}, {runs_on.title}): {'; '.join((*traits, burst, apart))}."
 
 

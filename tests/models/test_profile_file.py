@@ -64,15 +64,15 @@ def test_what_a_device_s_own_file_does_not_give_is_its_kin_s_and_assumed() -> No
 
 
 def test_what_was_measured_is_laid_over_the_profile_and_the_rest_stays(tmp_path: Path) -> None:
-    measured = {"kernel_us": figure(4.5), "step_ms": figure(7), "context_GiB": figure(0.75)}
+    measured = {"kernel_us": figure(4.5), "micro_batch_ms": figure(7), "context_GiB": figure(0.75)}
     found = read_profile(written(tmp_path, parameters=measured), H100)
     base = load_profile(H100)
     assert found.kernel_s.value == pytest.approx(4.5e-6)
-    assert found.step_s.value == pytest.approx(7e-3)
+    assert found.micro_batch_s.value == pytest.approx(7e-3)
     assert found.context_bytes.value == 0.75 * 2**30
-    assert found.step_s.kind is Provenance.MEASURED
-    assert found.step_s.source == "a test"
-    changed = {"kernel_s", "step_s", "context_bytes"}
+    assert found.micro_batch_s.kind is Provenance.MEASURED
+    assert found.micro_batch_s.source == "a test"
+    changed = {"kernel_s", "micro_batch_s", "context_bytes"}
     others = {name: figure for name, figure in found.figures() if name not in changed}
     assert others == {name: figure for name, figure in base.figures() if name not in changed}
     assert set(base.assumed()) - set(found.assumed()) == {"context_bytes"}
@@ -301,10 +301,10 @@ def test_values_too_long_to_read_are_cut(tmp_path: Path) -> None:
 
 def test_a_whole_profile_names_what_is_missing(tmp_path: Path) -> None:
     lines = (PROFILES / "h100.yaml").read_text().splitlines(keepends=True)
-    left = [line for line in lines if not line.strip().startswith(("kernel_us", "step_ms"))]
+    left = [line for line in lines if not line.strip().startswith(("kernel_us", "micro_batch_ms"))]
     path = tmp_path / "mine.yaml"
     path.write_text("".join(left))
     assert problems(path) == [
         "mine.yaml: parameters = kernel_s: this parameter is missing",
-        "mine.yaml: parameters = step_s: this parameter is missing",
+        "mine.yaml: parameters = micro_batch_s: this parameter is missing",
     ]

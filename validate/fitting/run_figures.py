@@ -49,12 +49,12 @@ class RunFigure:
         return f"{self.name} of {self.make}"
 
 
-#: Sustained power, the host's part of a step, and what hidden communication takes of kernels. A
-#: share of the burst rate is at most all of it; the host's are bounded by what was ever measured of
-#: frameworks; collectives do not take most of a device.
+#: Sustained power, the host's part, and what hidden communication takes of kernels. A share of the
+#: burst rate is at most all of it; the host's are bounded by what was ever measured of frameworks;
+#: collectives do not take most of a device.
 FIGURES = (
     *(RunFigure("gemm_sustained", make, 1.0) for make in MAKES),
-    RunFigure("step_s", ALL, 0.1),
+    RunFigure("micro_batch_s", ALL, 0.1),
     RunFigure("host_launch_s", ALL, 1e-4),
     RunFigure("steal_data_parallel", ALL, 0.5),
 )

@@ -73,15 +73,19 @@ def test_a_family_that_differs_is_further_off_where_nothing_was_fitted_to_it() -
 
 
 def test_slopes_of_published_runs_are_what_each_figure_takes_of_them() -> None:
-    """A step's fixed part is its share of the time; products are most of a large model's."""
+    """The host's part is its share of the time; products are most of a large model's."""
     rows = [each for each in read_table(str(FILE)).rows if each.text("source") == "dgxc-v25.02"]
     found = predict(rows[:6])
     fit = RunFit.of(found, lambda _: None)
     assert {each.kind for each in fit.rows} == {TRAINING_RUN}
-    step = load_profile("h100-sxm").step_s.value
+    each_s = load_profile("h100-sxm").micro_batch_s.value
+    hosts = [
+        each_s * each.row.count("global_batch") / (each.layout.dp * each.layout.micro_batch)
+        for each in fit.predicted
+    ]
     times = np.array([each.predicted for each in fit.predicted], dtype=float)
-    share = np.log1p(0.05 * step / times) / np.log1p(0.05)
-    assert fit.slopes[:, NAMES.index("step_s of all")] == pytest.approx(share, rel=1e-6)
+    share = np.log1p(0.05 * np.array(hosts) / times) / np.log1p(0.05)
+    assert fit.slopes[:, NAMES.index("micro_batch_s of all")] == pytest.approx(share, rel=1e-6)
     assert ((fit.slopes[:, H100] > -1.0) & (fit.slopes[:, H100] < -0.4)).all()
     assert not fit.slopes[:, NAMES.index("gemm_sustained of a100")].any()
 

@@ -1,0 +1,95 @@
+"""The host starts kernels and collectives, and goes on while the device waits for the latter."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models.catalogue import load_architecture
+from models.inventory import layer_work
+from models.layout import Layout
+from models.operation import EXPERT_AXES
+from models.part_times import PartClock
+from models.simulation.step import StepSimulation
+from models.training import step_time
+from tests.models.cases import machine, prepared, shapes, unwindowed
+
+DEVICE, FABRIC = machine("h100-dgx:4")
+LAUNCH_S, CALL_S = DEVICE.profile.host_launch_s.value, DEVICE.profile.collective_s.value
+LLAMA, MIXTRAL = load_architecture("llama-3.1-8b"), load_architecture("mixtral-8x7b")
+
+
+def played(kernels, kernel_s, collectives, collective_s):
+    """Return when a device is done that runs in order what a host starts one by one.
+
+    As many kernels stand before each collective.
+    """
+    host_s = device_s = 0.0
+    for _ in range(collectives):
+        for start_s, seconds in [(LAUNCH_S, kernel_s)] * (kernels // collectives) + [
+            (CALL_S, collective_s)
+        ]:
+            host_s += start_s
+            device_s = max(device_s, host_s) + seconds
+    return device_s
+
+
+@pytest.mark.parametrize("kernel_us", [1, 4, 7, 12, 40])
+@pytest.mark.parametrize("collective_us", [0.1, 20, 60, 300])
+def test_a_queue_of_kernels_and_collectives_ends_as_late(
+    kernel_us: float, collective_us: float
+) -> None:
+    kernels, collectives = 400, 40
+    kernels_s, waits_s = kernels * kernel_us * 1e-6, collectives * collective_us * 1e-6
+    paced = DEVICE.host_bound(
+        np.array([kernels_s]), np.array([kernels]), waits_s, float(collectives)
+    )
+    found = played(kernels, kernel_us * 1e-6, collectives, collective_us * 1e-6)
+    # The queue fills at first, and empties at last.
+    assert float(paced[0]) + waits_s == pytest.approx(found, rel=0.01, abs=2e-4)
+
+
+@pytest.mark.parametrize("axes", [{"tp": 8}, {"tp": 4, "tp_sp": 1}, {"ulysses": 8}], ids=str)
+def test_small_passes_take_the_hosts_time_whatever_is_sent(axes: dict[str, int]) -> None:
+    cut = shapes(256, **axes)
+    work = layer_work(unwindowed(LLAMA), LLAMA.hidden, cut)
+    clock = PartClock(DEVICE, FABRIC, cut)
+    forward = clock.times(work).forward
+    launches = sum(float(op.launches[0]) for op in work.forward_compute())
+    calls = sum(float(op.calls[0]) for op in work.forward_communication() if op.calls[0] > 0)
+    host_s = launches * cut.software.host_ratio.value * LAUNCH_S + calls * CALL_S
+    assert forward.tp[0] + forward.cp[0] > 0
+    assert float(forward.total[0]) == pytest.approx(host_s)
+
+
+def test_the_host_waits_itself_for_what_goes_to_experts() -> None:
+    """What goes there and comes back adds up with the host's time; all else is inside it."""
+    cut = shapes(256, tp=2, tp_sp=1, ep=8)
+    work = layer_work(unwindowed(MIXTRAL), MIXTRAL.hidden, cut)
+    clock = PartClock(DEVICE, FABRIC, cut)
+    sent = [op for op in work.forward_communication() if op.calls[0] > 0]
+    assert {clock.blocks(op) for op in sent if op.axis in EXPERT_AXES} == {False}
+    others = [op for op in sent if op.axis not in EXPERT_AXES]
+    assert all(clock.blocks(op) for op in others)
+    forward = clock.times(work).forward
+    launches = sum(float(op.launches[0]) for op in work.forward_compute())
+    calls = sum(float(op.calls[0]) for op in others)
+    host_s = launches * cut.software.host_ratio.value * LAUNCH_S + calls * CALL_S
+    assert forward.ep[0] > 0
+    assert float(forward.total[0]) == pytest.approx(host_s + float(forward.ep[0]))
+
+
+@pytest.mark.parametrize(
+    "layout", [Layout(dp=4, tp=8, zero=1), Layout(dp=4, ulysses=8, zero=3)], ids=str
+)
+def test_both_clocks_hide_collectives_while_the_host_is_late(layout: Layout) -> None:
+    seconds = []
+    for host_launch_s in (LAUNCH_S, 4.0 * LAUNCH_S):
+        device, fabric = machine("h100-dgx:4", host_launch_s=host_launch_s)
+        work = prepared(LLAMA, layout, seq_len=1024, global_batch=16)
+        closed = step_time(work, device, fabric)
+        played = StepSimulation(work, device, fabric, contention=False).step().step_s
+        assert played == pytest.approx(float(closed.total[0]), rel=0.01)
+        seconds.append(float((closed.compute + closed.tp + closed.cp)[0]))
+    # Four times the host's time for kernels, and nothing that is sent beside it.
+    assert 3.7 < seconds[1] / seconds[0] <= 4.0
