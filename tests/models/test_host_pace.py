@@ -8,8 +8,9 @@ import pytest
 from models.catalogue import load_architecture
 from models.inventory import layer_work
 from models.layout import Layout
-from models.operation import EXPERT_AXES
+from models.operation import EXPERT_AXES, repeated_share
 from models.part_times import PartClock
+from models.recompute_modules import RecomputeModules
 from models.simulation.step import StepSimulation
 from models.training import step_time
 from tests.models.cases import machine, prepared, shapes, unwindowed
@@ -60,6 +61,20 @@ def test_small_passes_take_the_hosts_time_whatever_is_sent(axes: dict[str, int])
     host_s = launches * cut.software.host_ratio.value * LAUNCH_S + calls * CALL_S
     assert forward.tp[0] + forward.cp[0] > 0
     assert float(forward.total[0]) == pytest.approx(host_s)
+
+
+def test_nothing_is_started_again_that_is_not_repeated() -> None:
+    cut, modules = shapes(256, tp=8), RecomputeModules.from_label("core_attn")
+    work = layer_work(unwindowed(LLAMA), LLAMA.hidden, cut)
+    (again,) = PartClock(DEVICE, FABRIC, cut).times(work, (modules,)).repeated_selective
+    launches = sum(
+        float((op.launches * repeated_share(op, modules, cut.fused))[0])
+        for op in work.forward_compute()
+    )
+    assert 0 < launches < sum(float(op.launches[0]) for op in work.forward_compute())
+    assert float(again.total[0]) == pytest.approx(
+        launches * cut.software.host_ratio.value * LAUNCH_S
+    )
 
 
 def test_the_host_waits_itself_for_what_goes_to_experts() -> None:

@@ -33,6 +33,11 @@ FRAMEWORKS = (
 )
 #: Families whose MLPs have a gate.
 GATED = re.compile(r"llama|qwen|yi|mistral|mixtral|gemma|deepseek", re.IGNORECASE)
+#: Networks of sources whose rows state none, as another table of the same laboratory states its own.
+NETWORKS = (
+    # InternLM/InternEvo doc/en/train_performance.md@c628a8c: nodes of eight A100 or A800.
+    (r"InternLM/", "NVLink; 4 x 100 Gb/s RoCE per node"),
+)
 _ZERO = re.compile(r"ZeRO-?(\d)|(FSDP)", re.IGNORECASE)
 _PER_GROUP = re.compile(r"(\d+)(?: per SP group)?(?: x grad-acc (\d+|sp))?$")
 
@@ -56,6 +61,7 @@ def stated_step(row: Row) -> Row:
         if not cells.get(name, "1").isdigit():
             del cells[name]
     cells |= {
+        "interconnect": row.text("interconnect") or _network(row),
         "task": "pretrain",
         "framework": _framework(row),
         "precision": row.text("precision", "bf16").split()[0],
@@ -71,6 +77,10 @@ def stated_step(row: Row) -> Row:
 def _framework(row: Row) -> str:
     said = f"{row.text('method')} {row.text('source')}"
     return next((name for words, name in FRAMEWORKS if re.search(words, said, re.IGNORECASE)), "")
+
+
+def _network(row: Row) -> str:
+    return next((said for words, said in NETWORKS if re.search(words, row.text("source"))), "")
 
 
 def _zero(row: Row) -> str:

@@ -14,6 +14,7 @@ from models.layout import LayoutBatch
 from models.named_axes import Kernels
 from validate.published.columns import TRAIN_STEP
 from validate.published.job_of import layout_of, scenario_of
+from validate.published.machine_of import machine_of
 from validate.published.predicted import Predicted, Quantity
 from validate.published.row import Row, UnexpressedError, read_table
 from validate.published.sequence_steps import predict_steps
@@ -160,3 +161,19 @@ def test_software_follows_the_source() -> None:
         scenario = scenario_of(row)
         assert scenario.workload.software == software
         assert layout_of(row, scenario).kernels == kernels
+
+
+@pytest.mark.parametrize(
+    ("source", "stated", "gigabytes"),
+    [
+        ("InternLM/xtuner", "", 6.25),  # 4 x 100 Gb/s for eight, as InternEvo's nodes
+        ("InternLM/xtuner", "8 x 200 Gb/s", 25.0),
+        ("huggingface", "", 25.0),
+    ],
+)
+def test_a_network_that_is_not_stated_is_the_laboratorys(
+    source: str, stated: str, gigabytes: float
+) -> None:
+    row = plain(source=source, interconnect=stated, accelerator="A100", gpus="32")
+    cards = machine_of(stated_step(row)).tiers[1]
+    assert cards.Bps.value == pytest.approx(gigabytes * 1e9)
