@@ -70,33 +70,9 @@ class Device:
         """Memory bandwidth that streaming kernels reach."""
         return self.accelerator.hbm_Bps.value * self.profile.hbm_fraction.value
 
-    def host_bound(
-        self,
-        device_s: Array,
-        launches: Array,
-        waits_s: Array | float = 0.0,
-        calls: Array | float = 0.0,
-        *,
-        ahead: bool = True,
-    ) -> Array:
-        """Return the time of a run of kernels, with what it lacks of what the host needs.
-
-        While the device waits for collectives the host goes on to start what comes after them.
-
-        Parameters
-        ----------
-        device_s, launches
-            Seconds of the kernels alone, and how many are started.
-        waits_s, calls
-            Seconds of collectives between them, and how many the host starts.
-        ahead
-            Whether the host runs ahead; else it starts each kernel when the last one is done.
-        """
-        host_s = launches * self.profile.host_launch_s.value
-        if not ahead:
-            return device_s + host_s
-        host_s = host_s + calls * self.profile.collective_s.value
-        time: Array = np.maximum(device_s, host_s - waits_s)
+    def host_bound(self, device_s: Array, launches: Array) -> Array:
+        """Return the time of bare kernels, never below what the host needs to start them."""
+        time: Array = np.maximum(device_s, launches * self.profile.host_launch_s.value)
         return time
 
     def _executed(self, op: Compute) -> Array:

@@ -16,7 +16,7 @@ from models.ring_times import RingTimes
 from models.sequence_parallel.sent import CORE_ATTENTION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from models.collectives import Cost
     from models.compute import Device
@@ -214,65 +214,95 @@ class PartClock:
         nothing = np.zeros_like(self.shapes.ring)
         seconds: dict[str, Array] = {}
         first: Array | float = 1.0
-        launches = kernels = nothing
+        launches = nothing
         for op, time in computed:
             seconds[op.name] = seconds.get(op.name, nothing) + time
-            kernels = kernels + time
             launches = launches + op.launches
             first = op.first_block if op.name == CORE_ATTENTION else first
-        blocking = [
-            (call_s * op.calls * self.awaited(op), np.where(call_s > 0, op.calls, 0.0))
-            for op, call_s in sent
-            if self.blocks(op)
-        ]
-        waits_s = sum((each for each, _ in blocking), nothing)
-        calls = sum((each for _, each in blocking), nothing)
-        paced = self.paced(kernels, launches, waits_s, calls, backward=backward)
-        pace = paced / np.where(kernels > 0, kernels, 1.0)
-        waits = self._waits(sent, {name: time * pace for name, time in seconds.items()})
-        hops = [pair for pair in sent if pair[0].hidden_by == CORE_ATTENTION]
-        if hops:
-            waits["cp"] = waits["cp"] + self.rings.waits(
-                hops, seconds[CORE_ATTENTION] * pace, first
-            )
-        return Spent(paced, **waits)
+        host_s = self.host_seconds(launches, sent, backward=backward)
+        return self.spent(seconds, sent, first, host_s)
 
-    def blocks(self, op: Communication) -> bool:
-        """Return whether kernels wait for a communication on the device while the host goes on.
-
-        So they do for all that hides behind nothing, but for what goes to experts: there the host
-        itself waits to be told how many tokens each gets.
-        """
-        return not op.hidden_by and op.axis not in EXPERT_AXES
-
-    def paced(
+    def spent(
         self,
-        kernels_s: Array,
-        launches: Array,
-        waits_s: Array,
-        calls: Array,
-        *,
-        backward: bool = False,
-    ) -> Array:
-        """Return the seconds of a run of kernels as the software's host starts them.
+        seconds: Mapping[str, Array],
+        sent: list[tuple[Communication, Array]],
+        first: Array | float,
+        host_s: Array,
+    ) -> Spent:
+        """Return what a phase's seconds go into.
+
+        While the device waits for collectives the host goes on to start what comes after them, so
+        that the longer of both counts. For how many tokens go to experts it waits itself. A host
+        that does not run ahead starts each kernel when the last one is done.
 
         Parameters
         ----------
-        kernels_s
-            Seconds of the kernels alone.
-        launches
-            How many there are.
-        waits_s, calls
-            Seconds of the collectives between them that :meth:`blocks` tells, and how many.
-        backward
-            Whether autograd starts them.
+        seconds
+            Of the kernels, by their name.
+        sent
+            Communications with the seconds of one call.
+        first
+            A ring's first block over each later one.
+        host_s
+            What the host needs to start them all.
         """
-        software = self.shapes.software
-        times = launches * software.host_ratio.value
+        kernels: Array = sum(seconds.values(), np.zeros_like(self.shapes.ring))
+        if not self.shapes.software.host_ahead:
+            pace = (kernels + host_s) / np.where(kernels > 0, kernels, 1.0)
+            return Spent(kernels + host_s, **self.waits(sent, seconds, first, pace))
+        waits = self.waits(sent, seconds, first)
+        return Spent(np.maximum(kernels, host_s - waits["tp"] - waits["cp"]), **waits)
+
+    def host_seconds(
+        self,
+        launches: Array,
+        sent: Iterable[tuple[Communication, Array]],
+        *,
+        backward: bool = False,
+    ) -> Array:
+        """Return what the software's host needs to start the operations of a phase.
+
+        Parameters
+        ----------
+        launches
+            Kernels.
+        sent
+            Communications with the seconds of one call; what takes none is not started.
+        backward
+            Whether autograd starts the kernels.
+        """
+        software, profile = self.shapes.software, self.device.profile
+        pace = profile.host_launch_s.value * software.host_ratio.value
         if backward:
-            times = times * software.host_backward_ratio.value
-        ahead = software.host_ahead
-        return self.device.host_bound(kernels_s, times, waits_s, calls, ahead=ahead)
+            pace *= software.host_backward_ratio.value
+        found: Array = launches * pace
+        for op, call_s in sent:
+            if op.axis not in EXPERT_AXES:
+                found = found + np.where(call_s > 0, op.calls * profile.collective_s.value, 0.0)
+        return found
+
+    def waits(
+        self,
+        sent: list[tuple[Communication, Array]],
+        seconds: Mapping[str, Array],
+        first: Array | float,
+        pace: Array | float = 1.0,
+    ) -> dict[str, Array]:
+        """Return what a phase waits for on each part of :class:`Spent`.
+
+        Parameters
+        ----------
+        sent, seconds, first
+            As of :meth:`spent`.
+        pace
+            By how much kernels are stretched, behind which more hides then.
+        """
+        stretched = {name: time * pace for name, time in seconds.items()}
+        found = self._waits(sent, stretched)
+        hops = [pair for pair in sent if pair[0].hidden_by == CORE_ATTENTION]
+        if hops:
+            found["cp"] = found["cp"] + self.rings.waits(hops, stretched[CORE_ATTENTION], first)
+        return found
 
     def _waits(
         self, sent: list[tuple[Communication, Array]], seconds: dict[str, Array]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from models import saved_tensors
 from models.dtype import BF16
 from models.kernel_set import EAGER, FUSED
 from models.mixers.core_attention import CoreAttention
 from models.operators import elementwise, memory, product
+from models.recompute_modules import RecomputeModules
 from models.sequence_parallel import heads
 from models.tensor_parallel import column_input, gather_again, head_norm_sums, row_output
 
@@ -130,11 +133,13 @@ class AttentionWork:
 
         Either way the fewer heads and those of all queries are read or written once.
         """
-        mixer, shapes = self.mixer, self.shapes
-        if not shapes.software.repeats_kv or mixer.kv_heads == mixer.heads:
+        shapes = self.shapes
+        if not shapes.software.repeats_kv:
             return ()
-        nbytes = 2.0 * BF16 * shapes.tokens * (self.keys + self.queries)
-        return (memory("kv repeat", shapes, nbytes, 2.0),)
+        moved = 2.0 * BF16 * shapes.tokens * (self.keys + self.queries)
+        nbytes = np.where(self.keys < self.queries, moved, 0.0)
+        modules = RecomputeModules.CORE_ATTN
+        return (memory("kv repeat", shapes, nbytes, 2.0, modules=modules),)
 
     def _gate(self, phase: int) -> tuple[Compute, ...]:
         """Return the output times the sigmoid of its gate."""

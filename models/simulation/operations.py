@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from models.compute import Device
+    from models.layout import Array
     from models.operation import Operation, Work
     from models.recompute_modules import RecomputeModules
     from models.shape import Shapes
@@ -57,6 +58,8 @@ class Phase(StrEnum):
     REPEATED_SELECTIVE = "selective recomputation"
 
 
+#: Rounds in which the pace of kernels is found, and how close it comes in fewer.
+ROUNDS, CLOSE = 60, 1e-9
 #: Phases that run the operations of a forward pass.
 FORWARD_PHASES = (Phase.FORWARD, Phase.REPEATED, Phase.REPEATED_SELECTIVE)
 
@@ -129,6 +132,7 @@ def load(collective: Collective, links: GroupLinks, algorithm: Algorithm) -> tup
 
 
 def _taken(work: Work, phase: Phase) -> Sequence[Operation]:
+    """Return what a phase runs; without the gradients of weights nothing hides behind them."""
     if phase is Phase.REPEATED:
         return work.repeated()
     if phase in FORWARD_PHASES:
@@ -136,7 +140,8 @@ def _taken(work: Work, phase: Phase) -> Sequence[Operation]:
     if phase is Phase.BACKWARD:
         return work.backward
     weights = phase is Phase.WEIGHT_GRADIENT
-    return [op for op in work.backward if op.name.endswith(" wgrad") == weights]
+    taken = [op for op in work.backward if op.name.endswith(" wgrad") == weights]
+    return [op.without_weights() if isinstance(op, Communication) else op for op in taken]
 
 
 def _one_tensor_ahead(operations: Sequence[Operation]) -> list[Operation]:
@@ -222,21 +227,38 @@ class _Part:
         return float(repeated_share(op, self.parent.modules, self.parent.shapes.fused)[0])
 
     def _pace(self) -> float:
-        """Return by how much kernels are stretched where the host starts them too slowly."""
-        kernels = sum(self._alone(op) for op in self.computed)
-        launches = sum(float(op.launches[0]) * self._share(op) for op in self.computed)
-        blocking = [
-            (self._sent(op).seconds, float(op.calls[0]))
+        """Return by how much kernels are stretched where the host starts them too slowly.
+
+        More hides behind stretched kernels, so that they take what the closed form leaves when that
+        is waited for.
+        """
+        clock, nothing = self.parent.clock, np.zeros(1)
+        seconds: dict[str, Array] = {}
+        for op in self.computed:
+            seconds[op.name] = seconds.get(op.name, nothing) + self._alone(op)
+        kernels = sum(seconds.values(), nothing)
+        launches = sum((op.launches * self._share(op) for op in self.computed), nothing)
+        if not kernels[0]:
+            return 1.0
+        sent = [
+            (op, clock.hop_seconds(op) * self._share(op))
             for op in self.operations
-            if isinstance(op, Communication) and self.parent.clock.blocks(op)
+            if isinstance(op, Communication)
         ]
-        waits = sum(seconds for seconds, _ in blocking)
-        calls = sum(many for seconds, many in blocking if seconds > 0)
-        paced = self.parent.clock.paced(
-            *(np.array([each]) for each in (kernels, launches, waits, calls)),
-            backward=self.backward,
-        )
-        return float(paced[0]) / kernels if kernels else 1.0
+        core = next((op for op in self.computed if op.name == CORE_ATTENTION), None)
+        first = 1.0 if core is None else core.first_block
+        host_s = clock.host_seconds(launches, sent, backward=self.backward)
+        spent = clock.spent(seconds, sent, first, host_s)
+        pace = spent.compute / kernels
+        if not self.parent.shapes.software.host_ahead:
+            return float(pace[0])
+        for _ in range(ROUNDS):
+            waits = clock.waits(sent, seconds, first, pace)
+            left = spent.total - spent.ep - waits["tp"] - waits["cp"]
+            last, pace = pace, left / kernels
+            if abs(pace - last)[0] < CLOSE * pace[0]:
+                break
+        return float(pace[0])
 
     def _alone(self, op: Compute) -> float:
         seconds = float(self.parent.device.seconds(op)[0]) * self._share(op)

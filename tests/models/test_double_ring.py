@@ -23,14 +23,13 @@ from models.sequence_parallel.sent import (
     backward_buffer_bytes,
     forward_buffer_bytes,
 )
-from models.software import usual_software
 from tests.models.cases import machine, shapes, work_of
 from topologies.collective import Collective
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from models.operation import Compute, Work
+    from models.operation import Work
 
 T = TypeVar("T")
 
@@ -258,24 +257,13 @@ class Ring:
 
 
 def core_seconds(work: Work, where: Any) -> tuple[float, float]:
-    """Return attention's seconds in both passes, at the pace of the host where that is slower."""
-    return (
-        attended_seconds(work.forward_compute(), where),
-        attended_seconds(
-            work.backward_compute(), where, usual_software().host_backward_ratio.value
-        ),
-    )
-
-
-def attended_seconds(operations: Iterable[Compute], where: Any, host_ratio: float = 1.0) -> float:
+    """Return attention's seconds in both passes."""
     device, _ = where
-    alone = [(op, float(device.seconds(op)[0])) for op in operations]
-    kernels_s = sum(seconds for _, seconds in alone)
-    started = sum(float(op.launches[0]) for op, _ in alone)
-    host_s = started * device.profile.host_launch_s.value * usual_software().host_ratio.value
-    host_s *= host_ratio
-    core_s = sum(seconds for op, seconds in alone if op.name == CORE_ATTENTION)
-    return core_s * max(1.0, host_s / kernels_s)
+    forward, backward = (
+        sum(float(device.seconds(op)[0]) for op in operations if op.name == CORE_ATTENTION)
+        for operations in (work.forward_compute(), work.backward_compute())
+    )
+    return forward, backward
 
 
 @pytest.mark.parametrize("kernels", list(Kernels))

@@ -10,11 +10,11 @@ from torch.nn import functional
 
 from models.architecture import Attention
 from models.catalogue import load_architecture
-from models.dtype import BF16
 from models.inventory import layer_work
 from models.layout import Layout
 from models.named_axes import CpMethod, Kernels
-from models.operation import Communication, Compute
+from models.operation import Communication, Compute, repeated_share
+from models.recompute_modules import RecomputeModules
 from models.sequence_parallel.sent import CORE_ATTENTION
 from models.simulation.step import StepSimulation
 from models.software import load_software
@@ -108,9 +108,21 @@ def test_torch_keeps_the_copies_and_reads_them_once() -> None:
 
 
 def test_nothing_is_copied_where_each_query_head_has_its_own() -> None:
-    work = layer(COPIES, all_heads(LLAMA))
-    assert not any(each.name == "kv repeat" for each in (*work.forward, *work.backward))
-    assert float(work.saved_bytes()[0]) == float(layer(LEAVES, all_heads(LLAMA)).saved_bytes()[0])
+    """As the model has it, or as ranks of as many as there are query heads do."""
+    for architecture, axes in ((all_heads(LLAMA), {}), (LLAMA, {"tp": 32})):
+        work = layer(COPIES, architecture, **axes)
+        moved = [op for op in (*work.forward, *work.backward) if op.name == "kv repeat"]
+        assert sum(float((op.nbytes + op.launches)[0]) for op in moved) == 0.0
+    full = all_heads(LLAMA)
+    assert float(layer(COPIES, full).saved_bytes()[0]) == float(
+        layer(LEAVES, full).saved_bytes()[0]
+    )
+
+
+def test_copies_that_are_not_kept_are_made_again() -> None:
+    modules, work = RecomputeModules.from_label("core_attn"), layer(COPIES, ulysses=4)
+    (moved,) = (op for op in work.forward if op.name == "kv repeat")
+    assert float(repeated_share(moved, modules, work.fused)[0]) == 1.0
 
 
 @pytest.mark.parametrize("axes", [{"ulysses": 8}, {"ring": 8}], ids=str)
@@ -125,9 +137,3 @@ def test_both_clocks_wait_for_the_copies(axes: dict[str, int]) -> None:
         seconds[name] = closed, played
     for before, after in zip(*seconds.values(), strict=True):
         assert after > before
-
-
-def test_a_copy_takes_two_bytes_an_element() -> None:
-    """Of keys and values of 8 heads and 32, 128 wide, each read or written once."""
-    (moved,) = (each for each in layer(COPIES).forward if each.name == "kv repeat")
-    assert float(moved.nbytes[0]) == 2 * (8 + 32) * 128 * TOKENS * BF16

@@ -52,7 +52,7 @@ GATHERED = r"(?i)all-?_?gather|pass-kv"
 #: Frameworks that gather them unless a run says that they travel: torch's context parallelism does
 #: (distributed/tensor/experimental/_attention.py, rotate_method), and so does torchtitan 0.1.0 to
 #: 0.2.0 (context_parallel_rotate_method).
-GATHERING, TRAVELLING = r"(?i)torchtitan", r"(?i)ring|p2p|all-?_?to-?_?all"
+GATHERING, TRAVELLING = r"(?i)torchtitan", r"(?i)\bring|p2p|all-?_?to-?_?all"
 #: Rings of a node inside one of nodes.
 DOUBLE_RING = r"(?i)double-? ?ring|burst"
 #: Recomputation of some blocks in full: how many is for whoever tunes the run to choose.
@@ -72,8 +72,8 @@ SOFTWARE = (
     (r"megatron", "9999", "transformer-engine"),
     (JAX, "9999", "jax"),
     (r"internevo", "9999", "internevo"),
-    (r"deepspeed|liger", "9999", "hugging-face"),
     (r"xtuner", "9999", "xtuner"),
+    (r"deepspeed|liger", "9999", "hugging-face"),
     (r"fsdp|torchtitan|kempnerforge|composer", "2025", "torch-fsdp"),
     (r"fsdp|torchtitan|kempnerforge|composer", "9999", "torch-fsdp-2026"),
 )

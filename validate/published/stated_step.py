@@ -33,7 +33,7 @@ FRAMEWORKS = (
 )
 #: Families whose MLPs have a gate.
 GATED = re.compile(r"llama|qwen|yi|mistral|mixtral|gemma|deepseek", re.IGNORECASE)
-#: Networks of sources whose rows state none, as another table of the same laboratory states its own.
+#: Networks of sources whose rows state none, as another table of the laboratory states its own.
 NETWORKS = (
     # InternLM/InternEvo doc/en/train_performance.md@c628a8c: nodes of eight A100 or A800.
     (r"InternLM/", "NVLink; 4 x 100 Gb/s RoCE per node"),

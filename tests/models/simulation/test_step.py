@@ -266,8 +266,10 @@ def test_slower_links_of_one_pipeline_rank_slow_its_own_passes_only():
     slow = Fabric(load_cluster("h100-dgx:8").scale_network(0.25))
     layout = Layout(ring=16, pp=4)
     even, crippled = example(layout), example(layout, slower={2: slow})
-    slowed = crippled.seconds > even.seconds
-    assert slowed.tolist() == [rank == 2 for rank in even.ranks]
+    slowed = crippled.seconds > even.seconds * (1.0 + 1e-9)
+    # Forward passes so small take the host's time, whatever their links.
+    assert set(np.array(even.ranks)[slowed]) == {2}
+    assert slowed.sum() == (np.array(even.ranks) == 2).sum() / 2
 
 
 @pytest.mark.parametrize(

@@ -183,6 +183,7 @@ def test_a_row_that_asks_for_the_impossible_is_left_out_alone() -> None:
         ("NVIDIA Megatron-LM", "transformer-engine"),
         ("LoongTrain (InternEvo)", "internevo"),
         ("DeepSpeed ZeRO-3", "hugging-face"),
+        ("xtuner (DeepSpeed ZeRO-3)", "xtuner"),
         ("AXLearn", "jax"),
         ("another of our own", "usual"),
     ],
