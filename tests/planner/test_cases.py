@@ -156,12 +156,14 @@ def test_a_double_ring_over_two_nodes_hides_what_a_flat_one_shows(model, tokens,
     wire_s, peak_s = on_the_wire_s(model, tokens), attention_at_peak_s(tokens)
     assert wire_s - peak_s / reached < flat.time_s["cp"] < wire_s - peak_s
     assert 0 < double.time_s["cp"] < 0.1 * flat.time_s["cp"]
-    assert double.time_s["compute"] == flat.time_s["compute"]
-    saved = flat.time_s["cp"] - double.time_s["cp"]
+    # A host that starts blocks slowly goes on while the flat ring is waited for.
+    late = double.time_s["compute"] - flat.time_s["compute"]
+    assert 0 <= late < 0.5 * flat.time_s["cp"]
+    saved = flat.time_s["cp"] - double.time_s["cp"] - late
     # What shards send takes of kernels; while those wait for the ring there is less to take.
     taken = double.time_s["dp"] - flat.time_s["dp"]
     assert flat.step_time_s - double.step_time_s == pytest.approx(saved - taken, rel=0.05)
-    assert 0 <= taken < 0.2 * saved
+    assert 0 <= taken < 0.25 * saved
 
 
 def test_where_a_flat_ring_hides_in_full_windows_gain_only_what_cards_take_from_kernels():
@@ -190,5 +192,5 @@ def test_a_plan_finds_the_double_ring_only_where_no_framework_is_asked():
     )
     assert {found.layout.inner_ring for found in known.plans} == {1}
     assert free.best.layout.inner_ring > 1
-    assert free.best.step_time_s < 0.8 * known.best.step_time_s
+    assert free.best.step_time_s < 0.85 * known.best.step_time_s
     assert free.search.legal > 3 * known.search.legal
