@@ -12,6 +12,7 @@ from models import collectives
 from models.named_axes import Dispatch
 from models.operation import EXPERT_AXES, Axis, repeated_share
 from models.overlap import beside
+from models.paced_phase import PacedPhase
 from models.ring_times import RingTimes
 from models.sequence_parallel.sent import CORE_ATTENTION
 
@@ -211,101 +212,30 @@ class PartClock:
         *,
         backward: bool = False,
     ) -> Spent:
-        nothing = np.zeros_like(self.shapes.ring)
-        seconds: dict[str, Array] = {}
-        first: Array | float = 1.0
-        launches = nothing
-        for op, time in computed:
-            seconds[op.name] = seconds.get(op.name, nothing) + time
-            launches = launches + op.launches
-            first = op.first_block if op.name == CORE_ATTENTION else first
-        host_s = self.host_seconds(launches, sent, backward=backward)
-        return self.spent(seconds, sent, first, host_s)
-
-    def spent(
-        self,
-        seconds: Mapping[str, Array],
-        sent: list[tuple[Communication, Array]],
-        first: Array | float,
-        host_s: Array,
-    ) -> Spent:
-        """Return what a phase's seconds go into.
-
-        While the device waits for collectives the host goes on to start what comes after them, so
-        that the longer of both counts. For how many tokens go to experts it waits itself. A host
-        that does not run ahead starts each kernel when the last one is done.
-
-        Parameters
-        ----------
-        seconds
-            Of the kernels, by their name.
-        sent
-            Communications with the seconds of one call.
-        first
-            A ring's first block over each later one.
-        host_s
-            What the host needs to start them all.
-        """
-        kernels: Array = sum(seconds.values(), np.zeros_like(self.shapes.ring))
-        if not self.shapes.software.host_ahead:
-            pace = (kernels + host_s) / np.where(kernels > 0, kernels, 1.0)
-            return Spent(kernels + host_s, **self.waits(sent, seconds, first, pace))
-        waits = self.waits(sent, seconds, first)
-        return Spent(np.maximum(kernels, host_s - waits["tp"] - waits["cp"]), **waits)
-
-    def host_seconds(
-        self,
-        launches: Array,
-        sent: Iterable[tuple[Communication, Array]],
-        *,
-        backward: bool = False,
-    ) -> Array:
-        """Return what the software's host needs to start the operations of a phase.
-
-        Parameters
-        ----------
-        launches
-            Kernels.
-        sent
-            Communications with the seconds of one call; what takes none is not started.
-        backward
-            Whether autograd starts the kernels.
-        """
-        software, profile = self.shapes.software, self.device.profile
-        pace = profile.host_launch_s.value * software.host_ratio.value
-        if backward:
-            pace *= software.host_backward_ratio.value
-        found: Array = launches * pace
-        for op, call_s in sent:
-            if op.axis not in EXPERT_AXES:
-                found = found + np.where(call_s > 0, op.calls * profile.collective_s.value, 0.0)
-        return found
+        compute, waits = PacedPhase.of(self, computed, sent, backward=backward).spent()
+        return Spent(compute, **waits)
 
     def waits(
         self,
-        sent: list[tuple[Communication, Array]],
+        sent: Sequence[tuple[Communication, Array]],
         seconds: Mapping[str, Array],
         first: Array | float,
-        pace: Array | float = 1.0,
     ) -> dict[str, Array]:
         """Return what a phase waits for on each part of :class:`Spent`.
 
         Parameters
         ----------
         sent, seconds, first
-            As of :meth:`spent`.
-        pace
-            By how much kernels are stretched, behind which more hides then.
+            As of :class:`models.paced_phase.PacedPhase`.
         """
-        stretched = {name: time * pace for name, time in seconds.items()}
-        found = self._waits(sent, stretched)
+        found = self._waits(sent, seconds)
         hops = [pair for pair in sent if pair[0].hidden_by == CORE_ATTENTION]
         if hops:
-            found["cp"] = found["cp"] + self.rings.waits(hops, stretched[CORE_ATTENTION], first)
+            found["cp"] = found["cp"] + self.rings.waits(hops, seconds[CORE_ATTENTION], first)
         return found
 
     def _waits(
-        self, sent: list[tuple[Communication, Array]], seconds: dict[str, Array]
+        self, sent: Sequence[tuple[Communication, Array]], seconds: Mapping[str, Array]
     ) -> dict[str, Array]:
         """Return what a phase waits for on each part of :class:`Spent`, hops of rings apart."""
         nothing = np.zeros_like(self.shapes.ring)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.operation import EXPERT_AXES, Axis, Communication, Compute, repeated_share
+from models.paced_phase import PacedPhase
 from models.part_times import PartClock
 from models.recompute_modules import USUAL_MODULES
 from models.sequence_parallel.sent import CORE_ATTENTION, EXCHANGE
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from models.compute import Device
-    from models.layout import Array
     from models.operation import Operation, Work
     from models.recompute_modules import RecomputeModules
     from models.shape import Shapes
@@ -58,8 +58,6 @@ class Phase(StrEnum):
     REPEATED_SELECTIVE = "selective recomputation"
 
 
-#: Rounds in which the pace of kernels is found, and how close it comes in fewer.
-ROUNDS, CLOSE = 60, 1e-9
 #: Phases that run the operations of a forward pass.
 FORWARD_PHASES = (Phase.FORWARD, Phase.REPEATED, Phase.REPEATED_SELECTIVE)
 
@@ -140,7 +138,7 @@ def _taken(work: Work, phase: Phase) -> Sequence[Operation]:
     if phase is Phase.BACKWARD:
         return work.backward
     weights = phase is Phase.WEIGHT_GRADIENT
-    taken = [op for op in work.backward if op.name.endswith(" wgrad") == weights]
+    taken = [op for op in work.backward if (isinstance(op, Compute) and op.of_weights) == weights]
     return [op.without_weights() if isinstance(op, Communication) else op for op in taken]
 
 
@@ -227,38 +225,19 @@ class _Part:
         return float(repeated_share(op, self.parent.modules, self.parent.shapes.fused)[0])
 
     def _pace(self) -> float:
-        """Return by how much kernels are stretched where the host starts them too slowly.
-
-        More hides behind stretched kernels, so that they take what the closed form leaves when that
-        is waited for.
-        """
-        clock, nothing = self.parent.clock, np.zeros(1)
-        seconds: dict[str, Array] = {}
-        for op in self.computed:
-            seconds[op.name] = seconds.get(op.name, nothing) + self._alone(op)
-        kernels = sum(seconds.values(), nothing)
-        launches = sum((op.launches * self._share(op) for op in self.computed), nothing)
-        if not kernels[0]:
-            return 1.0
+        """Return by how much kernels are stretched where the host starts them too slowly."""
+        clock = self.parent.clock
+        computed = [
+            (replace(op, launches=op.launches * self._share(op)), np.array([self._alone(op)]))
+            for op in self.computed
+        ]
         sent = [
             (op, clock.hop_seconds(op) * self._share(op))
             for op in self.operations
             if isinstance(op, Communication)
         ]
-        core = next((op for op in self.computed if op.name == CORE_ATTENTION), None)
-        first = 1.0 if core is None else core.first_block
-        host_s = clock.host_seconds(launches, sent, backward=self.backward)
-        spent = clock.spent(seconds, sent, first, host_s)
-        pace = spent.compute / kernels
-        if not self.parent.shapes.software.host_ahead:
-            return float(pace[0])
-        for _ in range(ROUNDS):
-            waits = clock.waits(sent, seconds, first, pace)
-            left = spent.total - spent.ep - waits["tp"] - waits["cp"]
-            last, pace = pace, left / kernels
-            if abs(pace - last)[0] < CLOSE * pace[0]:
-                break
-        return float(pace[0])
+        phase = PacedPhase.of(clock, computed, sent, backward=self.backward)
+        return float(phase.pace()[0]) if phase.kernels[0] else 1.0
 
     def _alone(self, op: Compute) -> float:
         seconds = float(self.parent.device.seconds(op)[0]) * self._share(op)

@@ -12,7 +12,9 @@ from models.inventory import layer_work
 from models.layout import Layout
 from models.named_axes import Schedule
 from models.operation import EXPERT_AXES, Axis, Communication, repeated_share
-from models.part_times import PartClock
+from models.operators import streaming
+from models.paced_phase import PacedPhase
+from models.part_times import PartClock, Spent
 from models.recompute_modules import RecomputeModules
 from models.simulation.step import StepSimulation
 from models.training import step_time
@@ -46,7 +48,10 @@ def test_a_queue_of_kernels_and_collectives_ends_as_late(
 ) -> None:
     kernels, collectives = 400, 40
     kernels_s, waits_s = kernels * kernel_us * 1e-6, collectives * collective_us * 1e-6
-    clock = PartClock(DEVICE, FABRIC, shapes(256, tp=8))
+    cut = shapes(256, tp=8)
+    bare = replace(cut.software.host_ratio, value=1.0)
+    cut = replace(cut, software=replace(cut.software, host_ratio=bare))
+    kernel = streaming("a kernel", np.ones(1), float(kernels))
     gather = Communication(
         name="a collective",
         collective=Collective.ALL_REDUCE,
@@ -54,9 +59,10 @@ def test_a_queue_of_kernels_and_collectives_ends_as_late(
         nbytes=np.ones(1),
         calls=np.array([float(collectives)]),
     )
-    host_s = np.array([kernels * LAUNCH_S + collectives * CALL_S])
     sent = [(gather, np.array([collective_us * 1e-6]))]
-    spent = clock.spent({"a kernel": np.array([kernels_s])}, sent, 1.0, host_s)
+    computed = [(kernel, np.array([kernels_s]))]
+    phase = PacedPhase.of(PartClock(DEVICE, FABRIC, cut), computed, sent)
+    spent = Spent(phase.spent()[0], **phase.spent()[1])
     assert float(spent.tp[0]) == pytest.approx(waits_s)
     found = played(kernels, kernel_us * 1e-6, collectives, collective_us * 1e-6)
     # The queue fills at first, and empties at last.
