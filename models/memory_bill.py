@@ -27,7 +27,8 @@ class MemoryBill:
     Parameters
     ----------
     parameters, gradients, optimizer
-        Model states, after sharding.
+        Model states, after sharding. Gradients are those that are there at the peak: none while a
+        loss is taken where they come only with the backward pass.
     activations
         Saved tensors of all micro-batches in flight.
     logits
@@ -36,7 +37,8 @@ class MemoryBill:
         What one layer's backward pass needs beyond `logits`: gradients, repeated activations.
     buffers
         Communication: ring and all-to-all buffers, gathered keys and values, FSDP's gathered
-        layers and the gradients of a layer as they are sent, before they are sharded (ZeRO-2, 3).
+        layers and gradients as they are sent, before they are sharded: those of a layer (ZeRO-2, 3)
+        or of two buckets.
     step
         What the optimizer's step needs beyond all that passes needed.
     fragmentation

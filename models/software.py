@@ -63,6 +63,12 @@ class Software:
     bf16_loss
         Whether the loss reads logits in bf16, keeps those and makes their gradient beside them, as
         the cross entropy of flash-attention does.
+    gradient_buffers
+        ZeRO stages whose gradients have buffers of their own from the start; those of others are
+        there from the backward pass on that makes them, a first micro-batch's until the last.
+    gradient_bucket
+        Parameters whose gradients are sent together, from buffers made for them; 0 where they are
+        sent from where they are, layer by layer.
     repeats_kv
         Whether keys and values are copied for every query head before they are exchanged, sent
         around a ring and attended to.
@@ -98,6 +104,8 @@ class Software:
     update_bytes: float
     group_sets: int
     bf16_loss: bool
+    gradient_buffers: tuple[int, ...]
+    gradient_bucket: float
     repeats_kv: bool
     gathers_in_turn: bool
     host_ahead: bool
@@ -200,6 +208,8 @@ class _SoftwareSchema(Strict):
     update_bytes: float
     group_sets: int
     bf16_loss: bool
+    gradient_buffers: list[int]
+    gradient_bucket: float
     repeats_kv: bool
     gathers_in_turn: bool
     host_ahead: bool
@@ -211,7 +221,8 @@ class _SoftwareSchema(Strict):
     def build(self, name: str) -> Software:
         figures = {each: getattr(self, each).si() for each in FIGURES}
         stated: dict[str, Any] = self.model_dump(exclude=set(FIGURES))
-        return Software(name=name, **{**stated, "attention": tuple(self.attention)}, **figures)
+        listed = {each: tuple(stated[each]) for each in ("attention", "gradient_buffers")}
+        return Software(name=name, **{**stated, **listed}, **figures)
 
 
 @cache

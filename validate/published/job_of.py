@@ -69,6 +69,7 @@ SOFTWARE = (
     (r"composer", "2024-06", "llm-foundry-2024"),
     (r"\bfa[34]\b", "9999", USUAL),
     (r"nemo|megatron-bridge", "9999", "userbuffers"),
+    (r"megatron-lm/deepspeed", "9999", "megatron-deepspeed-2024"),
     (r"megatron", "9999", "transformer-engine"),
     (JAX, "9999", "jax"),
     (r"internevo", "9999", "internevo"),

@@ -11,6 +11,7 @@ from topologies.units import GIB
 from validate.published.asked import asked
 from validate.published.job_of import layout_of, scenario_of
 from validate.published.measured_value import Metric, measured_seconds, value_of
+from validate.published.memory_rows import memory_kind
 from validate.published.predicted import Predicted, Quantity
 from validate.published.row import UNPREDICTED, UnexpressedError, reason_of
 from validate.published.sparing import Sparing, plan_of
@@ -97,7 +98,7 @@ class _Step:
         return self._of(Quantity.TIME, measured, self.plan.step_time_s, self.plan.interval_s)
 
     def _memory(self) -> Predicted:
-        """Return the bytes of the fullest rank."""
+        """Return the bytes of the fullest rank, of the kind that the row states."""
         stated = self.row.text("peak_memory")
         if stated:
             measured = self.row.number("peak_memory") * GIB
@@ -105,7 +106,9 @@ class _Step:
             metric, measured = value_of(self.row)
             if metric is not Metric.BYTES:
                 raise UnexpressedError(f"no memory follows from {metric}")
-        held, spread = self.held_bytes, self._spread()
+        kind = memory_kind(self.stated)
+        held = self.sparing.bytes_on_device(self.scenario, self.layout, kind)
+        spread = self._spread()
         return self._of(Quantity.MEMORY, measured, held, (held / spread, held * spread))
 
     def _length(self) -> Predicted:

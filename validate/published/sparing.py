@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from models.architecture import Mlp
 from models.dtype import BF16
 from models.layout import LayoutBatch
-from models.memory import memory_bill
-from models.memory_bill import LINES
+from models.memory import memory_bill, transit_bytes
+from models.memory_bill import LINES, SUMS
 from validate.published.row import UnexpressedError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _TILED_MLP = re.compile(r"tiled MLP", re.IGNORECASE)
 #: Layers whose inputs, or whose parameters, are on the device: the running one and the next.
 AT_HAND = 2
 #: Lines of the bill that a pass asks for, and that tiles make smaller.
-_PASSING = ("activations", "logits", "working")
+_PASSING = ("activations", "logits", "working", "buffers")
 _ALLOCATOR = "fragmentation"
 
 
@@ -86,28 +86,31 @@ class Sparing:
             mlp=bool(_TILED_MLP.search(method)),
         )
 
-    def bytes_on_device(self, scenario: Scenario, layout: Layout) -> float:
-        """Return what the fullest rank holds of a step of one layout.
+    def bytes_on_device(self, scenario: Scenario, layout: Layout, kind: str = "device") -> float:
+        """Return what the fullest rank holds of a step of one layout, of one kind of sum.
 
-        States, buffers and all else that stays are the plan's. What a pass asks for is that of a
-        model as wide as its tiles.
+        States and all else that stays are the plan's. What a pass asks for is that of a model as
+        wide as its tiles, but for parameters and gradients on their way.
 
         Raises
         ------
         UnexpressedError
             If checkpoints of pipelines are in host memory.
         """
-        whole = tiles = _lines(scenario, layout)
+        whole, transit = _lines(scenario, layout)
+        tiles = whole
         if self.loss or self.mlp:
-            tiled = self._tiled(scenario, layout)
-            tiles = _lines(replace(scenario, architecture=tiled), layout)
+            tiled = replace(scenario, architecture=self._tiled(scenario, layout))
+            tiles, narrow = _lines(tiled, layout)
+            tiles["buffers"] += transit - narrow
         passing = sum(tiles[line] for line in _PASSING)
         left = passing - (self._moved(scenario, layout) if self.checkpoints else 0.0)
         held = {**whole, **self._states(whole, len(scenario.architecture.layers))}
         for line in (*_PASSING, _ALLOCATOR):
             del held[line]
         # What the allocator holds beyond what is asked for grows with that.
-        return sum(held.values()) + left + tiles[_ALLOCATOR] * left / passing
+        held |= {"activations": left, _ALLOCATOR: tiles[_ALLOCATOR] * left / passing}
+        return sum(nbytes for line, nbytes in held.items() if line in SUMS[kind])
 
     def _states(self, bill: dict[str, float], layers: int) -> dict[str, float]:
         """Return the lines of a bill that host memory makes smaller."""
@@ -151,11 +154,15 @@ def _tokens(scenario: Scenario, layout: Layout) -> float:
     return scenario.workload.seq_len * layout.micro_batch / ranks
 
 
-def _lines(scenario: Scenario, layout: Layout) -> dict[str, float]:
-    """Return the memory bill of one layout by line, as its plan has it, without any times."""
-    prepared = scenario.prepared(LayoutBatch.of([layout]))
-    bill = memory_bill(prepared, scenario.device.profile, scenario.capacity_bytes)
-    return {line: float(getattr(bill, line)[0]) for line in LINES}
+def _lines(scenario: Scenario, layout: Layout) -> tuple[dict[str, float], float]:
+    """Return the memory bill of one layout by line, as its plan has it, without any times.
+
+    And what of its buffers is of parameters and gradients.
+    """
+    prepared, profile = scenario.prepared(LayoutBatch.of([layout])), scenario.device.profile
+    bill = memory_bill(prepared, profile, scenario.capacity_bytes)
+    lines = {line: float(getattr(bill, line)[0]) for line in LINES}
+    return lines, float(transit_bytes(prepared, profile)[0])
 
 
 def plan_of(scenario: Scenario, layout: Layout) -> Plan:

@@ -38,6 +38,11 @@ NETWORKS = (
     # InternLM/InternEvo doc/en/train_performance.md@c628a8c: nodes of eight A100 or A800.
     (r"InternLM/", "NVLink; 4 x 100 Gb/s RoCE per node"),
 )
+#: Tools that memory was read with, of sources that name them once for all their rows.
+MEMORY_KINDS = (
+    # snowflakedb/ArcticTraining@b28638e projects/sequence-parallelism: "NV" figures.
+    (r"ArcticTraining", "nvidia-smi"),
+)
 _ZERO = re.compile(r"ZeRO-?(\d)|(FSDP)", re.IGNORECASE)
 _PER_GROUP = re.compile(r"(\d+)(?: per SP group)?(?: x grad-acc (\d+|sp))?$")
 
@@ -62,6 +67,7 @@ def stated_step(row: Row) -> Row:
             del cells[name]
     cells |= {
         "interconnect": row.text("interconnect") or _network(row),
+        "memory_kind": row.text("memory_kind") or _memory_kind(row),
         "task": "pretrain",
         "framework": _framework(row),
         "precision": row.text("precision", "bf16").split()[0],
@@ -81,6 +87,10 @@ def _framework(row: Row) -> str:
 
 def _network(row: Row) -> str:
     return next((said for words, said in NETWORKS if re.search(words, row.text("source"))), "")
+
+
+def _memory_kind(row: Row) -> str:
+    return next((said for words, said in MEMORY_KINDS if re.search(words, row.text("source"))), "")
 
 
 def _zero(row: Row) -> str:

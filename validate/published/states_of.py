@@ -21,6 +21,8 @@ _BF16 = ModelStates(gradients="bf16", reduce="bf16")
 #:   ``scripts/performance`` and ``nemo/collections/llm/recipes``, ``grad_reduce_in_fp32 = False``.
 #: - DeepSpeed keeps gradients as they come (deepspeed 0.9.0 ``zero/stage_1_and_2.py``), and its
 #:   pipelines sum bf16 ones in fp32 beside them (``bf16_optimizer.py``).
+#: - Where DeepSpeed knows of sequence parallelism it sends in fp32 (deepspeed 0.19.0 ``engine.py``,
+#:   ``seq_parallel_communication_data_type``): ALST's runs, whose kernels are Liger's.
 #: - InternEvo keeps gradients as they come, and sends them to all (InternEvo 0.5.2
 #:   ``hybrid_zero_optim.py``, ``reduce_rank = None``): as many bytes as fp32 ones to one each.
 STATES = (
@@ -28,7 +30,8 @@ STATES = (
     (r"nemo/|megatron-bridge/", r".*", _BF16),
     (r"megatron-deepspeed", r"FP16", _BF16),
     (r"megatron-deepspeed", r"BF16", ModelStates(gradients="bf16+fp32", reduce="fp32")),
-    (r"(megatron-lm/)?deepspeed", r".*", _BF16),
+    (r"(megatron-lm/)?deepspeed|xtuner", r".*", _BF16),
+    (r"liger", r".*", replace(_BF16, reduce="fp32")),
     (r"internevo", r".*", ModelStates(gradients="bf16", reduce="fp32")),
 )
 

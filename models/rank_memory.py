@@ -1,0 +1,301 @@
+"""What each kind of pipeline rank holds at its peak."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from models.memory_bill import MemoryBill
+from models.named_axes import Recompute, RecomputeMethod
+from models.pass_peak import PassPeak
+from models.rank_parts import RankParts
+from models.state_bytes import (
+    end_bytes,
+    expert_shard_ranks,
+    shard_ranks,
+    state_bytes,
+    weight_bytes,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from models.layout import Array
+    from models.operation import Work
+    from models.prepared import Prepared
+    from models.profile import Profile
+    from models.recompute_modes import RecomputeModes
+
+#: Layers whose parameters FSDP holds gathered: the running one and the next.
+GATHERED_LAYERS = 2.0
+#: Buckets of gradients where they are sent in such: one that fills and one that is sent (deepspeed
+#: 0.12.6 runtime/zero/stage_1_and_2.py ``ipg_buffer``; stage3.py ``__ipg_bucket_flat_buffer`` and
+#: what ``reduce_scatter_coalesced`` puts together).
+BUCKETS = 2.0
+#: What the allocator asks of the device and gives back to it are multiples of this (torch
+#: documentation, *CUDA semantics*; ``c10/cuda/CUDACachingAllocator.cpp``, ``kSmallBuffer``).
+SEGMENT_BYTES = 2.0 * 2**20
+
+
+class RankMemory:
+    """Memory per kind of pipeline rank; lines that are equal on all ranks are taken once."""
+
+    def __init__(self, prepared: Prepared, profile: Profile) -> None:
+        self.prepared, self.profile = prepared, profile
+        batch, shape = prepared.batch, prepared.shape_index
+        mode, modes = prepared.mode_index, prepared.modes
+        self.spared = [layer_spared(work)[shape] for work in prepared.layers]
+        block = batch.recompute_method == RecomputeMethod.BLOCK
+        partial = (batch.recompute == Recompute.FULL) & (batch.recompute_layers > 0) & block
+        self.partial = partial if partial.any() else None
+        table = prepared.parameters
+        head = table.head[shape] + prepared.copied_head()
+        self.params = [kind[shape] for kind in table.layers], table.embedding[shape], head
+        self.experts = [kind[shape] for kind in table.experts] if table.has_experts else None
+        sharded = (batch.zero == 3) & (shard_ranks(prepared) > 1)
+        # FSDP keeps the gathered head between forward and backward; with pipeline stages all
+        # parameters stay gathered and are billed as parameters.
+        self.regathers = sharded & (batch.pp == 1)
+        held = head * prepared.workload.states.parameter_bytes
+        self.gathered_head = np.where(self.regathers, held, 0.0)
+        self.whole_gradients = (batch.zero >= 2) & (shard_ranks(prepared) > 1)
+        self.saved = [layer_kept(work, modes)[shape, mode] for work in prepared.layers]
+        self.together = prepared.together()
+        if self.together is not None:
+            self.saved = [kept / self.together for kept in self.saved]
+        self.warm_up = prepared.warm_up()
+        self.loss_saved = prepared.head.saved_bytes()[shape]
+        self.head_saved = self.loss_saved * self.warm_up.head
+        # The embedding keeps a number per token of all micro-batches.
+        self.embedding_saved = prepared.embedding.saved_bytes()[shape] * prepared.micro_batches
+        self.logits = prepared.head.working_bytes[shape]
+        self.state_bytes = state_bytes(prepared, shard_ranks(prepared))
+        self.expert_bytes = state_bytes(prepared, expert_shard_ranks(prepared))
+        self.forms = prepared.workload.recipe.quantised
+        self.end_bytes = end_bytes(prepared) if prepared.workload.states.end_bytes else None
+        self.layer_peak = self._layer_peak()
+        buffers = np.max([work.buffer_bytes for work in prepared.layers], axis=0)
+        self.buffers = buffers[shape]
+        self.in_transit = self._in_transit()
+        self.communicators = self._communicators()
+        fixed = profile.context_bytes.value + profile.workspace_bytes.value
+        self.beside = fixed + self.communicators
+        self.stage_output = self._stage_output()
+        # Gradients of one micro-batch are there from its backward pass on.
+        fresh = ~np.isin(batch.zero, prepared.workload.runs_on.gradient_buffers)
+        fresh &= prepared.micro_batches == 1
+        self.fresh = fresh if fresh.any() else None
+
+    def total(self, rank: int) -> Array:
+        """Return the least total of one kind of rank for every layout."""
+        parts = RankParts.of(self.prepared, rank)
+        weights, gradients, optimizer = self.states(parts)
+        peak = self.passes(rank, parts, gradients)
+        asked = np.maximum(peak.asked, self._copied(parts))
+        states = weights + peak.gradients + optimizer
+        total: Array = states + self.beside + asked * (1.0 + self.profile.fragmentation_least.value)
+        return total
+
+    def full(self, rank: int) -> Array:
+        """Return the same while all that passes keep is there, which grows with that alone."""
+        parts = RankParts.of(self.prepared, rank)
+        weights, gradients, optimizer = self.states(parts)
+        peak = self._full(rank, parts, gradients)
+        states = weights + peak.gradients + optimizer
+        reserved = peak.asked * (1.0 + self.profile.fragmentation_least.value)
+        total: Array = states + self.beside + reserved
+        return total
+
+    def standing(self, parts: RankParts, reserve: float) -> Array:
+        """Return what a rank holds beside activations, with a reserve as a share of it.
+
+        Where the end of a backward pass needs more than its beginning, as if both did.
+        """
+        weights, gradients, optimizer = self.states(parts)
+        rank = np.zeros(len(self.prepared), dtype=np.intp)
+        full = self._full(rank, parts, gradients)
+        peak = self.passes(rank, parts, gradients)
+        asked = full.logits + full.working + full.buffers + peak.asked - full.asked
+        total: Array = weights + peak.gradients + optimizer + self.beside + asked * (1.0 + reserve)
+        return total
+
+    def states(self, parts: RankParts) -> tuple[Array, Array, Array]:
+        """Return parameters, gradients and what the optimizer keeps of a rank, in bytes."""
+        layers, *_ = self.params
+        params = parts.sum(*self.params)
+        weights, gradients, optimizer = (params * nbytes for nbytes in self.state_bytes)
+        if self.forms:
+            shards = shard_ranks(self.prepared)
+            weights += parts.sum_layers(layers) * weight_bytes(self.prepared, shards)
+        if self.end_bytes is not None:
+            optimizer += (params - parts.sum_layers(layers)) * self.end_bytes
+        if self.experts is None:
+            return weights, gradients, optimizer
+        experts = parts.sum_layers(self.experts)
+        held, summed, kept = self.expert_bytes
+        if self.forms:
+            held = held + weight_bytes(self.prepared, expert_shard_ranks(self.prepared))
+        return weights + experts * held, gradients + experts * summed, optimizer + experts * kept
+
+    def bill(self, rank: NDArray[np.intp], capacity: float | None) -> MemoryBill:
+        """Return all lines for the kind of rank each layout names."""
+        stages, cut = self.prepared.stages, self.prepared.stage_index
+        parts = RankParts.of(self.prepared, rank)
+        weights, gradients, optimizer = self.states(parts)
+        peak = self.passes(rank, parts, gradients)
+        asked, copied = peak.asked, self._copied(parts)
+        step = np.maximum(copied - asked, 0.0)
+        profile, none = self.profile, np.zeros(len(self.prepared))
+        reserve = (asked + copied) * profile.fragmentation.value + np.minimum(asked, copied)
+        if capacity is not None:
+            states = weights + peak.gradients + optimizer
+            taken = states + asked + step + self.beside
+            least = (asked + step) * profile.fragmentation_least.value
+            room = np.floor((capacity - taken) / SEGMENT_BYTES) * SEGMENT_BYTES
+            reserve = np.maximum(np.minimum(reserve, room), least)
+        return MemoryBill(
+            parameters=weights,
+            gradients=peak.gradients,
+            optimizer=optimizer,
+            activations=peak.activations,
+            logits=peak.logits,
+            working=peak.working,
+            buffers=peak.buffers,
+            step=step,
+            fragmentation=reserve,
+            context=none + profile.context_bytes.value,
+            communicators=self.communicators,
+            workspaces=none + profile.workspace_bytes.value,
+            stage=stages.look_up(stages.position, cut, rank),
+        )
+
+    def passes(self, rank: int | NDArray[np.intp], parts: RankParts, gradients: Array) -> PassPeak:
+        """Return what passes need where they need most: while all they keep is there, or at last.
+
+        At last the first layer's backward pass runs and all gradients are there.
+        """
+        full = self._full(rank, parts, gradients)
+        if self.fresh is None:
+            return full
+        first = np.max(self.saved, axis=0) + parts.first * self.embedding_saved
+        last = PassPeak(
+            gradients=gradients,
+            activations=first,
+            logits=np.zeros_like(first),
+            working=self.layer_peak,
+            buffers=full.buffers,
+        )
+        return full.where(~self.fresh | (full.total >= last.total), last)
+
+    def _full(self, rank: int | NDArray[np.intp], parts: RankParts, gradients: Array) -> PassPeak:
+        """Return what passes need while all they keep is there."""
+        prepared, stages, cut = self.prepared, self.prepared.stages, self.prepared.stage_index
+        kept = parts.sum_layers(self.saved)
+        if self.partial is not None:
+            layers = stages.look_up(stages.layers, cut, rank)
+            share = np.where(self.partial, 1.0 - prepared.repeated_share(layers), 0.0)
+            kept += share * parts.sum_layers(self.spared)
+        position = stages.look_up(stages.position, cut, rank)
+        if self.stage_output is not None:
+            kept += self.stage_output * (1.0 - parts.last)
+        kept *= self.warm_up.in_flight(position)
+        kept += parts.first * self.embedding_saved + parts.last * self.head_saved
+        return PassPeak(
+            gradients=gradients if self.fresh is None else np.where(self.fresh, 0.0, gradients),
+            activations=kept,
+            logits=parts.last * self.logits,
+            working=self.working(parts),
+            buffers=self.buffers + self.transit(parts),
+        )
+
+    def working(self, parts: RankParts) -> Array:
+        """Return what one layer's backward pass needs beyond all that a loss needs.
+
+        The loss is through with what it keeps before the first of them begins.
+        """
+        needed: Array = self.layer_peak - parts.last * (self.loss_saved + self.logits)
+        return np.maximum(needed, 0.0)
+
+    def _layer_peak(self) -> Array:
+        """Return what one layer's backward pass needs beyond the saved tensors."""
+        shape, mode = self.prepared.shape_index, self.prepared.mode_index
+        peaks = [
+            (work.working_bytes + work.saved_bytes())[:, None]
+            - layer_kept(work, self.prepared.modes)
+            for work in self.prepared.layers
+        ]
+        peak: Array = np.max(peaks, axis=0)[shape, mode]
+        if self.together is not None:  # all layers of a group are there before the last goes back
+            each = np.max([work.saved_bytes() for work in self.prepared.layers], axis=0)
+            peak = peak + (self.together - 1.0) * each[shape]
+        return peak
+
+    def transit(self, parts: RankParts) -> Array:
+        """Return what of a rank's buffers is of parameters and gradients."""
+        total: Array = self.in_transit + parts.last * self.gathered_head
+        return total
+
+    def _in_transit(self) -> Array:
+        """Return layers' parameters as they are gathered, and gradients as they are sent."""
+        layers, *_ = self.params
+        if self.experts is not None:
+            # Experts that no other rank holds are never sent: they are whole where they are.
+            sent = np.where(expert_shard_ranks(self.prepared) > 1, 1.0, 0.0)
+            layers = [own + sent * each for own, each in zip(layers, self.experts, strict=True)]
+        layer: Array = np.max(layers, axis=0)
+        whole_bytes = self.prepared.workload.recipe.kept_bytes.value
+        gathered = np.where(self.regathers, GATHERED_LAYERS * whole_bytes, 0.0)
+        return layer * gathered + self._sent_gradients(layer)
+
+    def _sent_gradients(self, layer: Array) -> Array:
+        """Return gradients as they are sent: those of a layer, or two buckets."""
+        workload = self.prepared.workload
+        bucket, nbytes = workload.runs_on.gradient_bucket, workload.states.reduced_bytes
+        if bucket:
+            return np.where(self.prepared.batch.zero >= 1, BUCKETS * bucket * nbytes, 0.0)
+        return np.where(self.whole_gradients, layer * nbytes, 0.0)
+
+    def _communicators(self) -> Array:
+        """Return the buffers of all groups of a rank: of its axes, of a model's ranks, of all."""
+        batch = self.prepared.batch
+        axes = (batch.tp, batch.ulysses, batch.ring, batch.inner_ring, batch.pp, batch.dp)
+        groups = np.where(batch.gpus > 1, 1.0, 0.0) + ((batch.tp > 1) & (batch.pp > 1))
+        for axis in axes:
+            groups += axis > 1
+        if self.experts is not None:
+            for axis in (batch.ep, batch.etp):
+                groups += axis > 1
+        sets = self.prepared.workload.runs_on.group_sets
+        return groups * sets * self.profile.group_bytes.value
+
+    def _stage_output(self) -> Array | None:
+        """Return what a micro-batch's outputs take that a rank sent on, where they are kept."""
+        if not self.prepared.workload.runs_on.keeps_sent:
+            return None
+        sent = self.prepared.sent_bytes()[self.prepared.shape_index]
+        return sent * self.prepared.batch.vp * (self.prepared.batch.pp > 1)
+
+    def _copied(self, parts: RankParts) -> Array | float:
+        """Return what the optimizer's step copies and computes of the parameters it updates."""
+        copied = self.prepared.workload.step_bytes
+        if not copied:
+            return 0.0
+        sharded = self.prepared.batch.zero >= 1
+        layers, *ends = self.params
+        share = np.where(sharded, 1.0 / shard_ranks(self.prepared), 1.0)
+        found: Array = parts.sum(layers, *ends) * share
+        if self.experts is not None:
+            share = np.where(sharded, 1.0 / expert_shard_ranks(self.prepared), 1.0)
+            found += parts.sum_layers(self.experts) * share
+        return found * copied
+
+
+def layer_kept(work: Work, modes: RecomputeModes) -> Array:
+    """Return a layer's saved bytes by recomputation mode, shape ``[shapes, modes]``."""
+    return modes.table(work.saved_bytes(), work.input_bytes, work.selective_bytes)
+
+
+def layer_spared(work: Work) -> Array:
+    """Return what full recomputation of a layer does not keep."""
+    return work.saved_bytes() - work.input_bytes
