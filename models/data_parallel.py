@@ -1,17 +1,17 @@
 """Gradient reduction, parameter gathering and the optimizer's step.
 
 Data- and context-parallel ranks hold the same weights and different tokens (of experts, fewer of
-them: :mod:`models.expert_mesh`), so gradients are
-reduced over both together, in the dtype of the workload's states. Per optimizer step and rank with
-``P`` parameters:
+them: :mod:`models.expert_mesh`), so gradients are reduced over both together, in the dtype of the
+workload's states. Per optimizer step and rank with ``P`` parameters:
 
 * ZeRO-0: all-reduce of gradients;
 * ZeRO-1: reduce-scatter of gradients, all-gather of bf16 parameters;
 * ZeRO-2: the reduce-scatter after every micro-batch;
 * ZeRO-3 (FSDP): parameters gathered for the forward and again for the backward pass of every
-  micro-batch, gradients reduce-scattered; with pipeline stages parameters are gathered once. All
-  parts are: FSDP2 keeps its root unit between the passes, which saves a gathering of the last norm
-  and head and holds them meanwhile (torch 2.13, counted on a fake process group).
+  micro-batch, gradients reduce-scattered; with pipeline stages parameters are gathered once. Each
+  layer, the embedding and the head have messages of their own. All parts are gathered again: FSDP2
+  keeps its root unit between the passes, which saves a gathering of the last norm and head and
+  holds them meanwhile (torch 2.13, counted on a fake process group).
 
 With HSDP the shards' gradients are then all-reduced over the replicas, as often as they are
 scattered (frameworks that defer it to the last micro-batch save the difference). Reduction hides
@@ -95,11 +95,15 @@ class DataParallelClock:
         table, profile = prepared.parameters, device.profile
         layers = self._of_layers(table.layers)
         common = layers + sum(self._ends())
-        self.shared = Sharing.by_all(prepared, common, fabric, profile, layers)
+        # A head tied to the embedding of the same rank goes with that.
+        together = prepared.architecture.tied * parts.first * parts.last
+        units = parts.layers + parts.first + parts.last - together
+        self.shared = Sharing.by_all(prepared, common, units, fabric, profile, layers)
         self.sharings = [self.shared]
         if table.has_experts:
             experts = self._of_layers(table.experts)
-            self.sharings.append(Sharing.of_experts(prepared, experts, fabric, profile))
+            sharing = Sharing.of_experts(prepared, experts, parts.layers, fabric, profile)
+            self.sharings.append(sharing)
         self.params: Array = reduce(np.add, (each.params for each in self.sharings))
         self.first_share, self.layer_share = self._buckets()
         self.steal, self.steal_across = (

@@ -40,6 +40,8 @@ class Sharing:
         Layouts with their inventory.
     params
         How many.
+    units
+        Of how many parts of the model: layers, the embedding, the head.
     ranks
         Ranks over which ZeRO shards them, within a replica.
     shards, replicas
@@ -54,6 +56,7 @@ class Sharing:
         self,
         prepared: Prepared,
         params: Array,
+        units: Array,
         ranks: Array,
         shards: GroupLinks,
         replicas: GroupLinks,
@@ -62,6 +65,7 @@ class Sharing:
     ) -> None:
         self.prepared, self.params, self.ranks = prepared, params, ranks
         self.layers = params if layers is None else layers
+        self.units = units
         self.states, self.recipe = prepared.workload.states, prepared.workload.recipe
         self.shards, self.replicas = shards, replicas
         self.costs = {kind: cost(kind, shards, profile) for kind in _KINDS}
@@ -69,7 +73,13 @@ class Sharing:
 
     @classmethod
     def by_all(
-        cls, prepared: Prepared, params: Array, fabric: Fabric, profile: Profile, layers: Array
+        cls,
+        prepared: Prepared,
+        params: Array,
+        units: Array,
+        fabric: Fabric,
+        profile: Profile,
+        layers: Array,
     ) -> Sharing:
         """Return the parameters that all data- and context-parallel ranks share."""
         meshes = prepared.meshes
@@ -77,11 +87,12 @@ class Sharing:
         inner = meshes.dp / meshes.dp_replicate
         shards = fabric.links((meshes.cp * 1.0, stride.cp), (inner, stride.dp))
         replicas = fabric.links((meshes.dp_replicate * 1.0, stride.dp * inner))
-        return cls(prepared, params, shard_ranks(prepared), shards, replicas, profile, layers)
+        ranks = shard_ranks(prepared)
+        return cls(prepared, params, units, ranks, shards, replicas, profile, layers)
 
     @classmethod
     def of_experts(
-        cls, prepared: Prepared, params: Array, fabric: Fabric, profile: Profile
+        cls, prepared: Prepared, params: Array, units: Array, fabric: Fabric, profile: Profile
     ) -> Sharing:
         """Return the parameters of experts, which fewer ranks hold."""
         meshes = prepared.meshes
@@ -89,19 +100,20 @@ class Sharing:
         apart = expert_stride(meshes, "edp") * 1.0
         shards = fabric.links((inner, apart))
         replicas = fabric.links((meshes.dp_replicate * 1.0, apart * inner))
-        return cls(prepared, params, expert_shard_ranks(prepared), shards, replicas, profile)
+        ranks = expert_shard_ranks(prepared)
+        return cls(prepared, params, units, ranks, shards, replicas, profile)
 
     def scatter_s(self) -> Array:
         """Return the reduction of their gradients within a replica of the shards."""
         nbytes = self.params * self.states.reduced_bytes
         whole = self.prepared.batch.zero == 0
-        scattered = self.where(~whole, self.costs[Collective.REDUCE_SCATTER], nbytes)
+        scattered = self.in_messages(~whole, self.costs[Collective.REDUCE_SCATTER], nbytes)
         return scattered + self.where(whole, self.costs[Collective.ALL_REDUCE], nbytes)
 
     def across_s(self) -> Array:
         """Return the all-reduce of a shard's gradients over the replicas."""
         shard = self.params * self.states.reduced_bytes / self.ranks
-        return self.where(self.prepared.batch.dp_replicate > 1, self.across, shard)
+        return self.in_messages(self.prepared.batch.dp_replicate > 1, self.across, shard)
 
     @property
     def in_turn(self) -> Bools:
@@ -114,7 +126,8 @@ class Sharing:
     def gather_s(self) -> Array:
         """Return their gathering."""
         zero, nbytes, in_turn = self.prepared.batch.zero, self.gathered_bytes(), self.in_turn
-        gathered = self.where((zero >= 1) & ~in_turn, self.costs[Collective.ALL_GATHER], nbytes)
+        all_at_once = (zero >= 1) & ~in_turn
+        gathered = self.in_messages(all_at_once, self.costs[Collective.ALL_GATHER], nbytes)
         if not in_turn.any():
             return gathered
         each = self.where(in_turn, self.costs[Collective.BROADCAST], nbytes / self.ranks)
@@ -152,6 +165,15 @@ class Sharing:
     def shard(self) -> Array:
         """Return how many of them the optimizer of one rank updates."""
         return self.params * self.share
+
+    @property
+    def messages(self) -> Array:
+        """In how many messages they are gathered or reduced: ZeRO-3's parts each have their own."""
+        return np.where(self.prepared.batch.zero == 3, self.units, 1.0)
+
+    def in_messages(self, used: Bools, what: Cost, nbytes: Array) -> Array:
+        """Return the seconds of a collective in as many messages for the layouts that use it."""
+        return self.messages * self.where(used, what, nbytes / self.messages)
 
     def where(self, used: Bools, what: Cost, nbytes: Array) -> Array:
         """Return the seconds of a collective for the layouts that use it, 0 for the others."""

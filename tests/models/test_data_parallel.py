@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
 
 from models.catalogue import load_architecture
+from models.collectives import cost
+from models.data_parallel import DataParallelClock
 from models.hf_config import architecture_from_config
 from models.layout import Layout
 from models.named_axes import Kernels, Schedule
 from models.operation import Axis
-from tests.models.cases import config, prepared, sent_bytes, sent_for_weights
+from models.rank_parts import RankParts
+from tests.models.cases import config, machine, prepared, sent_bytes, sent_for_weights
 from tests.oracles import sharded_reference as oracle
+from topologies.collective import Collective
 
 TOKENS = 1024
 
@@ -85,6 +90,24 @@ def test_parameters_that_stay_gathered_are_gathered_once(zero: int) -> None:
     sent = oracle.step(fields, tokens=TOKENS, shards=64, keeps_all=True).traffic
     assert said.gather == pytest.approx(sent.sent_bytes["all_gather"], rel=1e-12)
     assert said.step == pytest.approx(sent.total_bytes, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["llama-3.1-8b", "llama-3.2-1b"])
+def test_every_layer_sends_messages_of_its_own(name: str) -> None:
+    """The embedding and the head too, where they are not one; each starts on its own."""
+    fields = shallow(name, 3)
+    sent = oracle.step(fields, tokens=TOKENS, shards=16, replicas=4).traffic
+    many = Counter(call.collective for call in sent.made)
+    device, fabric = machine("h100-dgx:8")
+    work = sharded(fields, 16, 4)
+    clock = DataParallelClock(work, device, fabric, RankParts.of(work, 0))
+    assert clock.shared.messages == [many["reduce_scatter"]] == [many["all_reduce"]]
+    assert 2 * clock.shared.messages == [many["all_gather"]]
+    whole = sharded(fields, 16, 4, zero=1)
+    once = DataParallelClock(whole, device, fabric, RankParts.of(whole, 0))
+    start = cost(Collective.ALL_GATHER, clock.shared.shards, device.profile).start_s.max()
+    more = float((clock.gather_s() - once.gather_s())[0])
+    assert more > 0.9 * (many["reduce_scatter"] - 1) * start
 
 
 def test_replicas_without_shards_reduce_all_gradients() -> None:

@@ -103,7 +103,7 @@ def test_both_clocks_leave_it_out(layout: Layout) -> None:
         work = prepared(model, layout, seq_len=8192, global_batch=64, software=name)
         closed = step_time(work, device, fabric)
         played = StepSimulation(work, device, fabric, contention=False).step().step_s
-        assert played == pytest.approx(float(closed.total[0]), rel=0.01)
+        assert played == pytest.approx(float(closed.total[0]), rel=0.015)
         seconds[name] = float(closed.recompute[0]), float(closed.compute[0])
     # The last product is 0.27 of a layer's, which are not all that it does.
     again = {name: repeated / computed for name, (repeated, computed) in seconds.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
@@ -231,7 +232,7 @@ def test_each_rank_in_turn_starts_a_broadcast_of_its_own():
             for name in (IN_TURN, OLD)
         )
         in_turn, at_once = (
-            Sharing.by_all(each, params, fabric, DEVICE.profile, params)
+            Sharing.by_all(each, params, np.ones_like(params), fabric, DEVICE.profile, params)
             for each in (work, together)
             for params in [each.parameters.embedding]
         )
