@@ -102,7 +102,8 @@ class DataParallelClock:
         self.sharings = [self.shared]
         if table.has_experts:
             experts = self._of_layers(table.experts)
-            sharing = Sharing.of_experts(prepared, experts, parts.layers, fabric, profile)
+            mixed = self._of_layers([(each > 0) * 1.0 for each in table.experts])
+            sharing = Sharing.of_experts(prepared, experts, mixed, fabric, profile)
             self.sharings.append(sharing)
         self.params: Array = reduce(np.add, (each.params for each in self.sharings))
         self.first_share, self.layer_share = self._buckets()

@@ -5,9 +5,10 @@ keeps. They are sharded over the data- and context-parallel ranks together, as t
 weights (ZeRO, arXiv:1910.02054 section 3). Quantised weights are kept in all forms that passes read
 (:mod:`models.precision`). Activations are the inventory's saved tensors times the micro-batches in
 flight. At the peak either the loss is being taken or one layer's backward pass runs, whichever
-needs more; where the optimizer's step, when nothing is kept of the passes, needs more than that, it
-is the peak. Its copy of gradients is larger than any block that passes leave to the allocator,
-which holds both.
+needs more: the first of them while all activations are there or, where gradients come only with
+these passes, the last, with all gradients. Where the optimizer's step, when nothing is kept of the
+passes, needs more than that, it is the peak. Its copy of gradients is larger than any block that
+passes leave to the allocator, which holds both.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def transit_bytes(prepared: Prepared, profile: Profile) -> Array:
 
 
 def standing_bytes(prepared: Prepared, profile: Profile, parts: RankParts, reserve: float) -> float:
-    """Return what a rank of one layout holds whatever it is doing.
+    """Return what a rank of one layout holds at its peak beside what micro-batches keep.
 
     Parameters
     ----------

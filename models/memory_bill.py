@@ -30,11 +30,13 @@ class MemoryBill:
         Model states, after sharding. Gradients are those that are there at the peak: none while a
         loss is taken where they come only with the backward pass.
     activations
-        Saved tensors of all micro-batches in flight.
+        Saved tensors of all micro-batches in flight; where the end of a backward pass is the peak,
+        those of its last layer.
     logits
         What the loss needs at its peak beyond its saved tensors.
     working
-        What one layer's backward pass needs beyond `logits`: gradients, repeated activations.
+        What one layer's backward pass needs beyond `logits` and what the loss keeps, which is gone
+        by then: gradients, repeated activations.
     buffers
         Communication: ring and all-to-all buffers, gathered keys and values, FSDP's gathered
         layers and gradients as they are sent, before they are sharded: those of a layer (ZeRO-2, 3)
@@ -86,6 +88,11 @@ class MemoryBill:
     def total(self) -> Array:
         """All lines together."""
         return self.device
+
+    def least(self, share: float) -> Array:
+        """Return the total with a share of what is asked for in reserve, and no more."""
+        asked = self.activations + self.logits + self.working + self.buffers + self.step
+        return self.device - self.fragmentation + share * asked
 
     def _sum(self, lines: Iterable[str]) -> Array:
         parts: Iterable[Array] = (getattr(self, line) for line in lines)

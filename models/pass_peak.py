@@ -35,10 +35,9 @@ class PassPeak:
         total: Array = self.activations + self.logits + self.working + self.buffers
         return total
 
-    @property
-    def total(self) -> Array:
-        """That and the gradients."""
-        return self.gradients + self.asked
+    def total(self, share: float) -> Array:
+        """Return that with a share of it in reserve, and the gradients."""
+        return self.gradients + self.asked * (1.0 + share)
 
     def where(self, mine: Bools, other: PassPeak) -> PassPeak:
         """Return this moment for some layouts and another for the rest."""

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from models.communicators import communicator_bytes
 from models.memory_bill import MemoryBill
 from models.named_axes import Recompute, RecomputeMethod
 from models.pass_peak import PassPeak
 from models.rank_parts import RankParts
+from models.schedule import ALWAYS_APART
 from models.state_bytes import (
     end_bytes,
     expert_shard_ranks,
@@ -60,10 +62,12 @@ class RankMemory:
         held = head * prepared.workload.states.parameter_bytes
         self.gathered_head = np.where(self.regathers, held, 0.0)
         self.whole_gradients = (batch.zero >= 2) & (shard_ranks(prepared) > 1)
-        self.saved = [layer_kept(work, modes)[shape, mode] for work in prepared.layers]
+        self.inputs = self.saved = [
+            layer_kept(work, modes)[shape, mode] for work in prepared.layers
+        ]
         self.together = prepared.together()
         if self.together is not None:
-            self.saved = [kept / self.together for kept in self.saved]
+            self.saved = [kept / self.together for kept in self.inputs]
         self.warm_up = prepared.warm_up()
         self.loss_saved = prepared.head.saved_bytes()[shape]
         self.head_saved = self.loss_saved * self.warm_up.head
@@ -74,11 +78,11 @@ class RankMemory:
         self.expert_bytes = state_bytes(prepared, expert_shard_ranks(prepared))
         self.forms = prepared.workload.recipe.quantised
         self.end_bytes = end_bytes(prepared) if prepared.workload.states.end_bytes else None
-        self.layer_peak = self._layer_peak()
+        self.layer_peaks = self._layer_peaks()
         buffers = np.max([work.buffer_bytes for work in prepared.layers], axis=0)
         self.buffers = buffers[shape]
         self.in_transit = self._in_transit()
-        self.communicators = self._communicators()
+        self.communicators = communicator_bytes(prepared, profile)
         fixed = profile.context_bytes.value + profile.workspace_bytes.value
         self.beside = fixed + self.communicators
         self.stage_output = self._stage_output()
@@ -108,9 +112,9 @@ class RankMemory:
         return total
 
     def standing(self, parts: RankParts, reserve: float) -> Array:
-        """Return what a rank holds beside activations, with a reserve as a share of it.
+        """Return what a rank holds beside activations at its peak, a reserve as a share of it.
 
-        Where the end of a backward pass needs more than its beginning, as if both did.
+        Where the end of a backward pass needs more than its beginning, what more that is too.
         """
         weights, gradients, optimizer = self.states(parts)
         rank = np.zeros(len(self.prepared), dtype=np.intp)
@@ -178,58 +182,78 @@ class RankMemory:
         full = self._full(rank, parts, gradients)
         if self.fresh is None:
             return full
-        first = np.max(self.saved, axis=0) + parts.first * self.embedding_saved
-        last = PassPeak(
-            gradients=gradients,
-            activations=first,
-            logits=np.zeros_like(first),
-            working=self.layer_peak,
-            buffers=full.buffers,
-        )
-        return full.where(~self.fresh | (full.total >= last.total), last)
+        last = self._last(parts, gradients)
+        share = self.profile.fragmentation_least.value
+        return full.where(~self.fresh | (full.total(share) >= last.total(share)), last)
 
     def _full(self, rank: int | NDArray[np.intp], parts: RankParts, gradients: Array) -> PassPeak:
         """Return what passes need while all they keep is there."""
         prepared, stages, cut = self.prepared, self.prepared.stages, self.prepared.stage_index
         kept = parts.sum_layers(self.saved)
         if self.partial is not None:
-            layers = stages.look_up(stages.layers, cut, rank)
-            share = np.where(self.partial, 1.0 - prepared.repeated_share(layers), 0.0)
+            share = np.where(self.partial, 1.0 - prepared.repeated_share(parts.layers), 0.0)
             kept += share * parts.sum_layers(self.spared)
         position = stages.look_up(stages.position, cut, rank)
         if self.stage_output is not None:
             kept += self.stage_output * (1.0 - parts.last)
         kept *= self.warm_up.in_flight(position)
         kept += parts.first * self.embedding_saved + parts.last * self.head_saved
+        working = self._working(parts)
+        if self.fresh is not None:  # of the head alone once a layer goes back, none before
+            head = parts.last * self.params[2] * self.state_bytes[1] * (working > 0)
+            gradients = np.where(self.fresh, np.minimum(head, gradients), gradients)
         return PassPeak(
-            gradients=gradients if self.fresh is None else np.where(self.fresh, 0.0, gradients),
+            gradients=gradients,
             activations=kept,
             logits=parts.last * self.logits,
-            working=self.working(parts),
+            working=working,
             buffers=self.buffers + self.transit(parts),
         )
 
-    def working(self, parts: RankParts) -> Array:
+    def _last(self, parts: RankParts, gradients: Array) -> PassPeak:
+        """Return what passes need while one layer is left to go back."""
+        own = [
+            np.where(count > 0, (saved, saved + peak), 0.0)
+            for count, saved, peak in zip(parts.counts, self.inputs, self.layer_peaks, strict=True)
+        ]
+        kept, needed = np.max(own, axis=0)
+        return PassPeak(
+            gradients=gradients,
+            activations=kept + parts.first * self.embedding_saved,
+            logits=np.zeros_like(kept),
+            working=needed - kept,
+            buffers=self.buffers + self.transit(parts),
+        )
+
+    def _working(self, parts: RankParts) -> Array:
         """Return what one layer's backward pass needs beyond all that a loss needs.
 
-        The loss is through with what it keeps before the first of them begins.
+        The loss is through with what it keeps before the first of them begins, but where gradients
+        of the weights, the head's too, are left for later.
         """
-        needed: Array = self.layer_peak - parts.last * (self.loss_saved + self.logits)
+        apart = ALWAYS_APART.take(self.prepared.batch.schedule)
+        freed = self.logits + np.where(apart, 0.0, self.loss_saved)
+        needed: Array = np.max(self.layer_peaks, axis=0) - parts.last * freed
         return np.maximum(needed, 0.0)
 
-    def _layer_peak(self) -> Array:
-        """Return what one layer's backward pass needs beyond the saved tensors."""
-        shape, mode = self.prepared.shape_index, self.prepared.mode_index
-        peaks = [
-            (work.working_bytes + work.saved_bytes())[:, None]
-            - layer_kept(work, self.prepared.modes)
+    def _layer_peaks(self) -> list[Array]:
+        """Return what each kind's backward pass needs beyond the saved tensors."""
+        shape, mode, modes = (
+            self.prepared.shape_index,
+            self.prepared.mode_index,
+            self.prepared.modes,
+        )
+        peaks: list[Array] = [
+            ((work.working_bytes + work.saved_bytes())[:, None] - layer_kept(work, modes))[
+                shape, mode
+            ]
             for work in self.prepared.layers
         ]
-        peak: Array = np.max(peaks, axis=0)[shape, mode]
-        if self.together is not None:  # all layers of a group are there before the last goes back
-            each = np.max([work.saved_bytes() for work in self.prepared.layers], axis=0)
-            peak = peak + (self.together - 1.0) * each[shape]
-        return peak
+        if self.together is None:
+            return peaks
+        # All layers of a group are there before the last goes back.
+        each = np.max([work.saved_bytes() for work in self.prepared.layers], axis=0)[shape]
+        return [peak + (self.together - 1.0) * each for peak in peaks]
 
     def transit(self, parts: RankParts) -> Array:
         """Return what of a rank's buffers is of parameters and gradients."""
@@ -255,19 +279,6 @@ class RankMemory:
         if bucket:
             return np.where(self.prepared.batch.zero >= 1, BUCKETS * bucket * nbytes, 0.0)
         return np.where(self.whole_gradients, layer * nbytes, 0.0)
-
-    def _communicators(self) -> Array:
-        """Return the buffers of all groups of a rank: of its axes, of a model's ranks, of all."""
-        batch = self.prepared.batch
-        axes = (batch.tp, batch.ulysses, batch.ring, batch.inner_ring, batch.pp, batch.dp)
-        groups = np.where(batch.gpus > 1, 1.0, 0.0) + ((batch.tp > 1) & (batch.pp > 1))
-        for axis in axes:
-            groups += axis > 1
-        if self.experts is not None:
-            for axis in (batch.ep, batch.etp):
-                groups += axis > 1
-        sets = self.prepared.workload.runs_on.group_sets
-        return groups * sets * self.profile.group_bytes.value
 
     def _stage_output(self) -> Array | None:
         """Return what a micro-batch's outputs take that a rank sent on, where they are kept."""

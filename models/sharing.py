@@ -169,11 +169,11 @@ class Sharing:
     @property
     def messages(self) -> Array:
         """In how many messages they are gathered or reduced: ZeRO-3's parts each have their own."""
-        return np.where(self.prepared.batch.zero == 3, self.units, 1.0)
+        return np.where(self.prepared.batch.zero == 3, np.maximum(self.units, 1.0), 1.0)
 
     def in_messages(self, used: Bools, what: Cost, nbytes: Array) -> Array:
         """Return the seconds of a collective in as many messages for the layouts that use it."""
-        return self.messages * self.where(used, what, nbytes / self.messages)
+        return self.messages * self.where(used & (nbytes > 0), what, nbytes / self.messages)
 
     def where(self, used: Bools, what: Cost, nbytes: Array) -> Array:
         """Return the seconds of a collective for the layouts that use it, 0 for the others."""

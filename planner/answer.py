@@ -37,8 +37,16 @@ def what_binds(scenario: Scenario, found: Found, best: Plan) -> str:
     return (
         f"What binds: {memory}; the best one's step is mostly {largest_part(best)}, and its "
         f"fullest rank holds {room:.0%} of its {scenario.capacity_bytes / GIB:.1f} GiB, mostly "
-        f"{largest_line(best)}."
+        f"{largest_line(best)}: a chance of {likely(best)} that it fits."
     )
+
+
+def likely(plan: Plan) -> str:
+    """Return how likely a plan fits, in whole per cent, never as if it were certain."""
+    chance = plan.chance_to_fit
+    if not 0.01 <= chance <= 0.99:
+        return "over 99%" if chance > 0.5 else "under 1%"
+    return f"{chance:.0%}"
 
 
 def sequence_parallelism(with_cp: Plan | None, without_cp: Plan | None) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from models.memory_bill import SUMS
+from models.training import P90
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,6 +78,8 @@ class Plan:
     memory_bytes, memory_interval_bytes, memory_stage, capacity_bytes
         The bill of the fullest rank by line, the interval of its total, that rank's pipeline
         position, and what a device offers.
+    memory_least_bytes
+        Its total with no more in reserve than the allocator cannot give back.
     time_s
         The step by what it goes into.
     runs_in
@@ -103,6 +107,7 @@ class Plan:
     fits: bool
     memory_bytes: dict[str, float]
     memory_interval_bytes: tuple[float, float]
+    memory_least_bytes: float
     memory_stage: int
     capacity_bytes: float
     time_s: dict[str, float]
@@ -125,6 +130,16 @@ class Plan:
         return {
             name: sum(self.memory_bytes[line] for line in lines) for name, lines in SUMS.items()
         }
+
+    @property
+    def chance_to_fit(self) -> float:
+        """Probability that the fullest rank fits, by how far off predictions of memory are.
+
+        Logarithms of their errors are taken as normal; what fits has at least an even chance.
+        """
+        spread = math.log(self.memory_interval_bytes[1] / self.memory_total_bytes) / P90
+        room = math.log(self.capacity_bytes / self.memory_least_bytes)
+        return 0.5 * (1.0 + math.erf(room / spread / math.sqrt(2.0)))
 
     @property
     def exposed_s(self) -> float:
@@ -170,6 +185,7 @@ class Plan:
             "mfu": self.mfu,
             "mfu_full_attention": self.mfu_full_attention,
             "fits": self.fits,
+            "chance_to_fit": self.chance_to_fit,
             "memory_bytes": {**self.memory_bytes, "total": self.memory_total_bytes},
             "memory_sums_bytes": self.memory_sums_bytes,
             "memory_interval_bytes": list(self.memory_interval_bytes),

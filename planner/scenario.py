@@ -198,6 +198,7 @@ class Scenario:
         work = self.workload
         runs = runs_in(batch, self.architecture, work.states, work.precision)
         memory_spread = self.device.profile.memory_spread.value * P90
+        least = bill.least(self.device.profile.fragmentation_least.value)
         plans = []
         for i in range(len(batch)):
             total = float(bill.total[i])
@@ -223,6 +224,7 @@ class Scenario:
                         total * float(np.exp(-memory_spread)),
                         total * float(np.exp(memory_spread)),
                     ),
+                    memory_least_bytes=float(least[i]),
                     memory_stage=int(bill.stage[i]),
                     capacity_bytes=self.capacity_bytes,
                     time_s={part: float(getattr(time, part)[i]) for part in PARTS},

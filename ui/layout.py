@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 from streamlit.errors import StreamlitAPIException
 
+from planner.answer import likely
 from planner.cli.report import details, interval, money, seconds
 from planner.compare import differences, why_better
 from ui import session, tables
@@ -152,7 +153,7 @@ def _summary(state: State, found: Estimate) -> None:
     price = "" if cost is None else f"; {money(cost)} USD a step"
     st.markdown(
         f"Fullest rank {gib(plan.memory_total_bytes):.1f} GiB ({low:.1f} to {high:.1f}) of "
-        f"{gib(plan.capacity_bytes):.1f}: {fits}{price}."
+        f"{gib(plan.capacity_bytes):.1f}: {fits} (a chance of {likely(plan)} to){price}."
     )
     row = st.container(horizontal=True)
     if row.button("Compare others with this one", icon=":material/compare_arrows:"):

@@ -26,6 +26,7 @@ from models.rank_order import first_alike
 from models.recompute_modules import USUAL_MODULES
 from models.routing import BALANCED
 from models.workload import format_count
+from planner.answer import likely
 from planner.cli import placement_report
 from planner.compare import LINE_NAMES, PART_NAMES, SUM_NAMES
 from topologies.ecmp import Ecmp, has_equal_links
@@ -272,7 +273,8 @@ def full(screen: Console, scenario: Scenario, plan: Plan) -> None:
     screen.print(
         f"step {seconds(plan.step_time_s)} ({interval(*plan.interval_s)}), "
         f"{plan.tokens_per_s_per_gpu:,.0f} tokens/s/GPU, {_few(plan.tflops_per_gpu)} TFLOP/s/GPU, "
-        f"MFU {plan.mfu:.1%} ({plan.mfu_full_attention:.1%} with attention unmasked); {fits}"
+        f"MFU {plan.mfu:.1%} ({plan.mfu_full_attention:.1%} with attention unmasked); {fits} "
+        f"(a chance of {likely(plan)})"
     )
     runs(screen, scenario, plan)
     screen.print()

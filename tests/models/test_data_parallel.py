@@ -110,6 +110,16 @@ def test_every_layer_sends_messages_of_its_own(name: str) -> None:
     assert more > 0.9 * (many["reduce_scatter"] - 1) * start
 
 
+def test_experts_send_messages_of_the_layers_that_have_them() -> None:
+    """Of 61 layers of DeepSeek-V3 three are dense; ranks of a pipeline have their own only."""
+    model = load_architecture("deepseek-v3")
+    device, fabric = machine("h100-dgx:8")
+    for pp, shared, mixed in ((1, 63, 58), (2, 32, 28)):
+        work = prepared(model, Layout(dp=64 // pp, pp=pp, ep=8, zero=3), global_batch=64)
+        clock = DataParallelClock(work, device, fabric, RankParts.of(work, 0))
+        assert [float(each.messages[0]) for each in clock.sharings] == [shared, mixed]
+
+
 def test_replicas_without_shards_reduce_all_gradients() -> None:
     """ZeRO-0 sends what HSDP does whose shards are single ranks."""
     fields = shallow("llama-3.1-8b", 2)

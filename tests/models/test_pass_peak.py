@@ -6,15 +6,18 @@ import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
 from models.catalogue import load_architecture
 from models.layout import Layout
-from models.memory import memory_bill, transit_bytes
+from models.memory import fewest_repeated_layers, memory_bill, transit_bytes
 from models.memory_bill import LINES
-from models.named_axes import Recompute
+from models.named_axes import Recompute, RecomputeMethod, Schedule, StageSplit
+from models.rank_memory import RankMemory
+from models.rank_parts import RankParts
 from models.simulation.record import record
 from models.simulation.step import StepSimulation
 from models.software import load_software
@@ -22,6 +25,7 @@ from tests.models.cases import machine, prepared, tuned
 
 if TYPE_CHECKING:
     from models.memory_bill import MemoryBill
+    from models.prepared import Prepared
 
 LLAMA = load_architecture("llama-3.1-8b")
 #: The same with so few words that its loss needs next to nothing.
@@ -31,6 +35,8 @@ BARE = tuned(DEVICE.profile, fragmentation=0.0, fragmentation_least=0.0)
 #: Gradients in buffers from the start, and those that come with the backward pass.
 EARLY, LATE = "transformer-engine", "jax"
 IN_BUCKETS = "hugging-face"
+#: A capacity so short that the allocator has given back all that it can.
+NO_ROOM = 0.0
 WHOLE = Layout(dp=8, zero=3, recompute=Recompute.FULL)
 
 
@@ -122,6 +128,82 @@ def test_late_gradients_never_need_more(seq_len: int) -> None:
         assert late <= early
 
 
+@pytest.mark.parametrize("name", ["jamba-v0.1", "nemotron-h-8b"])
+def test_nor_does_any_rank_of_a_model_of_several_kinds_of_layers(name: str) -> None:
+    model = load_architecture(name)
+    layout = Layout(pp=len(model.layers), zero=0)
+    early, late = (
+        RankMemory(prepared(model, layout, seq_len=32_768, global_batch=1, software=each), BARE)
+        for each in (EARLY, LATE)
+    )
+    for rank in range(early.prepared.stages.width):
+        assert late.total(rank) <= early.total(rank) * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("seq_len", range(4_096, 9_000, 512))
+def test_the_reserve_counts_where_moments_are_compared(seq_len: int) -> None:
+    """No less than with gradients from the start and those taken off."""
+    bills = [
+        memory_bill(
+            prepared(
+                LLAMA, Layout(dp=8, zero=0), seq_len=seq_len, global_batch=8, software=software
+            ),
+            DEVICE.profile,
+            NO_ROOM,
+        )
+        for software in (EARLY, LATE)
+    ]
+    early, late = bills
+    assert late.total >= early.total - early.gradients
+
+
+@pytest.mark.parametrize("seq_len", [4_096, 8_192, 16_384])
+@pytest.mark.parametrize("zero", [0, 1, 3])
+def test_the_fewest_recomputed_layers_are_the_fewest(seq_len: int, zero: int) -> None:
+    """Against every number of layers in turn, where late gradients may bind."""
+
+    def work(*counts: int) -> Prepared:
+        layouts = [replace(WHOLE, zero=zero, recompute_layers=count) for count in counts]
+        return prepared(LLAMA, *layouts, seq_len=seq_len, global_batch=8, software=LATE)
+
+    totals = memory_bill(work(*range(1, 33)), DEVICE.profile, NO_ROOM).total
+    for capacity in np.linspace(totals[-1], totals[0], 9):
+        (fewest,) = fewest_repeated_layers(work(0), DEVICE.profile, capacity * (1 + 1e-12))
+        fitting = np.flatnonzero(totals <= capacity * (1 + 1e-9))
+        assert max(fewest, 1) == fitting[0] + 1
+
+
+@pytest.mark.parametrize("together", [2, 4])
+def test_at_last_the_whole_input_of_a_group_is_there(together: int) -> None:
+    layouts = [
+        replace(WHOLE, recompute_layers=many, recompute_method=RecomputeMethod.UNIFORM)
+        for many in (1, together)
+    ]
+    one, group = (asked(FEW_WORDS, LATE, layout, seq_len=1_024) for layout in layouts)
+    assert one.gradients == group.gradients > 0
+    assert one.activations == group.activations
+
+
+@pytest.mark.parametrize(
+    ("schedule", "frees"), [(Schedule.ONE_F_ONE_B, True), (Schedule.ZB_H1, False)]
+)
+def test_losses_that_wait_for_gradients_of_weights_free_nothing(
+    schedule: Schedule, frees: bool
+) -> None:
+    layout = Layout(pp=4, schedule=schedule, recompute=Recompute.FULL)
+    work = prepared(
+        replace(LLAMA, vocab=32_000), layout, seq_len=16_384, global_batch=16, software=EARLY
+    )
+    (layer,) = work.layers
+    peak = float((layer.working_bytes + layer.saved_bytes() - layer.input_bytes)[0])
+    loss = float(work.head.saved_bytes()[0]) if frees else 0.0
+    ranks = RankMemory(work, BARE)
+    at = work.stages.width - 1
+    last = ranks.passes(at, RankParts.of(work, at), np.zeros(1))
+    assert last.logits > 0
+    assert last.working == pytest.approx(max(peak - float(last.logits[0]) - loss, 0.0))
+
+
 @pytest.mark.parametrize("zero", [0, 1, 2, 3])
 def test_gradients_are_sent_from_two_buckets_whatever_the_layer(zero: int) -> None:
     """Of 5e8 parameters in fp32; without sharding nothing is put together."""
@@ -150,3 +232,20 @@ def test_memory_in_use_peaks_where_the_bill_says(seq_len: int) -> None:
     ((_, nbytes),) = record(StepSimulation(work, DEVICE, FABRIC)).memory
     bill = memory_bill(work, DEVICE.profile)
     assert float(nbytes.max()) == pytest.approx(float(bill.total[0]), rel=0.01)
+
+
+def test_every_rank_of_uneven_stages_peaks_where_the_bill_says() -> None:
+    """Of which some recompute a larger share of their layers than others."""
+    layout = Layout(
+        dp=4,
+        pp=3,
+        zero=1,
+        stage_split=StageSplit.BALANCED,
+        recompute=Recompute.FULL,
+        recompute_layers=7,
+    )
+    work = prepared(LLAMA, layout, seq_len=4_096, global_batch=4, software=LATE)
+    device = replace(DEVICE, profile=BARE)
+    ranks = RankMemory(work, BARE)
+    for rank, (_, nbytes) in enumerate(record(StepSimulation(work, device, FABRIC)).memory):
+        assert float(nbytes.max()) == pytest.approx(float(ranks.total(rank)[0]), rel=1e-3)

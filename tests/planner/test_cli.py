@@ -29,6 +29,7 @@ PLAN_KEYS = {
     "mfu",
     "mfu_full_attention",
     "fits",
+    "chance_to_fit",
     "memory_bytes",
     "memory_sums_bytes",
     "memory_interval_bytes",

@@ -110,10 +110,12 @@ def with_offload(plan: Plan, away: int, scenario: Scenario) -> Plan:
         for line, nbytes in plan.memory_bytes.items()
     }
     total = sum(held.values())
-    low, high = (bound * total / plan.memory_total_bytes for bound in plan.memory_interval_bytes)
+    left = total / plan.memory_total_bytes
+    low, high = (bound * left for bound in plan.memory_interval_bytes)
     return replace(
         plan,
         memory_bytes=held,
         memory_interval_bytes=(low, high),
+        memory_least_bytes=plan.memory_least_bytes * left,
         fits=total <= plan.capacity_bytes,
     )

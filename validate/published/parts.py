@@ -56,7 +56,7 @@ def by_source(rows: Iterable[Predicted]) -> Group:
 def memory_kinds(rows: Iterable[Predicted]) -> Group:
     """Return predictions that count of memory of training runs, by the sum of the bill they mean.
 
-    Steps of sequence parallelism name no tool: all that the fullest rank holds is predicted.
+    Those of sequence-parallel steps go by their sources, a few of which name the tool.
     """
     runs = [each for each in counted(rows) if each.row.kind == TRAINING_RUN]
     return grouped(runs, lambda row: [memory_kind(row)])

@@ -98,13 +98,13 @@ class Sparing:
             If checkpoints of pipelines are in host memory.
         """
         whole, transit = _lines(scenario, layout)
-        tiles = whole
+        tiles, narrow = whole, transit
         if self.loss or self.mlp:
             tiled = replace(scenario, architecture=self._tiled(scenario, layout))
             tiles, narrow = _lines(tiled, layout)
-            tiles["buffers"] += transit - narrow
         passing = sum(tiles[line] for line in _PASSING)
-        left = passing - (self._moved(scenario, layout) if self.checkpoints else 0.0)
+        left = passing + transit - narrow
+        left -= self._moved(scenario, layout) if self.checkpoints else 0.0
         held = {**whole, **self._states(whole, len(scenario.architecture.layers))}
         for line in (*_PASSING, _ALLOCATOR):
             del held[line]

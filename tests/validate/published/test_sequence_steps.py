@@ -18,6 +18,7 @@ from validate.published.machine_of import machine_of
 from validate.published.predicted import Predicted, Quantity
 from validate.published.row import Row, UnexpressedError, read_table
 from validate.published.sequence_steps import predict_steps
+from validate.published.sparing import Sparing
 from validate.published.stated_step import stated_step
 
 if TYPE_CHECKING:
@@ -89,6 +90,18 @@ def test_memory_of_tiled_steps_is_within_bounds(found: tuple[Predicted, ...]) ->
     errors = of(found, Quantity.MEMORY, "ArcticTraining")
     assert errors.keys() == {"SP0903", "SP0905", "SP0907"}
     assert max(map(abs, errors.values())) < 0.1
+
+
+def test_tiles_of_losses_leave_the_heads_parameters_whole() -> None:
+    """Of a short sequence its loss is little, and the head gathered before it more."""
+    row = stated_step(plain(seq_len="1024"))
+    scenario = scenario_of(row)
+    layout = layout_of(row, scenario)
+    held = [
+        Sparing(loss=loss).bytes_on_device(scenario, layout, "allocated") for loss in (False, True)
+    ]
+    fewer = scenario.architecture.vocab - scenario.architecture.hidden
+    assert 0 <= held[0] - held[1] < 0.2 * fewer * scenario.architecture.hidden * 2.0
 
 
 def test_memory_whose_tool_no_row_names_is_what_tensors_take(found: tuple[Predicted, ...]) -> None:
