@@ -103,6 +103,8 @@ class DataParallelClock:
         if table.has_experts:
             experts = self._of_layers(table.experts)
             mixed = self._of_layers([(each > 0) * 1.0 for each in table.experts])
+            # Where every rank has all experts they go with the rest of their layer.
+            mixed = np.where(prepared.batch.ep > 1, mixed, 1.0)
             sharing = Sharing.of_experts(prepared, experts, mixed, fabric, profile)
             self.sharings.append(sharing)
         self.params: Array = reduce(np.add, (each.params for each in self.sharings))

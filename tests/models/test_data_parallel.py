@@ -111,11 +111,14 @@ def test_every_layer_sends_messages_of_its_own(name: str) -> None:
 
 
 def test_experts_send_messages_of_the_layers_that_have_them() -> None:
-    """Of 61 layers of DeepSeek-V3 three are dense; ranks of a pipeline have their own only."""
+    """Of 61 layers of DeepSeek-V3 three are dense; ranks of a pipeline have their own only.
+
+    Experts that every rank has go with their layer.
+    """
     model = load_architecture("deepseek-v3")
     device, fabric = machine("h100-dgx:8")
-    for pp, shared, mixed in ((1, 63, 58), (2, 32, 28)):
-        work = prepared(model, Layout(dp=64 // pp, pp=pp, ep=8, zero=3), global_batch=64)
+    for pp, ep, shared, mixed in ((1, 8, 63, 58), (2, 8, 32, 28), (1, 1, 63, 1)):
+        work = prepared(model, Layout(dp=64 // pp, pp=pp, ep=ep, zero=3), global_batch=64)
         clock = DataParallelClock(work, device, fabric, RankParts.of(work, 0))
         assert [float(each.messages[0]) for each in clock.sharings] == [shared, mixed]
 
