@@ -79,6 +79,7 @@ class RankMemory:
         self.forms = prepared.workload.recipe.quantised
         self.end_bytes = end_bytes(prepared) if prepared.workload.states.end_bytes else None
         self.layer_peaks = self._layer_peaks()
+        self.layer_peak: Array = np.max(self.layer_peaks, axis=0)
         buffers = np.max([work.buffer_bytes for work in prepared.layers], axis=0)
         self.buffers = buffers[shape]
         self.in_transit = self._in_transit()
@@ -97,17 +98,18 @@ class RankMemory:
         weights, gradients, optimizer = self.states(parts)
         peak = self.passes(rank, parts, gradients)
         asked = np.maximum(peak.asked, self._copied(parts))
-        states = weights + peak.gradients + optimizer
-        total: Array = states + self.beside + asked * (1.0 + self.profile.fragmentation_least.value)
-        return total
+        return self._held(weights + peak.gradients + optimizer, asked)
 
     def full(self, rank: int) -> Array:
         """Return the same while all that passes keep is there, which grows with that alone."""
         parts = RankParts.of(self.prepared, rank)
         weights, gradients, optimizer = self.states(parts)
         peak = self._full(rank, parts, gradients)
-        states = weights + peak.gradients + optimizer
-        reserved = peak.asked * (1.0 + self.profile.fragmentation_least.value)
+        return self._held(weights + peak.gradients + optimizer, peak.asked)
+
+    def _held(self, states: Array, asked: Array) -> Array:
+        """Return all that is taken of a device, with the least reserve."""
+        reserved = asked * (1.0 + self.profile.fragmentation_least.value)
         total: Array = states + self.beside + reserved
         return total
 
@@ -233,7 +235,7 @@ class RankMemory:
         """
         apart = ALWAYS_APART.take(self.prepared.batch.schedule)
         freed = self.logits + np.where(apart, 0.0, self.loss_saved)
-        needed: Array = np.max(self.layer_peaks, axis=0) - parts.last * freed
+        needed: Array = self.layer_peak - parts.last * freed
         return np.maximum(needed, 0.0)
 
     def _layer_peaks(self) -> list[Array]:

@@ -65,7 +65,8 @@ class Sharing:
     ) -> None:
         self.prepared, self.params, self.ranks = prepared, params, ranks
         self.layers = params if layers is None else layers
-        self.units = units
+        # In how many messages they are gathered or reduced: ZeRO-3's parts each have their own.
+        self.messages = np.where(prepared.batch.zero == 3, np.maximum(units, 1.0), 1.0)
         self.states, self.recipe = prepared.workload.states, prepared.workload.recipe
         self.shards, self.replicas = shards, replicas
         self.costs = {kind: cost(kind, shards, profile) for kind in _KINDS}
@@ -165,11 +166,6 @@ class Sharing:
     def shard(self) -> Array:
         """Return how many of them the optimizer of one rank updates."""
         return self.params * self.share
-
-    @property
-    def messages(self) -> Array:
-        """In how many messages they are gathered or reduced: ZeRO-3's parts each have their own."""
-        return np.where(self.prepared.batch.zero == 3, np.maximum(self.units, 1.0), 1.0)
 
     def in_messages(self, used: Bools, what: Cost, nbytes: Array) -> Array:
         """Return the seconds of a collective in as many messages for the layouts that use it."""

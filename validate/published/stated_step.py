@@ -58,18 +58,18 @@ def stated_step(row: Row) -> Row:
         If it says what is not modelled, or cannot be read.
     """
     said = f"{row.text('method')} {row.text('offload')}"
-    for pattern, reason in UNMODELLED:
-        if re.search(pattern, said, re.IGNORECASE):
-            raise UnexpressedError(reason)
+    if reason := _named(UNMODELLED, said):
+        raise UnexpressedError(reason)
     cells = {name: cell for name, cell in row.cells.items() if name != "offload"}
     for name in ("ulysses", "ring"):
         if not cells.get(name, "1").isdigit():
             del cells[name]
+    source = row.text("source")
     cells |= {
-        "interconnect": row.text("interconnect") or _network(row),
-        "memory_kind": row.text("memory_kind") or _memory_kind(row),
+        "interconnect": row.text("interconnect") or _named(NETWORKS, source),
+        "memory_kind": row.text("memory_kind") or _named(MEMORY_KINDS, source),
         "task": "pretrain",
-        "framework": _framework(row),
+        "framework": _named(FRAMEWORKS, f"{row.text('method')} {source}"),
         "precision": row.text("precision", "bf16").split()[0],
         "zero": _zero(row),
         "recompute": _recompute(row),
@@ -80,17 +80,9 @@ def stated_step(row: Row) -> Row:
     return replace(row, cells={name: cell for name, cell in cells.items() if cell})
 
 
-def _framework(row: Row) -> str:
-    said = f"{row.text('method')} {row.text('source')}"
-    return next((name for words, name in FRAMEWORKS if re.search(words, said, re.IGNORECASE)), "")
-
-
-def _network(row: Row) -> str:
-    return next((said for words, said in NETWORKS if re.search(words, row.text("source"))), "")
-
-
-def _memory_kind(row: Row) -> str:
-    return next((said for words, said in MEMORY_KINDS if re.search(words, row.text("source"))), "")
+def _named(table: tuple[tuple[str, str], ...], said: str) -> str:
+    """Return what a table has for the first of its words that are said; nothing without."""
+    return next((name for words, name in table if re.search(words, said, re.IGNORECASE)), "")
 
 
 def _zero(row: Row) -> str:
