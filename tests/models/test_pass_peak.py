@@ -103,6 +103,14 @@ def test_gradients_that_come_late_are_not_there_while_a_loss_is_taken() -> None:
         assert getattr(early, line) == getattr(late, line), line
 
 
+def test_the_heads_gradients_are_there_once_a_layer_goes_back() -> None:
+    """Where that needs more than the loss before it."""
+    late = asked(FEW_WORDS, LATE)
+    assert late.working > 0
+    head = (1_024 + 1) * LLAMA.hidden  # with the last norm
+    assert late.gradients == pytest.approx(head * 4.0 / 8)
+
+
 def test_gradients_of_several_micro_batches_wait_for_the_last() -> None:
     early, late = (asked(LLAMA, software, micro_batches=2) for software in (EARLY, LATE))
     assert early.total == late.total
@@ -115,6 +123,7 @@ def test_short_sequences_need_most_when_all_gradients_are_there() -> None:
     stream, logits = 1_024 * LLAMA.hidden * 2.0, 1_024 * 1_024 * 4.0
     ends = 2 * stream + logits  # the last norm's input, the head's, and what the loss keeps
     assert early.activations - late.activations == pytest.approx(31 * stream + ends, rel=1e-3)
+    assert late.activations == [stream + 8 * 1_024]  # and the token numbers
     assert late.working == pytest.approx(early.working + early.logits + ends, rel=1e-3)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from models.layout import Layout, LayoutBatch
 from models.named_axes import Recompute
+from models.profile import load_profile
 from planner.answer import likely
 from planner.scenario import Scenario
 
@@ -41,7 +42,12 @@ def test_an_even_chance_is_where_the_least_total_is_all_there_is() -> None:
     plan = planned(2**17)
     short = replace(plan, capacity_bytes=plan.memory_least_bytes)
     assert short.chance_to_fit == pytest.approx(0.5)
-    assert plan.memory_least_bytes <= plan.memory_total_bytes
+    held = plan.memory_bytes
+    asked = sum(held[line] for line in ("activations", "logits", "working", "buffers", "step"))
+    least = load_profile("h100-sxm").fragmentation_least.value * asked
+    saved = plan.memory_total_bytes - plan.memory_least_bytes
+    assert saved == pytest.approx(held["fragmentation"] - least)
+    assert saved > 0
 
 
 def test_a_capacity_at_the_interval_s_end_is_enough_nine_times_in_ten() -> None:

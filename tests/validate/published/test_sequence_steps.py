@@ -20,6 +20,7 @@ from validate.published.row import Row, UnexpressedError, read_table
 from validate.published.sequence_steps import predict_steps
 from validate.published.sparing import Sparing
 from validate.published.stated_step import stated_step
+from validate.published.states_of import states_of
 
 if TYPE_CHECKING:
     from planner.plans import Plan
@@ -102,6 +103,28 @@ def test_tiles_of_losses_leave_the_heads_parameters_whole() -> None:
     ]
     fewer = scenario.architecture.vocab - scenario.architecture.hidden
     assert 0 <= held[0] - held[1] < 0.2 * fewer * scenario.architecture.hidden * 2.0
+
+
+@pytest.mark.parametrize(
+    ("cells", "sent", "tool"),
+    [
+        ({}, "bf16", ""),
+        (
+            {"source": "snowflakedb/ArcticTraining", "method": "ALST liger only"},
+            "fp32",
+            "nvidia-smi",
+        ),
+        ({"source": "huggingface/blog"}, "bf16", ""),
+    ],
+)
+def test_sources_tell_what_is_sent_and_which_tool_read_memory(
+    cells: dict[str, str], sent: str, tool: str
+) -> None:
+    """DeepSpeed keeps gradients as they come, and sends fp32 where it cuts sequences itself."""
+    row = stated_step(plain(**cells))
+    states = states_of(row)
+    assert (states.gradients, states.reduce) == ("bf16", sent)
+    assert row.text("memory_kind") == tool
 
 
 def test_memory_whose_tool_no_row_names_is_what_tensors_take(found: tuple[Predicted, ...]) -> None:
