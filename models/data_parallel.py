@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Pass:
+class HidingPass:
     """One micro-batch's pass over a rank, to hide communication behind.
 
     Parameters
@@ -154,7 +154,7 @@ class DataParallelClock:
         products = newton_schulz(work, self.states.iterations, experts=sharing is not self.shared)
         return [self.device.seconds(op) for op in products]
 
-    def exposed(self, forward: Pass, backward: Pass, computing: Array) -> Array:
+    def exposed(self, forward: HidingPass, backward: HidingPass, computing: Array) -> Array:
         """Return communication that nothing hides.
 
         Parameters
@@ -167,33 +167,33 @@ class DataParallelClock:
         prepared = self.prepared
         batch, many = prepared.batch, prepared.micro_batches
         scatter, across, gather = self.scatter_s(), self.across_s(), self.gather_s()
-        reduce = scatter + across
+        reducing = scatter + across
         # What is hidden steals as much as the links it travels on do.
-        weight = np.where(reduce > 0, reduce, 1.0)
+        weight = np.where(reducing > 0, reducing, 1.0)
         near = self.steal * computing
         steal = near + (self.steal_across - self.steal) * computing * across / weight
         every = (batch.zero == 3) & (batch.pp == 1)
         left = np.where(batch.zero >= 1, self._once(gather, forward, near), 0.0)
-        reduced = self._once(reduce, backward, steal)
+        reduced = self._once(reducing, backward, steal)
         if not self.hides_parameters:
             left = np.where(batch.zero == 1, gather, left)
         if not self.hides_gradients:
-            reduced = reduce
+            reduced = reducing
         if (batch.zero >= 2).any():
             # A pass that waits for its gradients holds up the ranks behind it, as it fills and
             # drains the pipeline too.
             passes = many + (batch.pp - 1.0) / batch.vp
-            waiting = passes * self._each_time(reduce, backward, steal)
+            waiting = passes * self._each_time(reducing, backward, steal)
             reduced = np.where(batch.zero >= 2, waiting, reduced)
         if every.any():
             chain = self._chain()
-            waiting = many * chain.backward(gather, reduce, backward.parts_s, steal)
+            waiting = many * chain.backward(gather, reducing, backward.parts_s, steal)
             reduced = np.where(every, waiting, reduced)
             left = np.where(every, many * chain.forward(gather, forward.parts_s, near), left)
         total: Array = left + reduced + self.between_s()
         return total
 
-    def _once(self, time: Array, beyond: Pass, steal: Array) -> Array:
+    def _once(self, time: Array, beyond: HidingPass, steal: Array) -> Array:
         """Return what of a step's gathering or reduction is exposed: the first bucket and more.
 
         The first layer's gradients (with the embedding's) are ready last and its parameters needed
@@ -209,7 +209,7 @@ class DataParallelClock:
         everything = time - apart - (between_s + stage_s - beyond.edge_s)
         return apart + np.maximum(np.maximum(own, everything), steal * (time - apart))
 
-    def _each_time(self, time: Array, beyond: Pass, steal: Array) -> Array:
+    def _each_time(self, time: Array, beyond: HidingPass, steal: Array) -> Array:
         """Return what of a reduction is exposed if every pass waits for it, chunk by chunk.
 
         Where the pipeline runs both ways, a pass has the gradients of one of the rank's two stages.

@@ -7,7 +7,6 @@ from operator import or_
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from models.architecture import LatentAttention, Moe
 from models.named_axes import NAMED_AXES, Kernels, Recompute
@@ -15,6 +14,7 @@ from models.precision import USUAL
 from models.rank_order import in_order
 from models.recompute_modules import NOTHING, RecomputeModules
 from models.rules.sequence import hands_on_states, replicates_kv
+from topologies.schema import Strict
 
 if TYPE_CHECKING:
     from models.architecture import Architecture
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from models.rules.rule import Mask
 
 
-class Framework(BaseModel):
+class Framework(Strict):
     """One framework's limits.
 
     Parameters
@@ -62,8 +62,6 @@ class Framework(BaseModel):
         Whether experts can be spread over ranks, over other numbers than multiples of cp x tp, each
         cut over ranks, and shared ones or another micro-batch's pass run while tokens travel.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     title: str
     source: str

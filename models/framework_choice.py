@@ -16,6 +16,7 @@ from models.named_axes import RankOrder
 from models.precision import USUAL
 from models.recompute_modules import NOTHING, RecomputeModules
 from topologies.errors import SpecError, unknown_name
+from topologies.schema import checked
 from topologies.yaml_file import read_yaml
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ ANY, UNRESTRICTED = "any", "unrestricted"
 @cache
 def frameworks() -> dict[str, Framework]:
     """Return all frameworks by name."""
-    return {name: Framework.model_validate(entry) for name, entry in read_yaml(FILE).items()}
+    content = read_yaml(FILE)
+    return {name: checked(Framework, content[name], f"{FILE.name}: {name}") for name in content}
 
 
 def framework_names() -> tuple[str, ...]:

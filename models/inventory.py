@@ -116,8 +116,8 @@ def embedding_work(architecture: Architecture, shapes: Shapes) -> Work:
     zero = np.zeros(len(shapes))
     into = row_output("embedding", architecture.hidden, shapes, forward=True)
     back = row_output("embedding", architecture.hidden, shapes, forward=False)
-    look_up = memory("embedding", shapes, width * tables * 2.0 * BF16, tables)
-    add = memory("embedding", shapes, width * tables * 3.0 * BF16, 2.0 * tables)
+    look_up = memory("embedding", width * tables * 2.0 * BF16, tables)
+    add = memory("embedding", width * tables * 3.0 * BF16, 2.0 * tables)
     kind = architecture.layers[0].norm
     norm = norm_pair("embedding norm", kind, architecture.hidden, shapes)
     normed = architecture.embedding_norm

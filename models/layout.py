@@ -62,8 +62,8 @@ class Layout:
     tp_sp
         Megatron's sequence parallelism: activations outside attention and MLP sharded over tp.
     recompute, recompute_layers
-        What is computed again; with ``full``, in how many layers of each stage (0 for all), or with
-        ``uniform`` of how many layers together.
+        What is computed again; with ``full``, in how many layers of each pipeline rank, all its
+        chunks together (0 for all), or with ``uniform`` of how many layers together.
     recompute_modules
         With ``selective`` and fused kernels, the parts of every layer that are computed again.
     ep, etp

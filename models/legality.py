@@ -1,7 +1,8 @@
 """Which layouts are possible, and the sentence a user reads where one is not.
 
-Every rule is in :mod:`models.rules` and only there. A rule holds for any software; what a given
-framework can run is data (:mod:`models.framework`).
+Every rule is in :mod:`models.rules`; what enumerates layouts (:mod:`planner.options`,
+:mod:`planner.schedules`) leaves out beforehand some of what rules would refuse, to be quick. A rule
+holds for any software; what a given framework can run is data (:mod:`models.framework`).
 """
 
 from __future__ import annotations

@@ -14,16 +14,16 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from models.collectives import Cost, cost
 from models.profile import load_profile
-from topologies.catalogue import DATA, FigureSchema, load_cluster
+from topologies.catalogue import DATA, load_cluster
 from topologies.collective import Collective
 from topologies.errors import Problem, SpecError
 from topologies.fabric import Fabric
 from topologies.figure import Figure, Provenance
 from topologies.library import Algorithm
+from topologies.schema import FigureSchema, Strict, checked
 from topologies.units import MICRO
 from topologies.yaml_file import read_yaml
 
@@ -60,7 +60,7 @@ class Measured:
     case
         For each row the index into `cases`.
     nbytes, seconds
-        Bytes as :class:`~models.operation.Collective` counts them, and the time of one call.
+        Bytes as :class:`~topologies.collective.Collective` counts them, and the time of one call.
     held_out
         Whether the fits did not see the row.
     cases
@@ -259,20 +259,17 @@ def _profile(profile: Profile, source: str) -> Profile:
     return replace(profile, collective_s=added)
 
 
-class _SourceSchema(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class _SourceSchema(Strict):
     title: str
     issue_us: FigureSchema | None = None
 
 
-class _SourcesSchema(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class _SourcesSchema(Strict):
     sources: dict[str, _SourceSchema]
     reported_only: dict[str, str]
 
 
 @cache
 def _sources() -> _SourcesSchema:
-    return _SourcesSchema.model_validate(read_yaml(MEASURED / "sources.yaml"))
+    file = MEASURED / "sources.yaml"
+    return checked(_SourcesSchema, read_yaml(file), file.name)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.named_axes import Recompute
-from models.rank_memory import RankMemory, layer_kept, layer_spared
+from models.rank_memory import RankMemory, layer_kept, layer_spared, stage_output
 from models.rank_parts import RankParts
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from models.memory_bill import MemoryBill
     from models.prepared import Prepared
     from models.profile import Profile
+    from models.standing import Standing
     from topologies.accelerator import Accelerator
 
 
@@ -85,8 +86,8 @@ def transit_bytes(prepared: Prepared, profile: Profile) -> Array:
     return RankMemory(prepared, profile).transit(RankParts.of(prepared, 0))
 
 
-def standing_bytes(prepared: Prepared, profile: Profile, parts: RankParts, reserve: float) -> float:
-    """Return what a rank of one layout holds at its peak beside what micro-batches keep.
+def standing(prepared: Prepared, profile: Profile, parts: RankParts) -> Standing:
+    """Return what a rank of one layout holds at its peaks beside what micro-batches keep.
 
     Parameters
     ----------
@@ -96,13 +97,11 @@ def standing_bytes(prepared: Prepared, profile: Profile, parts: RankParts, reser
         Context and communicator parameters.
     parts
         What the rank is made of.
-    reserve
-        What the allocator holds beyond what is asked for, as a share of it.
     """
-    return float(RankMemory(prepared, profile).standing(parts, reserve)[0])
+    return RankMemory(prepared, profile).standing(parts)
 
 
-def kept_bytes(prepared: Prepared, parts: RankParts, repeated: float, reserve: float) -> float:
+def kept_bytes(prepared: Prepared, parts: RankParts, repeated: float) -> float:
     """Return what a micro-batch keeps in a stage of one layout from its forward pass on.
 
     Parameters
@@ -113,8 +112,6 @@ def kept_bytes(prepared: Prepared, parts: RankParts, repeated: float, reserve: f
         What the stage is made of.
     repeated
         Share of its layers that are recomputed in full.
-    reserve
-        What the allocator holds beyond what is asked for, as a share of it.
     """
     shape, mode, modes = prepared.shape_index, prepared.mode_index, prepared.modes
     kept = parts.sum_layers([layer_kept(work, modes)[shape, mode] for work in prepared.layers])
@@ -123,6 +120,8 @@ def kept_bytes(prepared: Prepared, parts: RankParts, repeated: float, reserve: f
         kept = kept + (1.0 - repeated) * spared
     together = prepared.together()
     kept = kept if together is None else kept / together
+    sent = stage_output(prepared)
+    kept = kept if sent is None else kept + (1.0 - parts.last) * sent
     kept = kept + parts.first * prepared.embedding.saved_bytes()[shape]
     kept = kept + parts.last * prepared.head.saved_bytes()[shape]
-    return float(kept[0]) * (1.0 + reserve)
+    return float(kept[0])

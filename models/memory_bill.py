@@ -53,6 +53,8 @@ class MemoryBill:
         What libraries of products and attention keep for themselves.
     stage
         Pipeline rank of the fullest rank.
+    least
+        All lines together with no more in reserve than the allocator cannot give back.
     """
 
     parameters: Array
@@ -68,6 +70,7 @@ class MemoryBill:
     communicators: Array
     workspaces: Array
     stage: Array
+    least: Array
 
     @property
     def allocated(self) -> Array:
@@ -89,18 +92,15 @@ class MemoryBill:
         """All lines together."""
         return self.device
 
-    def least(self, share: float) -> Array:
-        """Return the total with a share of what is asked for in reserve, and no more."""
-        asked = self.activations + self.logits + self.working + self.buffers + self.step
-        return self.device - self.fragmentation + share * asked
-
     def _sum(self, lines: Iterable[str]) -> Array:
         parts: Iterable[Array] = (getattr(self, line) for line in lines)
         return reduce(np.add, parts)
 
 
 #: The lines of the bill, in the order people read them.
-LINES: tuple[str, ...] = tuple(f.name for f in fields(MemoryBill) if f.name != "stage")
+LINES: tuple[str, ...] = tuple(
+    f.name for f in fields(MemoryBill) if f.name not in ("stage", "least")
+)
 #: What each sum adds up: the lines up to one of them.
 SUMS: dict[str, tuple[str, ...]] = {
     name: LINES[: LINES.index(last) + 1]

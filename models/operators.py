@@ -53,7 +53,7 @@ def cast(
     if not precision.quantised:
         return ()
     nbytes = _over(shapes, elements * precision.cast_bytes)
-    return (memory(name, shapes, nbytes, launches * precision.cast_kernels.value),)
+    return (memory(name, nbytes, launches * precision.cast_kernels.value),)
 
 
 def gemm(
@@ -151,27 +151,12 @@ def grouped_product(
 
 def memory(
     name: str,
-    shapes: Shapes,
     nbytes: Array,
     launches: Array | float,
-    selective: float = 1.0,
+    selective: Array | float = 1.0,
     modules: RecomputeModules = NOTHING,
 ) -> Compute:
-    """Return an operation that only moves memory.
-
-    `selective` and `modules` are as of :class:`Compute`.
-    """
-    return streaming(name, nbytes, launches, selective, modules)
-
-
-def streaming(
-    name: str,
-    nbytes: Array,
-    launches: Array | float,
-    selective: Array | float = 0.0,
-    modules: RecomputeModules = NOTHING,
-) -> Compute:
-    """Return what only moves memory; parameters as of :class:`Compute`."""
+    """Return an operation that only moves memory; parameters as of :class:`Compute`."""
     none = np.zeros_like(nbytes)
     return Compute(
         name=name,
@@ -197,7 +182,6 @@ def elementwise(
     forward, backward = (
         memory(
             name,
-            shapes,
             elements * shapes.pick(fused.nbytes, eager.nbytes),
             shapes.pick(fused.launches, eager.launches),
         )

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Passes:
+class PassSeconds:
     """Seconds of one micro-batch's passes; arrays of shape ``[kinds of rank, layouts]``.
 
     Parameters
@@ -92,7 +92,7 @@ class PipelineClock:
         back *= 1.0 - self.ends * parts.first
         return forward + onwards, backward + back
 
-    def seconds(self, passes: Passes) -> Array:
+    def seconds(self, passes: PassSeconds) -> Array:
         """Return the time of every layout's pipeline."""
         batch, many = self.prepared.batch, self.prepared.micro_batches
         both = passes.both
@@ -112,7 +112,7 @@ class PipelineClock:
                 steady[rows] = self._ending(schedule, rows, passes)
         return steady
 
-    def _ending(self, schedule: Schedule, rows: NDArray[np.intp], passes: Passes) -> Array:
+    def _ending(self, schedule: Schedule, rows: NDArray[np.intp], passes: PassSeconds) -> Array:
         """Return the time of one schedule's pipelines, by its bubble."""
         pp, vp = (axis[rows] * 1.0 for axis in (self.prepared.batch.pp, self.prepared.batch.vp))
         many, both = self.prepared.micro_batches[rows], passes.both[:, rows]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from models.workload import Workload
 
 #: Axes, beside cp, that decide which groups reduce gradients and send between stages.
-MESH_AXES = ("tp", "dp", "dp_replicate", "pp", "rank_order", "ep", "etp")
+GROUP_AXES = ("tp", "dp", "dp_replicate", "pp", "rank_order", "ep", "etp")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +102,7 @@ class Prepared:
             batch, workload, domain, expands_kv_gradients=expands_kv_gradients
         )
         stages, stage_index = StageTable.of(architecture, batch, workload)
-        mesh, mesh_index = distinct([*(getattr(batch, axis) for axis in MESH_AXES), batch.cp])
+        mesh, mesh_index = distinct([*(getattr(batch, axis) for axis in GROUP_AXES), batch.cp])
         modes, mode_index = RecomputeModes.of(batch)
         return cls(
             architecture=architecture,
@@ -153,10 +153,6 @@ class Prepared:
         scatters = self.workload.runs_on.scatters_sends
         ranks = self.shapes.tp if scatters else self.shapes.norm_shard
         return self.shapes.tokens * (self.architecture.hidden * BF16) / ranks
-
-    def in_flight(self, position: Array) -> Array:
-        """Return micro-batches a pipeline rank holds at once, in whole-rank units."""
-        return self.warm_up().in_flight(position)
 
     def warm_up(self) -> WarmUp:
         """Return what the schedule of each layout has pipeline ranks hold."""

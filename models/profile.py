@@ -241,6 +241,8 @@ def parameters(named: Mapping[str, AmountSchema], where: str) -> dict[str, Figur
             found.append(Problem(field, figure.value, "there twice, in different units"))
         elif si_name in _FACTORS and figure.value == 0:
             found.append(Problem(field, figure.value, "above 0: a rate is multiplied by it"))
+        elif si_name == "memory_spread" and figure.value == 0:
+            found.append(Problem(field, figure.value, "above 0: no prediction is certain"))
         elif si_name in _SHARES and figure.value > 1:
             found.append(Problem(field, figure.value, "a share of the compute rate, at most 1"))
         values[si_name] = value

@@ -12,6 +12,7 @@ from models.named_axes import Recompute, RecomputeMethod
 from models.pass_peak import PassPeak
 from models.rank_parts import RankParts
 from models.schedule import ALWAYS_APART
+from models.standing import Standing
 from models.state_bytes import (
     end_bytes,
     expert_shard_ranks,
@@ -19,6 +20,7 @@ from models.state_bytes import (
     state_bytes,
     weight_bytes,
 )
+from models.transit import layer_in_transit, regathers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,12 +31,6 @@ if TYPE_CHECKING:
     from models.profile import Profile
     from models.recompute_modes import RecomputeModes
 
-#: Layers whose parameters FSDP holds gathered: the running one and the next.
-GATHERED_LAYERS = 2.0
-#: Buckets of gradients where they are sent in such: one that fills and one that is sent (deepspeed
-#: 0.12.6 runtime/zero/stage_1_and_2.py ``ipg_buffer``; stage3.py ``__ipg_bucket_flat_buffer`` and
-#: what ``reduce_scatter_coalesced`` puts together).
-BUCKETS = 2.0
 #: What the allocator asks of the device and gives back to it are multiples of this (torch
 #: documentation, *CUDA semantics*; ``c10/cuda/CUDACachingAllocator.cpp``, ``kSmallBuffer``).
 SEGMENT_BYTES = 2.0 * 2**20
@@ -55,13 +51,9 @@ class RankMemory:
         head = table.head[shape] + prepared.copied_head()
         self.params = [kind[shape] for kind in table.layers], table.embedding[shape], head
         self.experts = [kind[shape] for kind in table.experts] if table.has_experts else None
-        sharded = (batch.zero == 3) & (shard_ranks(prepared) > 1)
-        # FSDP keeps the gathered head between forward and backward; with pipeline stages all
-        # parameters stay gathered and are billed as parameters.
-        self.regathers = sharded & (batch.pp == 1)
+        # FSDP keeps the gathered head between forward and backward.
         held = head * prepared.workload.states.parameter_bytes
-        self.gathered_head = np.where(self.regathers, held, 0.0)
-        self.whole_gradients = (batch.zero >= 2) & (shard_ranks(prepared) > 1)
+        self.gathered_head = np.where(regathers(prepared), held, 0.0)
         self.inputs = self.saved = [
             layer_kept(work, modes)[shape, mode] for work in prepared.layers
         ]
@@ -82,11 +74,11 @@ class RankMemory:
         self.layer_peak: Array = np.max(self.layer_peaks, axis=0)
         buffers = np.max([work.buffer_bytes for work in prepared.layers], axis=0)
         self.buffers = buffers[shape]
-        self.in_transit = self._in_transit()
+        self.in_transit = layer_in_transit(prepared, self.params[0], self.experts)
         self.communicators = communicator_bytes(prepared, profile)
         fixed = profile.context_bytes.value + profile.workspace_bytes.value
         self.beside = fixed + self.communicators
-        self.stage_output = self._stage_output()
+        self.stage_output = stage_output(prepared)
         # Gradients of one micro-batch are there from its backward pass on.
         fresh = ~np.isin(batch.zero, prepared.workload.runs_on.gradient_buffers)
         fresh &= prepared.micro_batches == 1
@@ -113,18 +105,16 @@ class RankMemory:
         total: Array = states + self.beside + reserved
         return total
 
-    def standing(self, parts: RankParts, reserve: float) -> Array:
-        """Return what a rank holds beside activations at its peak, a reserve as a share of it.
-
-        Where the end of a backward pass needs more than its beginning, what more that is too.
-        """
+    def standing(self, parts: RankParts) -> Standing:
+        """Return what one layout's rank holds at its peaks beside what micro-batches keep."""
         weights, gradients, optimizer = self.states(parts)
         rank = np.zeros(len(self.prepared), dtype=np.intp)
         full = self._full(rank, parts, gradients)
         peak = self.passes(rank, parts, gradients)
         asked = full.logits + full.working + full.buffers + peak.asked - full.asked
-        total: Array = weights + peak.gradients + optimizer + self.beside + asked * (1.0 + reserve)
-        return total
+        held = weights + peak.gradients + optimizer + self.beside
+        copied = np.zeros(len(self.prepared)) + self._copied(parts)
+        return Standing(held=float(held[0]), passes=float(asked[0]), update=float(copied[0]))
 
     def states(self, parts: RankParts) -> tuple[Array, Array, Array]:
         """Return parameters, gradients and what the optimizer keeps of a rank, in bytes."""
@@ -154,12 +144,12 @@ class RankMemory:
         step = np.maximum(copied - asked, 0.0)
         profile, none = self.profile, np.zeros(len(self.prepared))
         reserve = (asked + copied) * profile.fragmentation.value + np.minimum(asked, copied)
+        states = weights + peak.gradients + optimizer
+        least = self._held(states, asked + step)
         if capacity is not None:
-            states = weights + peak.gradients + optimizer
             taken = states + asked + step + self.beside
-            least = (asked + step) * profile.fragmentation_least.value
             room = np.floor((capacity - taken) / SEGMENT_BYTES) * SEGMENT_BYTES
-            reserve = np.maximum(np.minimum(reserve, room), least)
+            reserve = np.maximum(np.minimum(reserve, room), least - taken)
         return MemoryBill(
             parameters=weights,
             gradients=peak.gradients,
@@ -174,6 +164,7 @@ class RankMemory:
             communicators=self.communicators,
             workspaces=none + profile.workspace_bytes.value,
             stage=stages.look_up(stages.position, cut, rank),
+            least=least,
         )
 
     def passes(self, rank: int | NDArray[np.intp], parts: RankParts, gradients: Array) -> PassPeak:
@@ -197,7 +188,7 @@ class RankMemory:
             kept += share * parts.sum_layers(self.spared)
         position = stages.look_up(stages.position, cut, rank)
         if self.stage_output is not None:
-            kept += self.stage_output * (1.0 - parts.last)
+            kept += self.stage_output * prepared.batch.vp * (1.0 - parts.last)
         kept *= self.warm_up.in_flight(position)
         kept += parts.first * self.embedding_saved + parts.last * self.head_saved
         working = self._working(parts)
@@ -262,33 +253,6 @@ class RankMemory:
         total: Array = self.in_transit + parts.last * self.gathered_head
         return total
 
-    def _in_transit(self) -> Array:
-        """Return layers' parameters as they are gathered, and gradients as they are sent."""
-        layers, *_ = self.params
-        if self.experts is not None:
-            # Experts that no other rank holds are never sent: they are whole where they are.
-            sent = np.where(expert_shard_ranks(self.prepared) > 1, 1.0, 0.0)
-            layers = [own + sent * each for own, each in zip(layers, self.experts, strict=True)]
-        layer: Array = np.max(layers, axis=0)
-        whole_bytes = self.prepared.workload.recipe.kept_bytes.value
-        gathered = np.where(self.regathers, GATHERED_LAYERS * whole_bytes, 0.0)
-        return layer * gathered + self._sent_gradients(layer)
-
-    def _sent_gradients(self, layer: Array) -> Array:
-        """Return gradients as they are sent: those of a layer, or two buckets."""
-        workload = self.prepared.workload
-        bucket, nbytes = workload.runs_on.gradient_bucket, workload.states.reduced_bytes
-        if bucket:
-            return np.where(self.prepared.batch.zero >= 1, BUCKETS * bucket * nbytes, 0.0)
-        return np.where(self.whole_gradients, layer * nbytes, 0.0)
-
-    def _stage_output(self) -> Array | None:
-        """Return what a micro-batch's outputs take that a rank sent on, where they are kept."""
-        if not self.prepared.workload.runs_on.keeps_sent:
-            return None
-        sent = self.prepared.sent_bytes()[self.prepared.shape_index]
-        return sent * self.prepared.batch.vp * (self.prepared.batch.pp > 1)
-
     def _copied(self, parts: RankParts) -> Array | float:
         """Return what the optimizer's step copies and computes of the parameters it updates."""
         copied = self.prepared.workload.step_bytes
@@ -302,6 +266,14 @@ class RankMemory:
             share = np.where(sharded, 1.0 / expert_shard_ranks(self.prepared), 1.0)
             found += parts.sum_layers(self.experts) * share
         return found * copied
+
+
+def stage_output(prepared: Prepared) -> Array | None:
+    """Return what a micro-batch's output takes that a stage sent on, where it is kept."""
+    if not prepared.workload.runs_on.keeps_sent:
+        return None
+    sent: Array = prepared.sent_bytes()[prepared.shape_index] * (prepared.batch.pp > 1)
+    return sent
 
 
 def layer_kept(work: Work, modes: RecomputeModes) -> Array:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.bubble import turning
-from models.data_parallel import DataParallelClock, Pass
+from models.data_parallel import DataParallelClock, HidingPass
 from models.layer_chain import Parts
 from models.named_axes import Recompute
 from models.operation import Axis
 from models.part_times import PartClock, PartTimes, Spent
-from models.pipeline import Passes, PipelineClock
+from models.pipeline import PassSeconds, PipelineClock
 from models.rank_parts import RankParts
 from models.schedule import ALWAYS_APART, APART, paired_passes
 
@@ -163,7 +163,7 @@ class StepClock:
         low, high = self._interval(spent)
         return StepTime(**spent, low=low, high=high)
 
-    def _passes(self) -> Passes:
+    def _passes(self) -> PassSeconds:
         """Return one micro-batch's passes through every kind of rank, sends included."""
         kinds = range(self.prepared.stages.width)
         parts = [RankParts.of(self.prepared, rank) for rank in kinds]
@@ -172,7 +172,7 @@ class StepClock:
         ]
         forward, backward = (np.stack(passes) for passes in zip(*sent, strict=True))
         inputs, weights = self._apart(backward)
-        return Passes(forward=forward, backward=backward, inputs=inputs, weights=weights)
+        return PassSeconds(forward=forward, backward=backward, inputs=inputs, weights=weights)
 
     def _apart(self, backward: Array) -> tuple[Array, Array]:
         """Return the backward passes in two, for the layouts that run some of them so."""
@@ -201,7 +201,7 @@ class StepClock:
             forward, backward = forward * self.pipeline.share, backward * self.pipeline.share
         return forward, backward
 
-    def _beside_gradients(self, parts: RankParts) -> tuple[Pass, Pass]:
+    def _beside_gradients(self, parts: RankParts) -> tuple[HidingPass, HidingPass]:
         """Return the passes of the first rank that parameters and gradients hide behind.
 
         Gradients are there when the backward pass has been, or that of the weights where it is run
@@ -234,13 +234,13 @@ class StepClock:
         kinds: Sequence[Array],
         embedding: Array,
         head: Array,
-    ) -> Pass:
+    ) -> HidingPass:
         """Return a pass over a rank, given what a layer of each kind and the ends take of it."""
         share = self.pipeline.share
         last = share * parts.last * head
         layers = busy - share * parts.first * embedding - last
         each = Parts(layers=tuple(kinds), embedding=embedding, head=head)
-        return Pass(busy, layers / (share * parts.layers) + last, between, each)
+        return HidingPass(busy, layers / (share * parts.layers) + last, between, each)
 
     def _kinds_backward(self) -> list[Array]:
         """Return a backward pass through a layer of each kind, with what is computed again."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.dtype import BF16, FP32
-from models.operators import matrix_product, streaming
+from models.operators import matrix_product, memory
 from models.recompute_modules import RecomputeModules
 
 if TYPE_CHECKING:
@@ -98,8 +98,8 @@ def unfused_attention(
     softmax, separate, dropout = BACKWARD_MOVED if backward else FORWARD_MOVED
     moved = np.where(fused, softmax, separate)
     between = [
-        streaming(name, scores * moved, np.where(fused, 1.0, SEPARATE_KERNELS)),
-        streaming(name, scores * dropout, 1.0),
+        memory(name, scores * moved, np.where(fused, 1.0, SEPARATE_KERNELS), 0.0),
+        memory(name, scores * dropout, 1.0, 0.0),
     ]
     modules = RecomputeModules.CORE_ATTN
     return tuple(replace(op, modules=modules) for op in (*products, *between))

@@ -29,7 +29,8 @@ from models.schedule import CHUNKED, SEVERAL_CHUNKS, VEE, VEE_CHUNKS
 from planner.bounds import flag
 from planner.options import INTERLEAVINGS
 from planner.recompute_sets import module_sets
-from planner.space import LARGEST_MICRO_BATCH, divisors
+from planner.space import LARGEST_MICRO_BATCH
+from topologies.divisors import divisors
 
 if TYPE_CHECKING:
     from models.rules.rule import Job

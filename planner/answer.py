@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from models.rules.sequence import window_problems
 from models.workload import format_count
 from planner.bounds import Bounds, flag
+from planner.choices import USUAL_CHANCE
 from planner.compare import largest_line, largest_part, why_better
 from planner.search import first_fit
 from planner.space import Space
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 VERDICT = "Sequence parallelism (Ulysses, ring)"
 #: How far the nearest fitting change is looked for: powers of two.
 FARTHEST = 6
+#: Chance to fit from which on nobody needs to look for a surer plan.
+SURE = 0.9
 
 
 def what_binds(scenario: Scenario, found: Found, best: Plan) -> str:
@@ -47,6 +51,28 @@ def likely(plan: Plan) -> str:
     if not 0.01 <= chance <= 0.99:
         return "over 99%" if chance > 0.5 else "under 1%"
     return f"{chance:.0%}"
+
+
+def surer(best: Plan, front: Sequence[Plan]) -> str:
+    """Return what it takes to be surer that a plan fits; empty where the best is sure enough.
+
+    Parameters
+    ----------
+    best
+        The fastest plan.
+    front
+        The plans that none beats in both time and memory, fastest first.
+    """
+    if best.chance_to_fit >= SURE:
+        return ""
+    sure = next((plan for plan in front if plan.chance_to_fit >= SURE), None)
+    if sure is None:
+        return f"Nothing looked at fits with a chance of {SURE:.0%}."
+    slower = sure.step_time_s / best.step_time_s - 1.0
+    return (
+        f"To be surer: {sure.layout} fits with a chance of {likely(sure)} and takes {slower:.1%} "
+        f"longer; a least chance to fit (--fit-chance {SURE:g}) plans for that."
+    )
 
 
 def sequence_parallelism(with_cp: Plan | None, without_cp: Plan | None) -> str:
@@ -99,10 +125,12 @@ def changed_order(plans: Sequence[Plan]) -> str:
 
 def nothing_fits(scenario: Scenario, smallest: Plan) -> str:
     """Return what binds when nothing fits."""
+    chance, limit = scenario.fit_chance, scenario.limit_bytes / GIB
+    sure = "" if chance == USUAL_CHANCE else f", or {limit:.1f} GiB for a chance of {chance:.0%}"
     return (
         f"Nothing fits: the layout that needs the least memory ({smallest.layout}) needs "
-        f"{smallest.memory_total_bytes / GIB:.1f} GiB, and a rank has "
-        f"{scenario.capacity_bytes / GIB:.1f} GiB. "
+        f"{smallest.memory_least_bytes / GIB:.1f} GiB, and a rank has "
+        f"{scenario.capacity_bytes / GIB:.1f} GiB{sure}. "
         f"What binds is {largest_line(smallest)}."
     )
 
@@ -147,11 +175,12 @@ def _more_gpus(scenario: Scenario) -> list[Scenario]:
 
 
 def _shorter(scenario: Scenario) -> list[Scenario]:
-    lengths = [scenario.workload.seq_len // 2**power for power in range(1, FARTHEST + 1)]
+    work, packed_len = scenario.workload, scenario.workload.packed_len or 1
+    lengths = [work.seq_len // 2**power for power in range(1, FARTHEST + 1)]
     return [
-        replace(scenario, workload=replace(scenario.workload, seq_len=length))
+        replace(scenario, workload=replace(work, seq_len=length))
         for length in lengths
-        if length
+        if length >= packed_len and not window_problems(scenario.architecture, length)
     ]
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from models.framework_choice import framework_names
 from models.layout import LayoutBatch
-from models.workload import parse_count
+from models.workload import LONGEST_SEQUENCE, parse_count
 from planner.bounds import Bounds
 from planner.choices import Choices
 from planner.complete import legal_layout
@@ -16,7 +17,7 @@ from planner.sweeps import Grid, run_sweep
 from topologies.errors import Collected, Problem, SpecError, raise_if_any, unknown_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from planner.disturbances import Disturbances
     from planner.plans import Plan, PlanSet
@@ -68,23 +69,12 @@ def plan(
     8
     """
     found = Collected()
-    choices, axes = Choices.among(options)
-    scenario = found.attempt(
-        lambda: _scenario(
-            model,
-            cluster,
-            seq_len,
-            global_batch,
-            gpus=gpus,
-            choices=choices,
-        )
-    )
-    bounds = found.attempt(lambda: Bounds.parse(axes))
+    scenario, axes = _asked(found, model, cluster, seq_len, global_batch, gpus, options)
     found.attempt(lambda: check_choices("train", framework))
     if top < 1:
         found.problems.append(Problem("top", top, "at least 1"))
     found.raise_if_any()
-    return plan_scenario(scenario, bounds, framework, top, simulate=simulate)
+    return plan_scenario(scenario, Bounds.parse(axes), framework, top, simulate=simulate)
 
 
 def estimate(
@@ -107,15 +97,9 @@ def estimate(
     SpecError
         With a sentence for every rule the layout breaks.
     """
-    choices, axes = Choices.among(options)
-    scenario = _scenario(
-        model,
-        cluster,
-        seq_len,
-        global_batch,
-        gpus=gpus,
-        choices=choices,
-    )
+    found = Collected()
+    scenario, axes = _asked(found, model, cluster, seq_len, global_batch, gpus, options)
+    found.raise_if_any()
     return estimate_scenario(scenario, axes)
 
 
@@ -142,16 +126,25 @@ def sweep(
     SpecError
         If a point cannot be.
     """
-    lengths = [_count(length, "seq_len") for length in seq_lens]
-    choices, axes = Choices.among(options)
-    base = _scenario(
+    found = Collected()
+    lengths = [found.attempt(partial(_count, length, "seq_lens")) for length in seq_lens]
+    Grid(
+        seq_lens=lengths,
+        gpus=[1] if gpus is None else gpus,
+        global_batches=global_batches,
+        networks=networks,
+    ).check()
+    base, axes = _asked(
+        found,
         model,
         cluster,
-        lengths[0],
+        LONGEST_SEQUENCE if lengths[0] is None else lengths[0],
         global_batches[0],
-        gpus=gpus[0] if gpus else None,
-        choices=choices,
+        gpus[0] if gpus else None,
+        options,
     )
+    found.attempt(lambda: check_choices("train", framework))
+    found.raise_if_any()
     grid = Grid(
         seq_lens=lengths,
         gpus=gpus or [base.cluster.accelerators],
@@ -190,15 +183,9 @@ def simulate(
     """
     from planner.disturbances import Disturbances
 
-    choices, axes = Choices.among(options)
-    scenario = _scenario(
-        model,
-        cluster,
-        seq_len,
-        global_batch,
-        gpus=gpus,
-        choices=choices,
-    )
+    found = Collected()
+    scenario, axes = _asked(found, model, cluster, seq_len, global_batch, gpus, options)
+    found.raise_if_any()
     return simulate_scenario(scenario, axes, disturbances or Disturbances())
 
 
@@ -246,19 +233,31 @@ def parse_layout(text: str) -> dict[str, object]:
     return {name: value.strip() for name, (_, _, value) in zip(names, pairs, strict=True)}
 
 
-def _scenario(
+def _asked(
+    found: Collected,
     model: str,
     cluster: str,
     seq_len: int | str,
     global_batch: int | str,
-    *,
     gpus: int | None,
-    choices: Choices,
-) -> Scenario:
-    length, batch = _count(seq_len, "seq_len"), _count(global_batch, "global_batch")
-    return Scenario.asked(
-        model, cluster, seq_len=length, global_batch=batch, gpus=gpus, choices=choices
+    options: Mapping[str, object],
+) -> tuple[Scenario, dict[str, object]]:
+    """Return the scenario and the axes of some arguments; what is wrong with either is noted."""
+    choices, axes = Choices.among(options)
+    length = found.attempt(lambda: _count(seq_len, "seq_len"))
+    batch = found.attempt(lambda: _count(global_batch, "global_batch"))
+    scenario = found.attempt(
+        lambda: Scenario.asked(
+            model,
+            cluster,
+            seq_len=LONGEST_SEQUENCE if length is None else length,
+            global_batch=1 if batch is None else batch,
+            gpus=gpus,
+            choices=choices,
+        )
     )
+    found.attempt(lambda: Bounds.parse(axes))
+    return scenario, axes
 
 
 def _count(value: int | str, field: str) -> int:

@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+#: Chance to fit of a layout that is predicted to need just what a device has.
+USUAL_CHANCE = 0.5
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choices:
@@ -28,7 +31,8 @@ class Choices:
         ``.yaml``; None for the catalogue's.
     optimizer, gradients, reduce
         What the optimizer keeps (``adamw-8bit``; see ``models/data/optimizers.yaml``), and the
-        dtypes (``fp32``, ``bf16``) in which gradients are kept and are sent.
+        dtypes (``fp32``, ``bf16``) in which gradients are kept and are sent; ``bf16+fp32`` keeps
+        those of a pass beside their sum.
     expert_skew, expert_capacity
         How unevenly tokens spread over experts (:class:`models.routing.Routing`).
     predict_depth
@@ -38,6 +42,9 @@ class Choices:
     packed_len
         Tokens of each of the sequences packed into one, all alike, which attend to themselves only
         (``500``, ``"1k"``); None where each is one.
+    fit_chance
+        Least chance with which a layout must fit in memory, over 0 and under 1: 0.5 takes what fits
+        by the prediction itself, 0.9 what fits in nine of ten cases, by its interval.
     """
 
     precision: str = "bf16"
@@ -52,6 +59,7 @@ class Choices:
     predict_depth: int = 0
     software: str = "usual"
     packed_len: int | str | None = None
+    fit_chance: float = USUAL_CHANCE
 
     @classmethod
     def among(cls, options: Mapping[str, Any]) -> tuple[Self, dict[str, Any]]:

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from planner.scenario import Scenario
 
 
+#: Steps to draw where they differ.
+SAMPLES = 100
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disturbances:
     """All that may go otherwise than planned.
@@ -41,7 +45,7 @@ class Disturbances:
 
     contention: bool = True
     async_ulysses: bool = False
-    samples: int = 1
+    samples: int = SAMPLES
     seed: int = 0
     jitter: float = 0.0
     stragglers: Mapping[int, float] = field(default_factory=dict)
@@ -85,7 +89,7 @@ class Disturbances:
         return found
 
     def _wrong_ranks(self, scenario: Scenario) -> list[Problem]:
-        ranks, node = scenario.cluster.accelerators, scenario.cluster.accelerators_per_node
+        ranks, cards = scenario.cluster.accelerators, scenario.cluster.cards
         limits: dict[str, tuple[Mapping[int, float], Callable[[float], bool], str]] = {
             "--straggler": (
                 self.stragglers,
@@ -99,8 +103,8 @@ class Disturbances:
             ),
             "--failed-nics": (
                 self.failed_nics,
-                lambda f: f == int(f) and 0 < f < node,
-                f"a number of cards from 1 to {node - 1}: the node has {node}",
+                lambda f: f == int(f) and 0 < f < cards,
+                f"a number of cards from 1 to {cards - 1}: the node has {cards}",
             ),
         }
         found = []

@@ -30,6 +30,7 @@ from models.schedule import SEVERAL_CHUNKS
 from models.stages import layer_weights, split_layers
 from planner.recompute_sets import module_sets
 from planner.schedules import SCHEDULES, chunks, possible
+from topologies.divisors import divisors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -215,11 +216,10 @@ class MeshOptions:
         ranks = dp * ulysses * ring * tp
         if (tp, ranks) not in self._expert:
             experts = min(moe.experts for moe in mixtures(self.job.architecture))
-            sizes = [size for size in range(1, experts + 1) if experts % size == 0]
             self._expert[tp, ranks] = tuple(
                 (ep, etp)
                 for etp in self.bounds.choose("etp", {1, tp})
-                for ep in self.bounds.choose("ep", sizes)
+                for ep in self.bounds.choose("ep", divisors(experts))
                 if ranks % (ep * etp) == 0
             )
         return self._expert[tp, ranks]

@@ -74,7 +74,7 @@ class Plan:
     mfu_full_attention
         Utilisation with attention counted unmasked.
     fits
-        Whether the fullest rank's memory is within the capacity.
+        Whether the fullest rank's memory is within the capacity, with the chance asked for.
     memory_bytes, memory_interval_bytes, memory_stage, capacity_bytes
         The bill of the fullest rank by line, the interval of its total, that rank's pipeline
         position, and what a device offers.
@@ -135,7 +135,8 @@ class Plan:
     def chance_to_fit(self) -> float:
         """Probability that the fullest rank fits, by how far off predictions of memory are.
 
-        Logarithms of their errors are taken as normal; what fits has at least an even chance.
+        Logarithms of their errors are taken as normal; what fits has at least an even chance, or
+        the one asked for.
         """
         spread = math.log(self.memory_interval_bytes[1] / self.memory_total_bytes) / P90
         room = math.log(self.capacity_bytes / self.memory_least_bytes)

@@ -10,10 +10,10 @@ from planner.plans import Plan, PlanSet
 from planner.refusal import why_nothing_is_legal
 from planner.search import search
 from planner.space import Space
-from topologies.errors import Problem, SpecError, raise_if_any
+from topologies.errors import SpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from planner.bounds import Bounds
     from planner.scenario import Scenario
@@ -37,19 +37,16 @@ def plan_scenario(
     """Search all layouts of a scenario and rank the best; see :func:`planner.plan`."""
     space = Space(scenario.job, bounds, framework)
     found = search(scenario, space, progress)
-    if not found.counts.legal:
-        raise_if_any(why_nothing_is_legal(scenario, bounds, framework))
+    if found.smallest is None:
+        raise SpecError(why_nothing_is_legal(scenario, bounds, framework))
     plans = tuple(scenario.evaluate(found.best.take(slice(0, top))))
     if plans:
-        notes = _notes(scenario, bounds, found, plans[0])
+        front = tuple(scenario.evaluate(found.front.take(slice(0, LONGEST_FRONT))))
+        notes = _notes(scenario, bounds, found, plans[0], front)
         if simulate:
             plans = _timed_again(scenario, plans)
             notes = tuple(note for note in (*notes, answer.changed_order(plans)) if note)
-        front = tuple(scenario.evaluate(found.front.take(slice(0, LONGEST_FRONT))))
         return PlanSet(plans=plans, search=found.counts, notes=notes, front=front)
-    if found.smallest is None:
-        # Every layout left is one whose recomputation was to be solved for and cannot fit.
-        raise SpecError([Problem("pins", "--recompute-layers", "leave the number of layers free")])
     smallest = scenario.evaluate(found.smallest)[0]
     return PlanSet(
         plans=(),
@@ -73,8 +70,10 @@ def _timed_again(scenario: Scenario, plans: tuple[Plan, ...]) -> tuple[Plan, ...
     return (*first, *plans[TIMED_AGAIN:])
 
 
-def _notes(scenario: Scenario, bounds: Bounds, found: Found, best: Plan) -> tuple[str, ...]:
-    notes = [answer.what_binds(scenario, found, best)]
+def _notes(
+    scenario: Scenario, bounds: Bounds, found: Found, best: Plan, front: Sequence[Plan]
+) -> tuple[str, ...]:
+    notes = [answer.what_binds(scenario, found, best), answer.surer(best, front)]
     pinned = {"cp", "ulysses", "ring"} & set(bounds.axes)
     if scenario.cluster.accelerators > 1 and not pinned:  # a pin leaves nothing to judge
         with_cp = found.best.cp > 1

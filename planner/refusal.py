@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def why_nothing_is_legal(scenario: Scenario, bounds: Bounds, framework: str) -> list[Problem]:
-    """Return what to mend where a space has no layout.
+    """Return what to mend where a space has no layout: one problem or more.
 
     Parameters
     ----------
@@ -47,6 +47,10 @@ def why_nothing_is_legal(scenario: Scenario, bounds: Bounds, framework: str) -> 
     if named:
         return named
     why = f" ({broken[0].mend})" if broken else ""
+    if not bounds.axes:
+        gpus = scenario.cluster.accelerators
+        mend = f"no layout uses all of them{why}; try another number, or another --global-batch"
+        return [Problem("--gpus", gpus, mend)]
     mend = f"no layout satisfies all pins together{why}; free one of them"
     return [Problem(flag(axis), bound, mend) for axis, bound in bounds.axes.items()]
 

@@ -22,7 +22,7 @@ ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
+class TimedOperation:
     """What one operation of a part of the model takes, for one micro-batch on one rank.
 
     Parameters
@@ -64,7 +64,7 @@ class Operation:
         return self.flop / self.nbytes if self.flop and self.nbytes else None
 
 
-def operations(scenario: Scenario, layout: Layout) -> tuple[Operation, ...]:
+def operations(scenario: Scenario, layout: Layout) -> tuple[TimedOperation, ...]:
     """Return every operation of a layout's parts in order; those that take no time are left out.
 
     Parameters
@@ -89,7 +89,7 @@ def operations(scenario: Scenario, layout: Layout) -> tuple[Operation, ...]:
     )
 
 
-def _part(name: str, layers: int, work: Work, clock: PartClock) -> Iterator[Operation]:
+def _part(name: str, layers: int, work: Work, clock: PartClock) -> Iterator[TimedOperation]:
     for phase, listed in (("forward", work.forward), ("backward", work.backward)):
         for each in listed:
             if isinstance(each, Communication):
@@ -100,9 +100,9 @@ def _part(name: str, layers: int, work: Work, clock: PartClock) -> Iterator[Oper
                 yield found
 
 
-def _computed(part: str, layers: int, phase: str, each: Compute, device: Device) -> Operation:
+def _computed(part: str, layers: int, phase: str, each: Compute, device: Device) -> TimedOperation:
     seconds, nbytes = float(device.seconds(each)[0]), float(each.nbytes[0])
-    return Operation(
+    return TimedOperation(
         part=part,
         layers=layers,
         phase=phase,
@@ -123,10 +123,12 @@ def _bound(seconds: float, nbytes: float, launches: float, device: Device) -> st
     return "memory" if seconds - starting <= streaming * (1.0 + ROUNDING) else "compute"
 
 
-def _sent(part: str, layers: int, phase: str, each: Communication, clock: PartClock) -> Operation:
+def _sent(
+    part: str, layers: int, phase: str, each: Communication, clock: PartClock
+) -> TimedOperation:
     calls = float(each.calls[0])
     idle = calls == 0 or each.axis not in clock.links
-    return Operation(
+    return TimedOperation(
         part=part,
         layers=layers,
         phase=phase,

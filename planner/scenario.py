@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, partial
+from math import exp
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,12 +28,12 @@ from models.rules.rule import Job
 from models.rules.sequence import window_problems
 from models.training import P90, PARTS, step_time
 from models.workload import Workload, parse_count
-from planner.choices import Choices
+from planner.choices import USUAL_CHANCE, Choices
 from planner.placement import Placement
 from planner.plans import Plan, Provenances
 from topologies.catalogue import load_cluster
 from topologies.ecmp import Ecmp, parse_ecmp
-from topologies.errors import Collected, raise_if_any
+from topologies.errors import Collected, Problem, raise_if_any
 from topologies.fabric import Fabric
 from topologies.figure import Provenance
 
@@ -54,6 +56,8 @@ class Scenario:
         How flows meet on equal links.
     profile
         What the accelerator reaches; None for the catalogue's.
+    fit_chance
+        Least chance with which a layout must fit in memory.
     """
 
     architecture: Architecture
@@ -62,6 +66,7 @@ class Scenario:
     ecmp: Ecmp = Ecmp.PERFECT
     ecmp_seed: int = 0
     profile: Profile | None = None
+    fit_chance: float = USUAL_CHANCE
 
     @classmethod
     def load(
@@ -136,8 +141,17 @@ class Scenario:
         if (file := choices.profile) is not None:
             device = loaded.accelerator.name if loaded else None
             measured = found.attempt(lambda: read_profile(file, device))
+        found.problems += _chance_problems(choices.fit_chance)
         found.raise_if_any()
-        return cls(architecture, loaded, workload, meeting, choices.ecmp_seed, measured)
+        return cls(
+            architecture,
+            loaded,
+            workload,
+            meeting,
+            choices.ecmp_seed,
+            measured,
+            choices.fit_chance,
+        )
 
     @property
     def job(self) -> Job:
@@ -164,6 +178,15 @@ class Scenario:
     def capacity_bytes(self) -> float:
         """Memory of one device that a job may use."""
         return capacity_bytes(self.device.accelerator, self.device.profile)
+
+    @property
+    def limit_bytes(self) -> float:
+        """Memory that a layout may be predicted to need for it to fit with the chance asked for.
+
+        Logarithms of errors of memory are taken as normal, as in :attr:`Plan.chance_to_fit`.
+        """
+        errors = NormalDist(sigma=self.device.profile.memory_spread.value)
+        return self.capacity_bytes * exp(-errors.inv_cdf(self.fit_chance))
 
     def check(self, layout: Layout) -> None:
         """Raise if a layout is impossible here.
@@ -198,7 +221,6 @@ class Scenario:
         work = self.workload
         runs = runs_in(batch, self.architecture, work.states, work.precision)
         memory_spread = self.device.profile.memory_spread.value * P90
-        least = bill.least(self.device.profile.fragmentation_least.value)
         plans = []
         for i in range(len(batch)):
             total = float(bill.total[i])
@@ -218,13 +240,13 @@ class Scenario:
                     tflops_per_gpu=float(rate.tflops_per_gpu[i]),
                     mfu=float(rate.mfu[i]),
                     mfu_full_attention=float(rate.mfu_full_attention[i]),
-                    fits=total <= self.capacity_bytes,
+                    fits=bool(bill.least[i] <= self.limit_bytes),
                     memory_bytes={line: float(getattr(bill, line)[i]) for line in LINES},
                     memory_interval_bytes=(
                         total * float(np.exp(-memory_spread)),
                         total * float(np.exp(memory_spread)),
                     ),
-                    memory_least_bytes=float(least[i]),
+                    memory_least_bytes=float(bill.least[i]),
                     memory_stage=int(bill.stage[i]),
                     capacity_bytes=self.capacity_bytes,
                     time_s={part: float(getattr(time, part)[i]) for part in PARTS},
@@ -268,6 +290,12 @@ class Scenario:
     def _figure(self, name: str) -> float | None:
         figure = getattr(self.cluster.accelerator, name)
         return None if figure is None else float(figure)
+
+
+def _chance_problems(chance: float) -> list[Problem]:
+    if 0.0 < chance < 1.0:
+        return []
+    return [Problem("--fit-chance", chance, "over 0 and under 1, such as 0.9")]
 
 
 def _architecture(model: str | Architecture) -> Architecture:

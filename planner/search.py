@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from models.layout import Array
+    from models.memory_bill import MemoryBill
     from models.prepared import Prepared
     from planner.scenario import Scenario
     from planner.space import Space
@@ -116,35 +117,37 @@ def first_fit(
             progress(seen)
         if not len(prepared):
             continue
-        capacity = scenario.capacity_bytes
-        totals = memory_bill(prepared, scenario.device.profile, capacity).total
-        if np.any(totals <= capacity):
+        if np.any(_bill(scenario, prepared).least <= scenario.limit_bytes):
             return True
     return False
 
 
 def _look_at(scenario: Scenario, space: Space, batch: LayoutBatch, kept: _Kept) -> None:
     """Evaluate one batch and keep what is best in it."""
-    profile, capacity = scenario.device.profile, scenario.capacity_bytes
     prepared = _prepare(scenario, space, batch)
     kept.legal += len(prepared)
     if not len(prepared):
         return
-    totals = memory_bill(prepared, profile, capacity).total
-    least = int(np.argmin(totals))
-    if totals[least] < kept.smallest_bytes:
-        kept.smallest_bytes = float(totals[least])
-        kept.smallest = prepared.batch.take(slice(least, least + 1))
-    fits = np.flatnonzero(totals <= capacity)
+    bill = _bill(scenario, prepared)
+    smallest = int(np.argmin(bill.least))
+    if bill.least[smallest] < kept.smallest_bytes:
+        kept.smallest_bytes = float(bill.least[smallest])
+        kept.smallest = prepared.batch.take(slice(smallest, smallest + 1))
+    fits = np.flatnonzero(bill.least <= scenario.limit_bytes)
     kept.fit += len(fits)
     if not len(fits):
         return
     fitting = prepared.take(fits)
     step_s = StepClock(fitting, scenario.device, scenario.fabric).step().total
-    chosen = _best_of_each_mesh(fitting.batch, step_s, totals[fits])
+    nbytes = bill.total[fits]
+    chosen = _best_of_each_mesh(fitting.batch, step_s, nbytes)
     kept.best.append(fitting.batch.take(chosen))
     kept.step_s.append(step_s[chosen])
-    kept.front = kept.front.joined(fitting.batch, step_s, totals[fits])
+    kept.front = kept.front.joined(fitting.batch, step_s, nbytes)
+
+
+def _bill(scenario: Scenario, prepared: Prepared) -> MemoryBill:
+    return memory_bill(prepared, scenario.device.profile, scenario.capacity_bytes)
 
 
 def _prepare(scenario: Scenario, space: Space, batch: LayoutBatch) -> Prepared:
@@ -157,8 +160,9 @@ def _prepare(scenario: Scenario, space: Space, batch: LayoutBatch) -> Prepared:
     open_rows = np.flatnonzero(prepared.batch.recompute_layers == FEWEST)
     if not len(open_rows):
         return prepared
-    profile, capacity = scenario.device.profile, scenario.capacity_bytes
-    fewest = fewest_repeated_layers(prepared.take(open_rows), profile, capacity)
+    fewest = fewest_repeated_layers(
+        prepared.take(open_rows), scenario.device.profile, scenario.limit_bytes
+    )
     if Recompute.NONE not in space.bounds.choose("recompute", list(Recompute)):
         fewest = np.maximum(fewest, 1.0)
     stages, cut = prepared.stages, prepared.stage_index[open_rows]

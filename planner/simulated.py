@@ -153,10 +153,10 @@ def _slower(
     scenario: Scenario, batch: LayoutBatch, disturbances: Disturbances
 ) -> dict[int, Fabric]:
     """Return the links of every pipeline rank that has a slow or crippled node."""
-    node = scenario.cluster.accelerators_per_node
+    node, cards = scenario.cluster.accelerators_per_node, scenario.cluster.cards
     left = dict(disturbances.slow_links)
-    for rank, cards in disturbances.failed_nics.items():
-        left[rank] = left.get(rank, 1.0) * (node - cards) / node
+    for rank, failed in disturbances.failed_nics.items():
+        left[rank] = left.get(rank, 1.0) * (cards - failed) / cards
     apart, pp = int(strides(batch).pp[0]), int(batch.pp[0])
     share: dict[int, float] = {}
     for rank, factor in left.items():

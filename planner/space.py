@@ -32,6 +32,7 @@ import numpy as np
 from models.layout import AXES, LayoutBatch
 from models.legality import mesh_legal, options_legal
 from planner.options import MESH_AXES, OPTION_AXES, MeshOptions
+from topologies.divisors import divisors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -45,7 +46,7 @@ BATCH = 65_536
 LARGEST_MICRO_BATCH = 64
 
 
-@dataclass(slots=False)
+@dataclass
 class Space:
     """All legal layouts of a job within bounds, that a framework can run.
 
@@ -136,13 +137,3 @@ class Space:
             yield batch
         elif lawful.any():
             yield batch.take(lawful)
-
-
-def divisors(number: int) -> list[int]:
-    """Return all divisors, ascending.
-
-    >>> divisors(12)
-    [1, 2, 3, 4, 6, 12]
-    """
-    small = [value for value in range(1, int(number**0.5) + 1) if number % value == 0]
-    return sorted({*small, *(number // value for value in small)})

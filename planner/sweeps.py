@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +12,13 @@ from planner.bounds import Bound, Bounds
 from planner.refusal import why_nothing_is_legal
 from planner.search import search
 from planner.space import Space
-from topologies.errors import raise_if_any
+from topologies.errors import Problem, raise_if_any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from planner.plans import Plan
     from planner.scenario import Scenario
-    from topologies.errors import Problem
 
 _ONE, _SEVERAL = Bound(1, 1, frozenset({1})), Bound(2, 2**30)
 
@@ -35,7 +34,10 @@ METHODS: dict[str, dict[str, Bound]] = {
     "ring": {"ulysses": _ONE, "ring": _SEVERAL, "cp_method": _method(CpMethod.P2P)},
     "all-gather": {"ulysses": _ONE, "ring": _SEVERAL, "cp_method": _method(CpMethod.ALL_GATHER)},
     "hybrid": {"ulysses": _SEVERAL, "ring": _SEVERAL},
+    "per-layer": {"ulysses": _ONE, "ring": _SEVERAL, "cp_method": _method(CpMethod.PER_LAYER)},
 }
+#: Factors on links: slower and faster ones are no networks of today or tomorrow.
+SLOWEST, FASTEST = 1e-3, 1e3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,14 +111,30 @@ class Grid:
         first, second, third, fourth = sizes
         return first * second * third * fourth
 
+    def check(self) -> None:
+        """Raise if a quantity has no value, or a network a factor that cannot be.
+
+        Raises
+        ------
+        SpecError
+            With every such quantity and factor.
+        """
+        named = {each.name: getattr(self, each.name) for each in fields(self)}
+        found = [
+            Problem(name, [], "one value or more") for name, of in named.items() if not len(of)
+        ]
+        raise_if_any([*found, *network_problems(self.networks, "networks")])
+
     def scenarios(self, base: Scenario) -> Iterator[tuple[Scenario, float]]:
         """Yield the scenario of every point, with its network factor.
 
         Raises
         ------
         SpecError
-            If the cluster cannot have that size, or the job that length or batch.
+            If the cluster cannot have that size, or the job that length or batch, or the network
+            that factor.
         """
+        self.check()
         quantities = (self.gpus, self.global_batches, self.networks, self.seq_lens)
         for gpus, batch, network, length in product(*quantities):
             workload = replace(base.workload, seq_len=length, global_batch=batch)
@@ -124,6 +142,12 @@ class Grid:
             raise_if_any(window_problems(base.architecture, length))
             cluster = base.cluster.take(gpus).scale_network(network)
             yield replace(base, cluster=cluster, workload=workload), network
+
+
+def network_problems(factors: Sequence[float], field: str) -> list[Problem]:
+    """Return what is wrong with factors on links."""
+    mend = f"a factor from {SLOWEST:g} to {FASTEST:g}, such as 0.5"
+    return [Problem(field, each, mend) for each in factors if not SLOWEST <= each <= FASTEST]
 
 
 def run_sweep(

@@ -18,7 +18,14 @@ LAYOUT_OPTIONS = {
 JOB_OPTIONS = {
     *("--cluster", "--seq-len", "--global-batch", "--gpus", "--precision", "--json"),
     *("--ecmp", "--ecmp-seed", "--profile", "--optimizer", "--gradients", "--reduce"),
-    *("--expert-skew", "--expert-capacity", "--predict-depth", "--software", "--packed-len"),
+    *(
+        "--expert-skew",
+        "--expert-capacity",
+        "--predict-depth",
+        "--software",
+        "--packed-len",
+        "--fit-chance",
+    ),
 }
 OWN_OPTIONS = {
     "plan": {"--framework", "--top", "--beside", "--task", "--simulate"},

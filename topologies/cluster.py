@@ -67,6 +67,8 @@ class Tier:
         for `usable_fraction`, that of collectives.
     rails
         Whether accelerators of one position in their nodes share leaf switches (rail-optimised).
+    cards
+        Network cards of a node; ``None`` for one each accelerator.
     planes
         Ports of a network card, each to switches of a plane of its own, at its share of the rate.
     paths
@@ -95,6 +97,7 @@ class Tier:
     staged: bool = False
     shift_fraction: Figure | None = None
     rails: bool = False
+    cards: int | None = None
     planes: int = 1
     paths: int = 1
     dims: tuple[int, ...] = ()
@@ -196,6 +199,12 @@ class Cluster:
         if self.parts:
             return sum(part.nodes for part in self.parts)
         return -(-self.accelerators // self.accelerators_per_node)
+
+    @property
+    def cards(self) -> int:
+        """Network cards of a node."""
+        said = (tier.cards for tier in self.tiers if tier.cards is not None)
+        return next(said, self.accelerators_per_node)
 
     def take(self, accelerators: int, field: str = "--gpus") -> Cluster:
         """Return the cluster cut down (or grown) to a number of accelerators.

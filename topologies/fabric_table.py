@@ -8,13 +8,13 @@ cluster, and all are asked for at once.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isqrt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from topologies.algorithms import ways
 from topologies.collective import Collective
+from topologies.divisors import divisors
 from topologies.ecmp import Ecmp
 from topologies.fabric import Fabric
 from topologies.library import Algorithm
@@ -42,12 +42,11 @@ def axis_pairs(accelerators: int) -> list[Pair]:
     >>> axis_pairs(4)
     [(2, 1), (2, 2), (4, 1)]
     """
-    low = [n for n in range(1, isqrt(accelerators) + 1) if accelerators % n == 0]
-    divisors = sorted({*low, *(accelerators // n for n in low)})
+    numbers = divisors(accelerators)
     return [
         (size, stride)
-        for size in divisors[1:]
-        for stride in divisors
+        for size in numbers[1:]
+        for stride in numbers
         if accelerators % (size * stride) == 0
     ]
 

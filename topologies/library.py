@@ -7,9 +7,10 @@ from enum import StrEnum
 from functools import cache
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from topologies.collective import Collective
+from topologies.schema import Strict, checked
 from topologies.yaml_file import read_yaml
 
 FILE = Path(__file__).parent / "data" / "libraries.yaml"
@@ -60,14 +61,12 @@ class Library:
         return replace(self, algorithms=left)
 
 
-class _LibrarySchema(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class _LibrarySchema(Strict, strict=False):
     title: str
     source: str
     vendors: list[str]
     algorithms: dict[Collective, list[Algorithm]]
-    generations: dict[str, list[str]] = {}
+    generations: dict[str, list[str]] = Field(default_factory=dict)
 
 
 @cache
@@ -98,4 +97,7 @@ def _generation(entry: _LibrarySchema, accelerator: str) -> str:
 
 @cache
 def _schemas() -> dict[str, _LibrarySchema]:
-    return {name: _LibrarySchema.model_validate(entry) for name, entry in read_yaml(FILE).items()}
+    content = read_yaml(FILE)
+    return {
+        name: checked(_LibrarySchema, content[name], f"{FILE.name}: {name}") for name in content
+    }

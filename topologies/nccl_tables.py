@@ -6,8 +6,9 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from topologies.schema import Strict, checked
 from topologies.yaml_file import read_yaml
 
 FILE = Path(__file__).parent / "data" / "nccl_tuning.yaml"
@@ -18,11 +19,7 @@ Three = tuple[float, float, float]
 Kept = tuple[int, int]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class _Sourced(_Strict):
+class _Sourced(Strict, strict=False):
     """Constants that come from one place."""
 
     kind: Literal["spec", "assumed"]
@@ -58,7 +55,7 @@ class RatesSchema(_Sourced):
         return found
 
 
-class ProcessorsSchema(_Strict):
+class ProcessorsSchema(Strict, strict=False):
     """The generation in whose row of a table a processor stands."""
 
     intel: str
@@ -83,7 +80,7 @@ class BaseSchema(_Sourced):
     tree: Three
 
 
-class LinkSchema(_Strict):
+class LinkSchema(Strict, strict=False):
     """Latencies of one step over one kind of link."""
 
     ring: Three
@@ -148,7 +145,7 @@ class CorrectionSchema(_Sourced):
     nvls_tree_cpus: list[str]
 
 
-class GridSchema(_Strict):
+class GridSchema(Strict, strict=False):
     """Rates a channel may have, per generation."""
 
     volta: list[float]
@@ -178,7 +175,7 @@ class ChannelsSchema(_Sourced):
     nvls_most: int
 
 
-class Tables(_Strict):
+class Tables(Strict, strict=False):
     """``data/nccl_tuning.yaml``."""
 
     base_us: BaseSchema
@@ -207,4 +204,4 @@ PROCESSORS = tuple(ProcessorsSchema.model_fields)
 @cache
 def load_tables() -> Tables:
     """Return the constants."""
-    return Tables.model_validate(read_yaml(FILE))
+    return checked(Tables, read_yaml(FILE), FILE.name)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from topologies.units import GB, MICRO
+
 if TYPE_CHECKING:
     from topologies.graph import Link
 
@@ -32,10 +34,10 @@ def short(text: str, most: int) -> str:
 
 def rate(link: Link) -> str:
     """Return the rate of a link as people write it: four digits, without an exponent."""
-    value = link.Bps / 1e9
+    value = link.Bps / GB
     return f"{value:,.0f} GB/s" if value >= 1000 else f"{value:.4g} GB/s"
 
 
 def latency(link: Link) -> str:
     """Return the latency of a link in microseconds."""
-    return f"{link.latency_s * 1e6:.3g} µs"
+    return f"{link.latency_s / MICRO:.3g} µs"

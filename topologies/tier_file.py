@@ -54,6 +54,7 @@ class TierSchema(Strict):
     staged: bool = False
     shift_fraction: FigureSchema | None = None
     rails: bool = False
+    cards: int | None = Field(default=None, ge=1)
     planes: int = Field(default=1, ge=1, le=MOST_PATHS)
     paths: int = Field(default=1, ge=1, le=MOST_PATHS)
     dims: list[int] = Field(default_factory=list, max_length=6)
@@ -83,6 +84,7 @@ class TierSchema(Strict):
             staged=self.staged,
             shift_fraction=optional(self.shift_fraction),
             rails=self.rails,
+            cards=self.cards,
             planes=self.planes,
             paths=self.paths,
             dims=tuple(self.dims),

@@ -14,7 +14,7 @@ from models.named_axes import Recompute, StageSplit
 from planner.alternatives import Alternative, alternatives
 from planner.bounds import Bounds
 from planner.placements import placements
-from planner.roofline import Operation, operations
+from planner.roofline import TimedOperation, operations
 from planner.stage_memory import StageMemory, stage_memory
 from topologies.errors import Problem, SpecError
 from ui.scenarios import bounds_of, layout_text, read_layout, scenario_for
@@ -42,7 +42,7 @@ class Estimate:
     scenario: Scenario
     plan: Plan
     stages: tuple[StageMemory, ...]
-    operations: tuple[Operation, ...]
+    operations: tuple[TimedOperation, ...]
 
 
 @lru_cache(maxsize=128)

@@ -74,6 +74,8 @@ def _call(name: str, question: Question, gpus: int, more: Mapping[str, object]) 
     }
     chosen = {field: getattr(question, field) for field in _CHOICES}
     given |= {field: v for field, v in chosen.items() if v != getattr(usual, field)}
+    if question.fit_chance != usual.fit_chance:
+        given["fit_chance"] = float(question.fit_chance)
     if question.own_profile is not None:
         given["profile"] = question.own_profile.name
     given |= {axis: _value(value) for axis, value in more.items()}

@@ -9,7 +9,7 @@ import streamlit as st
 
 from models.catalogue import model_names
 from models.framework_choice import framework_names
-from models.model_states import optimizers
+from models.model_states import GRADIENT_DTYPES, KEPT_GRADIENTS, optimizers
 from models.precision import precisions
 from models.software import softwares
 from topologies.catalogue import DATA, cluster_names
@@ -26,7 +26,7 @@ from ui.words import plain
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_DTYPES = ("fp32", "bf16")
+_CHANCES = ("0.5", "0.8", "0.9", "0.95", "0.99")
 _UNITS = {
     "GBps": "GB/s per accelerator and direction",
     "peer_GBps": "GB/s towards one peer",
@@ -66,7 +66,7 @@ def ask(question: Question) -> Question:
 def _said(question: Question) -> str:
     """Return what of the inputs further away is not as usual, in a few words."""
     usual = Question()
-    names = {"packed_len": "packed"} | {
+    names = {"packed_len": "packed", "fit_chance": "chance to fit"} | {
         name: name for name in ("framework", "software", "optimizer", "gradients", "reduce")
     }
     said = [
@@ -164,7 +164,7 @@ def _more(question: Question) -> Question:
 
 def _run(question: Question) -> Question:
     """Return what runs the job, and what its sequences are made of."""
-    row = st.columns(3)
+    row = st.columns(4)
     with row[0]:
         framework = _named(
             "Framework",
@@ -191,7 +191,21 @@ def _run(question: Question) -> Question:
         placeholder="none packed",
         help="Tokens of each of the sequences packed into one, which attend to themselves only.",
     )
-    return replace(question, framework=framework, software=software, packed_len=packed_len.strip())
+    with row[3]:
+        fit_chance = _named(
+            "Least chance to fit",
+            question.fit_chance,
+            _CHANCES,
+            "fit_chance",
+            "In memory, by the interval of its prediction; 0.5: by the prediction itself.",
+        )
+    return replace(
+        question,
+        framework=framework,
+        software=software,
+        packed_len=packed_len.strip(),
+        fit_chance=fit_chance,
+    )
 
 
 def _states(question: Question) -> Question:
@@ -203,10 +217,16 @@ def _states(question: Question) -> Question:
         )
     with row[1]:
         gradients = _named(
-            "Gradients kept in", question.gradients, _DTYPES, "gradients", "And summed in."
+            "Gradients kept in",
+            question.gradients,
+            tuple(KEPT_GRADIENTS),
+            "gradients",
+            "And summed in.",
         )
     with row[2]:
-        reduce = _named("Gradients sent in", question.reduce, _DTYPES, "reduce", "Between ranks.")
+        reduce = _named(
+            "Gradients sent in", question.reduce, tuple(GRADIENT_DTYPES), "reduce", "Between ranks."
+        )
     return replace(question, optimizer=optimizer, gradients=gradients, reduce=reduce)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
+from planner.choices import USUAL_CHANCE
+
 #: Of a digest: enough that no two files of one user meet.
 DIGITS = 16
 
@@ -49,6 +51,8 @@ class Question:
         As of :func:`planner.plan`.
     packed_len
         Tokens of each of the sequences packed into one; empty for one alone.
+    fit_chance
+        Least chance with which a layout must fit in memory: ``0.9``.
     pins
         Axes that are bound, separated by blanks: ``tp=4..8 zero=1,3``.
     edits
@@ -71,6 +75,7 @@ class Question:
     framework: str = "any"
     software: str = "usual"
     packed_len: str = ""
+    fit_chance: str = f"{USUAL_CHANCE:g}"
     pins: str = ""
     edits: str = ""
     own_model: Document | None = None

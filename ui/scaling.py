@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from models.workload import format_count, parse_count
-from topologies.errors import Collected, Problem, SpecError
+from planner.sweeps import network_problems
+from topologies.errors import Collected, Problem, SpecError, raise_if_any
 from ui import session, tables
 from ui.export import csv_text, json_text
 from ui.figures.sweep import crossovers, longest, sweep, value
@@ -84,8 +85,7 @@ def _factor(text: str) -> float:
         factor = float(text)
     except ValueError:
         factor = 0.0
-    if not 1e-3 <= factor <= 1e3:
-        raise SpecError([Problem("points", text, "a factor from 0.001 to 1000, as 0.5")])
+    raise_if_any(network_problems([factor], "points"))
     return factor
 
 

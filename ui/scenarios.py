@@ -44,10 +44,11 @@ def scenarios(question: Question) -> tuple[Scenario, ...]:
     sizes = found.attempt(lambda: sizes_of(question.gpus)) or (None,)
     found.attempt(lambda: check_choices("train", question.framework))
     found.attempt(lambda: bounds_of(question))
+    chance = found.attempt(lambda: _chance(question.fit_chance))
     model = found.attempt(lambda: _model(question))
     cluster = found.attempt(lambda: _cluster(question))
     found.raise_if_any()
-    build = partial(_scenario, question, model, cluster, length, batch)
+    build = partial(_scenario, question, model, cluster, length, batch, chance)
     built = [found.attempt(partial(build, size)) for size in sizes]
     found.raise_if_any()
     return tuple(built)
@@ -177,6 +178,7 @@ def _scenario(
     cluster: Cluster,
     length: int,
     batch: int,
+    fit_chance: float,
     gpus: int | None,
 ) -> Scenario:
     with ExitStack() as files:
@@ -196,6 +198,15 @@ def _scenario(
                 reduce=question.reduce,
                 software=question.software,
                 packed_len=question.packed_len or None,
+                fit_chance=fit_chance,
                 profile=path,
             ),
         )
+
+
+def _chance(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        mend = "a number over 0 and under 1, such as 0.9"
+        raise SpecError([Problem("chance to fit", text, mend)]) from None

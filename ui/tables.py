@@ -8,7 +8,7 @@ import numpy as np
 
 from planner.cli.report import details
 from planner.compare import LINE_NAMES, PART_NAMES
-from topologies.units import GIB
+from topologies.units import GIB, MILLI
 from ui.words import TITLES, WAYS
 
 if TYPE_CHECKING:
@@ -19,14 +19,13 @@ if TYPE_CHECKING:
     from planner.longest import Longest
     from planner.placement import Placement
     from planner.plans import Plan
-    from planner.roofline import Operation
+    from planner.roofline import TimedOperation
     from planner.scenario import Scenario
     from planner.simulated import Simulated
     from planner.stage_memory import StageMemory
     from planner.sweeps import SweepPoint
     from ui.measured import Point
 
-MILLI = 1e-3
 #: Spans of one table: more are what the trace is for.
 MOST_SPANS = 20_000
 
@@ -97,7 +96,7 @@ def bill(stages: Sequence[StageMemory]) -> list[dict[str, Any]]:
     ]
 
 
-def operations(found: Sequence[Operation]) -> list[dict[str, Any]]:
+def operations(found: Sequence[TimedOperation]) -> list[dict[str, Any]]:
     """Return operations of one micro-batch."""
     return [
         {

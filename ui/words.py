@@ -104,6 +104,7 @@ WAYS = {
     "ring": "ring",
     "all-gather": "all-gather",
     "hybrid": "Ulysses and ring",
+    "per-layer": "ring, gathered under windows",
 }
 #: Lines of a memory bill where there is little room.
 SHORT_LINES = {

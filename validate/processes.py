@@ -60,13 +60,8 @@ def launched() -> bool:
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
-def answers() -> bool:
-    """Return whether this process is the one that answers: the first of a launcher's, or alone."""
-    return not launched() or os.environ["RANK"] == "0"
-
-
 def first() -> bool:
-    """Return whether this process is the one to tell: of a launcher's ranks the first."""
+    """Return whether this process is the one to tell: the first of a launcher's, or alone."""
     return not launched() or os.environ["RANK"] == "0"
 
 

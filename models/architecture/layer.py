@@ -84,19 +84,6 @@ class Layer:
         return mixer
 
     @property
-    def dense(self) -> Mlp:
-        """The channel mixer of a layer that is known to have a dense MLP.
-
-        Raises
-        ------
-        TypeError
-            If it is of another type; planning refuses such layers before it asks.
-        """
-        if not isinstance(self.mlp, Mlp):
-            raise TypeError(f"not a dense MLP: {self.mlp}")
-        return self.mlp
-
-    @property
     def normed_after(self) -> bool:
         """Whether a norm comes between each mixer and the residual."""
         return self.norms_after or self.norms == 4

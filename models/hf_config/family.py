@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from models.architecture.attention import QkWeights
     from models.hf_config.reader import ConfigReader, Flag
 
-LAYERS = ("num_hidden_layers", "n_layer")
-
 
 @dataclass(frozen=True, slots=True)
 class Size:

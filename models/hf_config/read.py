@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from models.architecture import Architecture, Layer
 from models.hf_config.families import FAMILIES
-from models.hf_config.family import LAYERS, Size
-from models.hf_config.reader import LARGEST_LAYERS, ConfigReader
+from models.hf_config.family import Size
+from models.hf_config.reader import LARGEST_LAYERS, LAYERS, ConfigReader
 from models.hf_config.wrappers import SAME_AS, WRAPPERS, text_part
 from topologies.errors import raise_if_any, unknown_name
 

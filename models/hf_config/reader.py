@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 #: Larger than any model anyone has trained; a slip of the keyboard otherwise.
 LARGEST_FIELD = 10_000_000
 LARGEST_LAYERS = 10_000
+#: What configs call their number of layers.
+LAYERS = ("num_hidden_layers", "n_layer")
 #: A yes or no that a family fixes, or a field that says it with what it is where absent.
 Flag = bool | tuple[str, bool]
 
@@ -105,7 +107,7 @@ class ConfigReader:
             Each name that it may hold, and the kind it stands for.
         """
         value = self.config.get(name)
-        if not self.sound(*_LAYERS):
+        if not self.sound(*LAYERS):
             return [next(iter(known.values()))] * layers
         whole = isinstance(value, list) and len(value) == layers
         if not whole or not all(isinstance(kind, str) and kind in known for kind in value or ()):
@@ -143,6 +145,3 @@ class ConfigReader:
     def _note(self, name: str, value: object, mend: str) -> None:
         if self.sound(name):
             self.problems.append(Problem(f"{self.where}: {name}", value, mend))
-
-
-_LAYERS = ("num_hidden_layers", "n_layer")

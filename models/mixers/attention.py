@@ -139,7 +139,7 @@ class AttentionWork:
         moved = 2.0 * BF16 * shapes.tokens * (self.keys + self.queries)
         nbytes = np.where(self.keys < self.queries, moved, 0.0)
         modules = RecomputeModules.CORE_ATTN
-        return (memory("kv repeat", shapes, nbytes, 2.0, modules=modules),)
+        return (memory("kv repeat", nbytes, 2.0, modules=modules),)
 
     def _gate(self, phase: int) -> tuple[Compute, ...]:
         """Return the output times the sigmoid of its gate."""

@@ -160,7 +160,7 @@ class CoreAttention:
 
 def _moved(name: str, shapes: Shapes, nbytes: Array, launches: Array) -> Compute:
     """Return what core attention moves: repeated with it, and kept where eager kernels keep it."""
-    return memory(name, shapes, nbytes, launches, 0.0, RecomputeModules.CORE_ATTN)
+    return memory(name, nbytes, launches, 0.0, RecomputeModules.CORE_ATTN)
 
 
 def attention_gradients(attention: AttentionHeads, shapes: Shapes) -> Array:

@@ -101,7 +101,7 @@ class DeltaNetWork(RecurrentWork):
         small = tokens * 2.0 * self.own_keys * NORM_BYTES[backward]
         small = small + tokens * self.own_heads * GATES * (BF16 + FP32) * (1.0 + backward)
         return (
-            memory("delta net norms and gates", self.shapes, small, SMALL_KERNELS[backward]),
+            memory("delta net norms and gates", small, SMALL_KERNELS[backward]),
             *(each.compute(self.shapes, backward=backward) for each in self._products()),
         )
 
@@ -181,7 +181,7 @@ class DeltaNetWork(RecurrentWork):
     def behind(self, *, backward: bool) -> tuple[Compute, ...]:
         """Return the norm of each head with its gate."""
         nbytes = self.shapes.tokens * self.inner * GATED_NORM_BYTES[backward]
-        return (memory("delta net gated norm", self.shapes, nbytes, 2.0 if backward else 1.0),)
+        return (memory("delta net gated norm", nbytes, 2.0 if backward else 1.0),)
 
     def saved(self) -> tuple[Saved, ...]:
         """Return what autograd keeps, the norm and its output aside.

@@ -88,7 +88,7 @@ class Mamba1Work(RecurrentWork):
         steps = product("mamba steps", shapes, tokens, self.own, float(self.mixer.step_rank))
         ways = tokens * 2.0 * self.mixer.state * BF16
         nbytes = tokens * self.own * SCAN_BYTES[backward] + ways * (1.0 + backward)
-        scan = memory("mamba scan", shapes, nbytes, 1.0)
+        scan = memory("mamba scan", nbytes, 1.0)
         norms, reductions = self._norms(backward=backward), self._reductions()
         if backward:
             return (scan, *steps[1], *norms, *reductions, *select[1])
@@ -98,7 +98,7 @@ class Mamba1Work(RecurrentWork):
         if not self.mixer.norms:
             return ()
         nbytes = self.shapes.ring_tokens * self.mixer.selected * NORM_BYTES[backward]
-        return (memory("mamba selection norms", self.shapes, nbytes, 3.0 * (1.0 + backward)),)
+        return (memory("mamba selection norms", nbytes, 3.0 * (1.0 + backward)),)
 
     def _reductions(self) -> tuple[Communication, ...]:
         nbytes = self.shapes.ring_tokens * self.mixer.selected * BF16
@@ -120,7 +120,7 @@ class Mamba1Work(RecurrentWork):
         ways = self.mixer.state * BF16 * (1.0 + backward)
         columns = self.own * CORRECTION_BYTES[backward] + ways
         nbytes = self.shapes.ring_tokens * columns * passed
-        return (memory("mamba correction", self.shapes, nbytes, runs(self.shapes)),)
+        return (memory("mamba correction", nbytes, runs(self.shapes)),)
 
     def behind(self, *, backward: bool) -> tuple[Compute, ...]:
         """Return nothing: the gate is in the scan's kernel, and there is no norm."""

@@ -99,10 +99,8 @@ class Mamba2Work(RecurrentWork):
         times = 2.0 if backward else 1.0
         return (
             *found,
-            memory("mamba state pass", self.shapes, handed * times, times),
-            memory(
-                "mamba decays", self.shapes, steps * (BF16 + FP32) * times, SMALL_KERNELS[backward]
-            ),
+            memory("mamba state pass", handed * times, times),
+            memory("mamba decays", steps * (BF16 + FP32) * times, SMALL_KERNELS[backward]),
         )
 
     def _products(self) -> tuple[ChunkProduct, ...]:
@@ -174,7 +172,6 @@ class Mamba2Work(RecurrentWork):
         return (
             memory(
                 "mamba gated norm",
-                self.shapes,
                 elements * NORM_BYTES[backward],
                 NORM_KERNELS[backward],
             ),

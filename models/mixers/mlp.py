@@ -97,7 +97,7 @@ class MlpWork:
                 name="mlp activation",
                 # What the down product kept is gone; its gradient and its inputs' are there.
                 saved=own - down * self.shapes.pick(1.0, self._keeps_input_apart),
-                working=passing + width * (3.0 if self._makes_two else 2.0),
+                working=passing + width * activation_tensors(self.mlp),
             ),
             Moment(
                 name="mlp input",
@@ -116,15 +116,6 @@ class MlpWork:
     def _apart(self) -> bool:
         """Whether plain modules make gate and value by a product each."""
         return self.mlp.gated and not self.mlp.joint
-
-    @property
-    def _makes_two(self) -> bool:
-        """Whether the activation's backward pass makes two tensors of the MLP's width.
-
-        A gate's and a value's gradients, or two terms of GELU from elementary operators, or the
-        slope of a square and its product with the gradient.
-        """
-        return self.mlp.gated or self.mlp.activation in ("gelu_new", "relu2")
 
     @property
     def _keeps_input_apart(self) -> bool:
@@ -159,6 +150,20 @@ class MlpWork:
         )
 
     def _activation(self, phase: int) -> Compute:
-        name = "gated" if self.mlp.gated else _UNGATED.get(self.mlp.activation, "activation")
         elements = self.shapes.tokens * self.width
-        return elementwise(f"{self.name} activation", name, self.shapes, elements)[phase]
+        operator = activation_operator(self.mlp)
+        return elementwise(f"{self.name} activation", operator, self.shapes, elements)[phase]
+
+
+def activation_operator(mlp: Mlp) -> str:
+    """Return the operator of a mixer's activation, with its gate."""
+    return "gated" if mlp.gated else _UNGATED.get(mlp.activation, "activation")
+
+
+def activation_tensors(mlp: Mlp) -> float:
+    """Return tensors of a mixer's width that are there as gradients pass its activation.
+
+    The gradient that came, and one or two that are made: a gate's and a value's, or two terms of
+    GELU from elementary operators, or the slope of a square and its product with the gradient.
+    """
+    return 3.0 if mlp.gated or mlp.activation in _UNGATED else 2.0

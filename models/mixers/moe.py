@@ -17,10 +17,11 @@ import numpy as np
 from models import expert_parallel
 from models.dtype import BF16, FP32
 from models.mixers.half import Moment
-from models.mixers.mlp import MlpWork
+from models.mixers.mlp import MlpWork, activation_operator, activation_tensors
 from models.operation import WEIGHT_GRADIENT, Compute, Saved, repeated_by
 from models.operators import elementwise, grouped_product, memory, product
 from models.recompute_modules import NOTHING, RecomputeModules
+from models.saved_tensors import UNGATED_TENSORS
 
 if TYPE_CHECKING:
     from models.architecture import Moe
@@ -124,7 +125,7 @@ class MoeWork:
         if self.moe.shared_gate:
             products += product("shared gate", self.shapes, self.tokens, 1.0, self.hidden)[phase]
         launches = self.shapes.pick(SCORE_LAUNCHES, EAGER_SCORE_LAUNCHES)
-        scores = memory("scores", self.shapes, self.tokens * experts * SCORE_BYTES, launches)
+        scores = memory("scores", self.tokens * experts * SCORE_BYTES, launches)
         return (scores, *products) if phase else (*products, scores)
 
     def _latent(
@@ -137,7 +138,7 @@ class MoeWork:
 
     def _moved(self, name: str, rows: Array, launches: float) -> Compute:
         """Return how tokens are brought into another order."""
-        return memory(name, self.shapes, rows * self.wide * MOVED, launches)
+        return memory(name, rows * self.wide * MOVED, launches)
 
     def _tokens_gathered(self) -> tuple[Operation, ...]:
         gather = expert_parallel.gather("gather tokens", self.moe, self.wide, self.shapes)
@@ -163,8 +164,8 @@ class MoeWork:
             self.wide,
             self.local,
         )
-        name = "gated" if gated else "activation"
-        act = elementwise("experts activation", name, shapes, rows * self.columns)
+        operator = activation_operator(self.moe.expert)
+        act = elementwise("experts activation", operator, shapes, rows * self.columns)
         down = grouped_product("experts down", shapes, rows, self.wide, self.columns, self.local)
         again = replace(act[0], modules=RecomputeModules.MOE_ACT)
         return (*up[0], again, *down[0]), (*down[1], act[1], *up[1])
@@ -192,7 +193,7 @@ class MoeWork:
         added = elementwise(f"{SHARED} sum", "residual", shapes, elements)[phase]
         if not self.moe.shared_gate:
             return (added,)
-        gated = memory(f"{SHARED} gating", shapes, elements * GATED[phase], 2.0)
+        gated = memory(f"{SHARED} gating", elements * GATED[phase], 2.0)
         return (added, gated) if phase else (gated, added)
 
     # ----------------------------------------------------------------------------------- memory
@@ -252,16 +253,17 @@ class MoeWork:
 
     def _tensors(self) -> Array:
         """Return tensors of experts' width that are kept; as of a dense MLP."""
-        if self.moe.expert.gated:
+        expert = self.moe.expert
+        if expert.gated:
             return self.shapes.pick(3.0, 4.0)
-        return np.full(len(self.shapes), 2.0)
+        return self.shapes.pick(2.0, UNGATED_TENSORS.get(expert.activation, 2.0))
 
     def moments(self, norm: Array, passing: Array) -> tuple[Moment, ...]:
         """Return the moments that may be the fullest."""
         own = norm + sum(item.nbytes for item in self.saved())
         arrived, copies = (x * self.wide * BF16 for x in (self.rows, self.copies))
         width = self.rows * self.columns * BF16
-        gradients = 3.0 if self.moe.expert.gated else 2.0
+        gradients = activation_tensors(self.moe.expert)
         return (
             Moment(name="moe combine", saved=own, working=passing + copies, buffers=arrived),
             Moment(

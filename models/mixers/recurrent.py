@@ -163,10 +163,10 @@ class RecurrentWork(ABC):
         nbytes, launches = (gradient, 1.0) if backward else (once, 1.0)
         if backward and self.convolves_again:
             nbytes, launches = once + gradient, 2.0
-        return memory(f"{self.name} convolution", self.shapes, elements * nbytes, launches)
+        return memory(f"{self.name} convolution", elements * nbytes, launches)
 
     def _pack(self) -> Compute:
         """Transposes to contiguous memory before and after each exchange."""
         into, out = exchanged_elements(self.recurrence, self.shapes)
         launches = np.where(self.shapes.ulysses > 1, 2.0 * (self.recurrence.tensors + 1.0), 0.0)
-        return memory(f"{self.name} ulysses pack", self.shapes, (into + out) * PACK_BYTES, launches)
+        return memory(f"{self.name} ulysses pack", (into + out) * PACK_BYTES, launches)

@@ -33,7 +33,7 @@ class Part(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class BlockTask:
     """One block of attention that a rank computes.
 
     Parameters
@@ -62,7 +62,7 @@ class Task:
 
 def schedule(
     order: SequenceOrder, ranks: int, rank: int, *, causal: bool = True
-) -> tuple[Task, ...]:
+) -> tuple[BlockTask, ...]:
     """Return what one rank of a ring computes, in the order of the steps.
 
     A step without a task has nothing to compute; blocks of keys and values move on all the same.
@@ -95,7 +95,7 @@ def schedule(
             elif order == SequenceOrder.ZIGZAG:
                 keys = Part.FIRST
         found.append(
-            Task(
+            BlockTask(
                 step=step,
                 source=source,
                 queries=queries,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.memory import capacity_bytes, kept_bytes, standing_bytes
+from models.memory import capacity_bytes, kept_bytes, standing
 from models.simulation.pipeline_order import Pass
 from models.simulation.stages import held_by, parts_of
 
@@ -36,10 +36,10 @@ def memory(simulation: StepSimulation, times: Times) -> tuple[tuple[Array, Array
     """
     device = simulation.device
     profile, capacity = device.profile, capacity_bytes(device.accelerator, device.profile)
-    ample = _in_use(simulation, times, profile.fragmentation.value)
+    ample = _in_use(simulation, times, profile.fragmentation.value, cached=True)
     if all(bytes_.max() <= capacity for _, bytes_ in ample):
         return ample
-    short = _in_use(simulation, times, profile.fragmentation_least.value)
+    short = _in_use(simulation, times, profile.fragmentation_least.value, cached=False)
     return tuple(
         much if much[1].max() <= capacity else least
         for much, least in zip(ample, short, strict=True)
@@ -47,13 +47,17 @@ def memory(simulation: StepSimulation, times: Times) -> tuple[tuple[Array, Array
 
 
 def _in_use(
-    simulation: StepSimulation, times: Times, reserve: float
+    simulation: StepSimulation, times: Times, reserve: float, *, cached: bool
 ) -> tuple[tuple[Array, Array], ...]:
-    """Return :func:`memory` where the allocator holds such a share beyond what is asked for."""
+    """Return :func:`memory` where the allocator holds such a share beyond what is asked for.
+
+    What it caches for the optimizer's step is there from the step before on, or comes at the end.
+    """
     prepared, profile = simulation.prepared, simulation.device.profile
     kinds = len(prepared.layers)
+    held = 1.0 + reserve
     kept = [
-        kept_bytes(prepared, parts_of([stage], kinds), _repeated(stage.repeated), reserve)
+        kept_bytes(prepared, parts_of([stage], kinds), _repeated(stage.repeated)) * held
         for stage in simulation.stages
     ]
     changes: list[list[tuple[float, float]]] = [[] for _ in simulation.pipeline]
@@ -66,12 +70,15 @@ def _in_use(
                 changes[rank].append((float(times.end[at]), -kept[action.stage]))
     found = []
     for rank, own in enumerate(changes):
-        held = [simulation.stages[stage] for stage in held_by(rank, simulation.way)]
-        standing = standing_bytes(prepared, profile, parts_of(held, kinds), reserve)
+        stages = [simulation.stages[stage] for stage in held_by(rank, simulation.way)]
+        beside = standing(prepared, profile, parts_of(stages, kinds))
         when, much = (np.array(column) for column in zip(*sorted(own), strict=True))
-        found.append(
-            (np.concatenate([[0.0], when]), standing + np.concatenate([[0.0], np.cumsum(much)]))
-        )
+        in_use = beside.held + beside.passes * held + np.concatenate([[0.0], np.cumsum(much)])
+        if cached:
+            in_use += beside.update * held
+        else:
+            in_use[-1] = max(in_use[-1], beside.held + beside.update * held)
+        found.append((np.concatenate([[0.0], when]), in_use))
     return tuple(found)
 
 

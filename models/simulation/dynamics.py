@@ -140,18 +140,17 @@ class _Sampler:
         return np.stack([self.simulation.with_attention(share).seconds for share in ATTENTION_GRID])
 
     def _packed(self, many: int) -> Array:
-        if self.dynamics.packing is None or self.grid is None:
+        packing = self.dynamics.packing
+        if packing is None or self.grid is None:
             return np.repeat(self.simulation.seconds[:, None], many, axis=1)
-        shares = self._shares(many)
+        shares = self._shares(packing, many)
         found = np.empty((len(self.micro_batch), many))
         for at, micro_batch in enumerate(self.micro_batch):
             found[at] = np.interp(shares[micro_batch], ATTENTION_GRID, self.grid[:, at])
         return found
 
-    def _shares(self, many: int) -> Array:
+    def _shares(self, packing: Packing, many: int) -> Array:
         """Return the attention of every micro-batch in every column, over whole sequences'."""
-        packing = self.dynamics.packing
-        assert packing is not None  # noqa: S101 - asked for with packing only
         sequences = int(self.batch.micro_batch[0])
         zigzag = bool(self.batch.sequence_order[0] == SequenceOrder.ZIGZAG)
         drawn = packing.attention(

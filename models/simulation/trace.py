@@ -1,7 +1,7 @@
 """Timelines as files for trace viewers: Perfetto, chrome://tracing, Holistic Trace Analysis.
 
-Perfetto and chrome://tracing show all ranks of one file below each other (:func:`write_trace`).
-Holistic Trace Analysis wants one file per rank (:func:`write_traces`)::
+Perfetto and chrome://tracing show all ranks of one file below each other. Holistic Trace Analysis
+wants a folder with one file per rank::
 
     from hta.trace_analysis import TraceAnalysis
 
@@ -33,7 +33,7 @@ COMPRESSION = 3
 
 
 def write_trace(timeline: Timeline, path: str | os.PathLike[str], *, device: str) -> None:
-    """Write all simulated ranks to one file, whole or not at all.
+    """Write all simulated ranks to one file, or each to its own, all whole or not at all.
 
     The same timeline always makes the same bytes.
 
@@ -42,17 +42,22 @@ def write_trace(timeline: Timeline, path: str | os.PathLike[str], *, device: str
     timeline
         What happened.
     path
-        Ends in ``.json``, or in ``.json.gz`` for a compressed file.
+        Ends in ``.json``, or in ``.json.gz`` for a compressed file; or in ``/`` for a folder, made
+        if it is not there, with one file for each rank: ``rank-<global number>.json.gz``.
     device
         Name of the accelerator.
 
     Raises
     ------
     SpecError
-        If the file cannot be written, or its name ends otherwise.
+        If a file cannot be written, or its name ends otherwise; or a folder has traces of other
+        ranks, which readers would take for ranks of this step.
     """
     check_name(path)
     name = os.fspath(path)
+    if name.endswith("/"):
+        _write_folder(timeline, Path(name), device)
+        return
     events = TraceEvents(timeline)
     with whole_file(name, FIELD) as stream:
         _write(stream, events, range(len(timeline.ranks)), device, zipped=name.endswith(".gz"))
@@ -68,34 +73,19 @@ def check_name(path: str | os.PathLike[str]) -> None:
     """
     name, folder = os.fspath(path), Path(path).parent
     found = []
-    if not name.endswith((".json", ".json.gz")):
-        found.append(Problem(FIELD, name, "end the name in .json or .json.gz"))
+    if not name.endswith((".json", ".json.gz", "/")):
+        mend = "end the name in .json or .json.gz, or in / for a folder with a file for each rank"
+        found.append(Problem(FIELD, name, mend))
     if not folder.is_dir():
         found.append(Problem(FIELD, name, f"no folder {folder}: make it first"))
     raise_if_any(found)
 
 
-def write_traces(timeline: Timeline, folder: str | os.PathLike[str], *, device: str) -> None:
-    """Write one file per simulated rank, all of them or none: ``rank-<global number>.json.gz``.
-
-    Parameters
-    ----------
-    timeline
-        What happened.
-    folder
-        Where to; made if it is not there.
-    device
-        Name of the accelerator.
-
-    Raises
-    ------
-    SpecError
-        If a file cannot be written, or there are traces of other ranks, which readers would take
-        for ranks of this step.
-    """
+def _write_folder(timeline: Timeline, folder: Path, device: str) -> None:
+    """Write one file per simulated rank, all of them or none."""
     events = TraceEvents(timeline)
     names = [f"rank-{rank}.json.gz" for rank in timeline.ranks]
-    with _made(Path(folder)) as home, ExitStack() as files:
+    with _made(folder) as home, ExitStack() as files:
         others = sorted({path.name for path in home.glob("rank-*.json.gz")} - set(names))
         if others:
             mend = f"has {others[0]} of another step: give a new folder"

@@ -32,8 +32,8 @@ AXIS_HELP: dict[str, str] = {
     "cp_placement": "head-first or context-first: the inner of ulysses and ring.",
     "schedule": "1f1b, interleaved, gpipe, looped-bfs, zb-h1, zb-h2, zb-v, dualpipe or dualpipe-v.",
     "recompute": "none, selective or full.",
-    "recompute_layers": "With full: layers of each stage (0 for all).",
-    "recompute_method": "block (the first layers of a stage) or uniform (every so many together).",
+    "recompute_layers": "With full: layers of each pipeline rank (0 for all).",
+    "recompute_method": "block (the first layers of a rank) or uniform (every so many together).",
     "recompute_modules": (
         "With selective and fused kernels: core_attn (the default), layernorm, mlp, moe_act, "
         "mla_up_proj, moe, shared_experts, or several, joined by commas."

@@ -111,6 +111,14 @@ PackedLen = Annotated[
         "attention stays in them.",
     ),
 ]
+FitChance = Annotated[
+    float,
+    typer.Option(
+        "--fit-chance",
+        help="Least chance with which a layout must fit in memory, by the interval of its "
+        "prediction.",
+    ),
+]
 
 #: The fields of :class:`~planner.choices.Choices` as options.
 CHOICES: dict[str, Any] = {
@@ -126,6 +134,7 @@ CHOICES: dict[str, Any] = {
     "predict_depth": PredictDepth,
     "software": SoftwareName,
     "packed_len": PackedLen,
+    "fit_chance": FitChance,
 }
 
 

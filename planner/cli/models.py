@@ -25,7 +25,7 @@ def list_models(json_file: JsonFile = None) -> None:
     if json_file is not None:
         output.write_json(json_file, {"models": rows})
     if json_file != "-":
-        output.print_rows([_dashed(row) for row in rows])
+        output.print_rows([_written(row) for row in rows])
 
 
 @app.command()
@@ -47,7 +47,7 @@ def show(model: Model, json_file: JsonFile = None) -> None:
     for note in _notes(architecture):
         screen.print(note)
     screen.print()
-    output.print_rows([_dashed(_summary(architecture))])
+    output.print_rows([_written(_summary(architecture))])
     screen.print()
     output.print_rows([_words(architecture, layer) for layer in architecture.kinds])
 
@@ -58,8 +58,8 @@ def _summary(architecture: Architecture) -> dict[str, Any]:
     mlps = [layer.mlp for layer in architecture.layers]
     return {
         "name": architecture.name,
-        "parameters": f"{architecture.params / 1e9:.2f} B",
-        "active": f"{architecture.active_params / 1e9:.2f} B",
+        "parameters": architecture.params,
+        "active": architecture.active_params,
         "layers": len(architecture.layers),
         "hidden": architecture.hidden,
         "heads": _first(softmax, "heads"),
@@ -80,9 +80,10 @@ def _softmax(layer: Layer) -> list[Any]:
     return [mixer] if isinstance(mixer, Attention | LatentAttention) else []
 
 
-def _dashed(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row with a dash where there is nothing."""
-    return {name: "-" if value is None else value for name, value in row.items()}
+def _written(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row as people read it: parameters in billions, a dash where there is nothing."""
+    billions = {name: f"{row[name] / 1e9:.2f} B" for name in ("parameters", "active")}
+    return {name: "-" if value is None else value for name, value in (row | billions).items()}
 
 
 def _first(parts: list[Any], name: str) -> int | None:

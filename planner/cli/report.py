@@ -27,6 +27,7 @@ from models.recompute_modules import USUAL_MODULES
 from models.routing import BALANCED
 from models.workload import format_count
 from planner.answer import likely
+from planner.choices import USUAL_CHANCE
 from planner.cli import placement_report
 from planner.compare import LINE_NAMES, PART_NAMES, SUM_NAMES
 from topologies.ecmp import Ecmp, has_equal_links
@@ -71,6 +72,8 @@ def model_and_cluster(screen: Console, scenario: Scenario, job: str = "") -> Non
     job += "" if routing == BALANCED else f", {routing}"
     packed = work.packed_len
     job += "" if packed is None else f", packed of sequences of {format_count(packed)} tokens"
+    chance = scenario.fit_chance
+    job += "" if chance == USUAL_CHANCE else f", to fit with a chance of {chance:.0%}"
     screen.print(f"[bold]{escape(model.title)}[/bold]  {model.params / 1e9:.1f} B parameters{job}")
     device = f"{cluster.accelerators} x {escape(cluster.accelerator.title)}"
     profile = scenario.device.profile

@@ -17,11 +17,14 @@ from planner.cli.job_options import (
     load_scenario,
     with_choices,
 )
+from planner.disturbances import SAMPLES
 
 TraceFile = Annotated[
     str | None,
     typer.Option(
-        "--trace", help="Write every kernel and collective to FILE.json.gz, for Perfetto and HTA."
+        "--trace",
+        help="Write every kernel and collective to FILE.json.gz, for Perfetto, or to FOLDER/ with "
+        "a file for each rank, for Holistic Trace Analysis.",
     ),
 ]
 Contention = Annotated[
@@ -76,7 +79,7 @@ def simulate(
     trace: TraceFile = None,
     contention: Contention = True,
     async_ulysses: AsyncUlysses = False,
-    samples: Samples = 100,
+    samples: Samples = SAMPLES,
     seed: Seed = 0,
     jitter: JitterSpread = 0.0,
     straggler: Straggler = None,
@@ -141,4 +144,7 @@ def simulate(
     if json_file != "-":
         simulation_report.print_simulated(output.console(), scenario, answer)
         if trace is not None:
-            output.console().print(f"Wrote {trace}: open it in ui.perfetto.dev.", markup=False)
+            viewer = "give it to Holistic Trace Analysis"
+            if not trace.endswith("/"):
+                viewer = "open it in ui.perfetto.dev"
+            output.console().print(f"Wrote {trace}: {viewer}.", markup=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -12,11 +12,13 @@ from rich.table import Table
 from models.workload import format_count
 from planner.cli.report import details, model_and_cluster, seconds
 from planner.line_chart import LineChart
-from planner.sweeps import METHODS
-from topologies.errors import Problem, SpecError
+from planner.sweeps import METHODS, network_problems
+from topologies.errors import Collected, Problem, SpecError
 from topologies.units import GIB
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
     from planner.scenario import Scenario
@@ -37,15 +39,20 @@ def factors(text: str) -> list[float]:
     Raises
     ------
     SpecError
-        If an entry is no number above zero.
+        With every entry that is no number, or none that a link can be faster or slower by.
     """
-    try:
-        values = [float(part) for part in text.split(",")]
-    except ValueError:
-        values = [math.nan]
-    if not all(math.isfinite(value) and 1e-3 <= value <= 1e3 for value in values):
-        raise SpecError([Problem("--network", text, "factors from 0.001 to 1000, such as 0.5,1,2")])
+    found = Collected()
+    values = [found.attempt(partial(_number, part)) for part in text.split(",")]
+    found.problems += network_problems([each for each in values if each is not None], "--network")
+    found.raise_if_any()
     return values
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise SpecError([Problem("--network", text, "a number, such as 0.5")]) from None
 
 
 def show(screen: Console, base: Scenario, points: list[SweepPoint]) -> None:
@@ -57,20 +64,24 @@ def show(screen: Console, base: Scenario, points: list[SweepPoint]) -> None:
         table.add_column(QUANTITIES[name], justify="right")
     for name in ("best layout", "step", "tokens/s/GPU", "MFU", "GiB/rank"):
         table.add_column(name, justify="left" if name == "best layout" else "right")
-    for name in METHODS:
-        table.add_column(f"{name}", justify="right")
+    ways = [name for name in METHODS if any(name in point.by_method for point in points)]
+    for name in ways:
+        table.add_column(name, justify="right")
     for point in points:
-        table.add_row(*(_written(point, name) for name in varied), *_cells(point))
+        table.add_row(*(_written(point, name) for name in varied), *_cells(point, ways))
     screen.print(table)
     screen.print("The last columns are the step time of the best layout of each way to cut the")
-    screen.print("sequence over ranks (none: not cut); empty where none is legal and fits.")
+    screen.print(
+        "sequence over ranks (none: not cut); empty, or not there, where none is legal and"
+    )
+    screen.print("fits.")
 
 
-def _cells(point: SweepPoint) -> list[str]:
+def _cells(point: SweepPoint, ways: Sequence[str]) -> list[str]:
     best = point.best
     if best is None:
         why = "nothing fits" if point.legal else "nothing is legal"
-        return [why, "", "", "", "", *("" for _ in METHODS)]
+        return [why, "", "", "", "", *("" for _ in ways)]
     plans = point.by_method
     return [
         f"{best.layout} {details(best.layout)}",
@@ -78,7 +89,7 @@ def _cells(point: SweepPoint) -> list[str]:
         f"{best.tokens_per_s_per_gpu:,.0f}",
         f"{best.mfu:.1%}",
         f"{best.memory_total_bytes / GIB:.1f}",
-        *(seconds(plans[name].step_time_s) if name in plans else "" for name in METHODS),
+        *(seconds(plans[name].step_time_s) if name in plans else "" for name in ways),
     ]
 
 

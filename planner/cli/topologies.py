@@ -8,6 +8,22 @@ from typing import Annotated, Any
 import typer
 
 from planner.cli.job_options import EcmpMode, JsonFile, ProfileName
+from topologies.units import GB, GIB, MICRO, TERA
+
+#: Units that figures of accelerators, and of tiers by the end of their names, are quoted in.
+DEVICE_UNITS = {
+    "compute_units": ("", 1.0),
+    "bf16_flops": ("TFLOP/s", TERA),
+    "fp8_flops": ("TFLOP/s", TERA),
+    "fp4_flops": ("TFLOP/s", TERA),
+    "matmul_flops": ("TFLOP/s", TERA),
+    "fp8_matmul_flops": ("TFLOP/s", TERA),
+    "hbm_bytes": ("GiB", GIB),
+    "hbm_Bps": ("GB/s", GB),
+    "power_W": ("W", 1.0),
+    "price_usd_per_hour": ("USD/h", 1.0),
+}
+TIER_UNITS = {"Bps": ("GB/s", GB), "_s": ("us", MICRO), "fraction": ("", 1.0)}
 
 app = typer.Typer(help="Clusters: list them, or show one.", no_args_is_help=True)
 ClusterArgument = Annotated[str, typer.Argument(help="NAME, NAME:NODES or FILE.yaml.")]
@@ -40,7 +56,7 @@ def list_clusters(json_file: JsonFile = None) -> None:
     if json_file is not None:
         output.write_json(json_file, {"topologies": rows})
     if json_file != "-":
-        output.print_rows(rows)
+        output.print_rows([_written(row) for row in rows])
 
 
 @app.command()
@@ -67,7 +83,7 @@ def show(cluster: ClusterArgument, json_file: JsonFile = None) -> None:
     )
     for rows in (parts, links, figures):
         if rows:
-            output.print_rows(rows)
+            output.print_rows([_written(row) for row in rows])
             screen.print()
 
 
@@ -194,8 +210,8 @@ def _summary(cluster: Any) -> dict[str, Any]:  # noqa: ANN401 - imported when ru
         "name": cluster.name,
         "accelerator": cluster.accelerator.name,
         "a_node": cluster.accelerators_per_node,
-        "inner": f"{inner.name} {inner.Bps.value / 1e9:g} GB/s over {inner.spans or 'all'}",
-        "outer": f"{outer.name} {outer.Bps.value / 1e9:g} GB/s",
+        "inner": {"name": inner.name, "Bps": inner.Bps.value, "spans": inner.spans},
+        "outer": {"name": outer.name, "Bps": outer.Bps.value},
         "title": cluster.title,
     }
 
@@ -221,7 +237,7 @@ def _links(cluster: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - imported whe
         {
             "link": link.name,
             "joins": " - ".join(dict.fromkeys(map(str, kinds))),
-            "GB/s": f"{link.Bps / 1e9:g}",
+            "Bps": link.Bps,
             "one way": count,
             "tier": cluster.tiers[link.level].name,
             "source": link.source,
@@ -231,33 +247,47 @@ def _links(cluster: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - imported whe
 
 
 def _device_figures(accelerator: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - imported when run
-    units = {
-        "compute_units": ("", 1.0),
-        "bf16_flops": ("TFLOP/s", 1e12),
-        "fp8_flops": ("TFLOP/s", 1e12),
-        "fp4_flops": ("TFLOP/s", 1e12),
-        "matmul_flops": ("TFLOP/s", 1e12),
-        "fp8_matmul_flops": ("TFLOP/s", 1e12),
-        "hbm_bytes": ("GiB", 2.0**30),
-        "hbm_Bps": ("GB/s", 1e9),
-        "power_W": ("W", 1.0),
-        "price_usd_per_hour": ("USD/h", 1.0),
-    }
-    pairs = [(name, getattr(accelerator, name), unit) for name, unit in units.items()]
-    return [_row(name, figure, *unit) for name, figure, unit in pairs if figure is not None]
+    pairs = [(name, getattr(accelerator, name)) for name in DEVICE_UNITS]
+    return [_figure(name, figure) for name, figure in pairs if figure is not None]
 
 
 def _tier_figures(cluster: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - imported when run
-    units = {"Bps": ("GB/s", 1e9), "_s": ("us", 1e-6), "fraction": ("", 1.0)}
     return [
-        _row(f"{tier.name} {name}", figure, *unit)
+        _figure(f"{tier.name} {name}", figure)
         for tier in cluster.tiers
         for name, figure in tier.figures()
-        for ending, unit in units.items()
-        if name.endswith(ending)
     ]
 
 
-def _row(name: str, figure: Any, unit: str, size: float) -> dict[str, Any]:  # noqa: ANN401
-    value = f"{figure.value / size:g} {unit}".strip()
-    return {"figure": name, "value": value, "kind": str(figure.kind), "source": figure.source}
+def _figure(name: str, figure: Any) -> dict[str, Any]:  # noqa: ANN401 - imported when run
+    """Return a figure in SI units, which its name ends in."""
+    return {
+        "figure": name,
+        "value": figure.value,
+        "kind": str(figure.kind),
+        "source": figure.source,
+    }
+
+
+def _written(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row as people read it: rates and sizes in the units they are quoted in."""
+    found = dict(row)
+    if "figure" in row:
+        unit, size = _unit(row["figure"])
+        found["value"] = f"{row['value'] / size:g} {unit}".strip()
+    if "Bps" in row:
+        found = {("GB/s" if key == "Bps" else key): value for key, value in row.items()}
+        found["GB/s"] = f"{row['Bps'] / GB:g}"
+    if "inner" in row:
+        inner, outer = row["inner"], row["outer"]
+        over = inner["spans"] or "all"
+        found["inner"] = f"{inner['name']} {inner['Bps'] / GB:g} GB/s over {over}"
+        found["outer"] = f"{outer['name']} {outer['Bps'] / GB:g} GB/s"
+    return found
+
+
+def _unit(figure: str) -> tuple[str, float]:
+    """Return the unit that a figure is quoted in, and its size."""
+    if figure in DEVICE_UNITS:
+        return DEVICE_UNITS[figure]
+    return next(unit for ending, unit in TIER_UNITS.items() if figure.endswith(ending))

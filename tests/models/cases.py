@@ -9,7 +9,7 @@ import numpy as np
 
 from models.catalogue import CONFIGS, load_architecture, read_json
 from models.compute import Device
-from models.data_parallel import DataParallelClock, Pass
+from models.data_parallel import DataParallelClock, HidingPass
 from models.hf_config import architecture_from_config
 from models.inventory import layer_work
 from models.layer_chain import Parts
@@ -177,7 +177,7 @@ def sent_for_weights(work: Prepared) -> SentForWeights:
     shared.across = _Sent(2 * replicas)
     none = np.zeros(len(work))
     parts = Parts(layers=(none,) * len(work.layers), embedding=none, head=none)
-    nothing = Pass(busy_s=none, edge_s=none, between_s=none, parts_s=parts)
+    nothing = HidingPass(busy_s=none, edge_s=none, between_s=none, parts_s=parts)
     sums = clock.gather_s(), clock.scatter_s(), clock.across_s()
     gather, scatter, across = (float(each[0]) for each in sums)
     step = float(clock.exposed(nothing, nothing, none)[0])

@@ -12,8 +12,9 @@ from models.data_parallel import DataParallelClock
 from models.inventory import layer_work
 from models.layout import Layout
 from models.memory import memory_bill
+from models.mixers.mlp import MlpWork
 from models.mixers.moe import MoeWork
-from models.named_axes import Dispatch
+from models.named_axes import Dispatch, Kernels
 from models.operation import Axis, Compute
 from models.operators import grouped_product
 from models.part_times import PartClock
@@ -139,3 +140,25 @@ def test_router_and_gate_see_own_tokens_and_experts_all_of_their_ranks() -> None
     assert rows["router"] == rows["shared gate"] == 341
     assert rows["experts up"] == 341 * 2 * 2
     assert rows["shared up"] == 682
+
+
+@pytest.mark.parametrize("kernels", list(Kernels), ids=str)
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("activation", ["silu", "relu2", "gelu_new", "relu"])
+def test_the_activation_of_one_expert_is_that_of_a_dense_mixer(
+    activation: str, gated: bool, kernels: Kernels
+) -> None:
+    mlp = Mlp(intermediate=1024, activation=activation, gated=gated)
+    one = shapes(TOKENS, kernels=kernels)
+    moe = MoeWork(Moe(experts=1, top_k=1, expert=mlp), HIDDEN, one)
+    dense = MlpWork(mlp, HIDDEN, one)
+    for ours, theirs in ((moe.forward(), dense.forward()), (moe.backward(), dense.backward())):
+        (expert,) = (op for op in ours if op.name == "experts activation")
+        (plain,) = (op for op in theirs if op.name == "mlp activation")
+        assert isinstance(expert, Compute)
+        assert isinstance(plain, Compute)
+        assert expert.nbytes == pytest.approx(plain.nbytes)
+        assert expert.launches == plain.launches
+    (kept,) = dense.saved()
+    own = ("experts", "experts activation")
+    assert sum(item.nbytes for item in moe.saved() if item.name in own) == kept.nbytes

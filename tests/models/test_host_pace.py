@@ -12,7 +12,7 @@ from models.inventory import layer_work
 from models.layout import Layout
 from models.named_axes import Schedule
 from models.operation import EXPERT_AXES, Axis, Communication, repeated_share
-from models.operators import streaming
+from models.operators import memory
 from models.paced_phase import PacedPhase
 from models.part_times import PartClock, Spent
 from models.recompute_modules import RecomputeModules
@@ -51,7 +51,7 @@ def test_a_queue_of_kernels_and_collectives_ends_as_late(
     cut = shapes(256, tp=8)
     bare = replace(cut.software.host_ratio, value=1.0)
     cut = replace(cut, software=replace(cut.software, host_ratio=bare))
-    kernel = streaming("a kernel", np.ones(1), float(kernels))
+    kernel = memory("a kernel", np.ones(1), float(kernels))
     gather = Communication(
         name="a collective",
         collective=Collective.ALL_REDUCE,

@@ -149,8 +149,8 @@ def test_micro_batches_in_flight_are_those_of_the_published_schedule(row: Row) -
     held = 2 * row.pp - 1 if row.schedule is Schedule.ZB_H2 else row.in_flight
     layout = Layout(pp=row.pp, vp=row.vp, schedule=row.schedule)
     work = prepared(toy(num_hidden_layers=64), layout, global_batch=row.micro_batches)
-    assert max(work.in_flight(np.array([float(r)]))[0] for r in range(row.pp)) == held
-    assert work.in_flight(np.array([0.0])) == [held]
+    assert max(work.warm_up().in_flight(np.array([float(r)]))[0] for r in range(row.pp)) == held
+    assert work.warm_up().in_flight(np.array([0.0])) == [held]
 
 
 @pytest.mark.parametrize(
@@ -161,14 +161,14 @@ def test_interleaving_holds_more_than_one_micro_batch_per_rank_behind(
 ) -> None:
     layout = Layout(pp=pp, vp=vp, schedule=Schedule.INTERLEAVED)
     work = prepared(toy(num_hidden_layers=32), layout)
-    assert work.in_flight(np.array([0.0])) == [held]
+    assert work.warm_up().in_flight(np.array([0.0])) == [held]
 
 
 @pytest.mark.parametrize("schedule", list(Schedule))
 def test_never_more_in_flight_than_there_are_micro_batches(schedule: Schedule) -> None:
     layout = Layout(pp=8, vp=2 if SEVERAL_CHUNKS[schedule] else 1, schedule=schedule)
     work = prepared(toy(num_hidden_layers=32), layout, global_batch=2)
-    assert work.in_flight(np.array([0.0])) == [2.0]
+    assert work.warm_up().in_flight(np.array([0.0])) == [2.0]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from models.layout import Layout
 from models.named_axes import Schedule
-from models.pipeline import Passes, PipelineClock
+from models.pipeline import PassSeconds, PipelineClock
 from models.rank_parts import RankParts
 from models.schedule import APART, PATHS, SEVERAL_CHUNKS, Path
 from models.simulation.schedules import ordered
@@ -30,11 +30,11 @@ def pipeline_of(layout: Layout, micro_batches: int, layers: int = 64) -> Pipelin
     return clock
 
 
-def passes(forward: Any, inputs: Any, weights: Any) -> Passes:
+def passes(forward: Any, inputs: Any, weights: Any) -> PassSeconds:
     """Return the passes of kinds of rank."""
     columns = [np.reshape(np.asarray(each, float), (-1, 1)) for each in (forward, inputs, weights)]
     forward, inputs, weights = np.broadcast_arrays(*columns)
-    return Passes(forward=forward, backward=inputs + weights, inputs=inputs, weights=weights)
+    return PassSeconds(forward=forward, backward=inputs + weights, inputs=inputs, weights=weights)
 
 
 @pytest.mark.parametrize("row", rows(), ids=str)

@@ -226,6 +226,7 @@ def test_another_device_names_both_and_the_mend(tmp_path: Path) -> None:
         ("kernel_us", "3", "number"),
         ("kernel_us", 1e12, "less than"),
         ("gemm_fraction", 0, "above 0"),
+        ("memory_spread", 0, "above 0"),
         ("steal_scale_up", 1.01, "at most 1"),
     ],
 )

@@ -216,7 +216,8 @@ def test_a_layer_of_every_family_is_compared() -> None:
     def traits(architecture: Architecture) -> tuple[object, ...]:
         layer = architecture.layers[0]
         norms = layer.norm, layer.norms, layer.norms_after, layer.parallel
-        return *norms, layer.dense.gated, layer.dense.activation, layer.attention.qk_norm
+        assert isinstance(layer.mlp, Mlp)
+        return *norms, layer.mlp.gated, layer.mlp.activation, layer.attention.qk_norm
 
     catalogue = [load_architecture(name) for name in model_names()]
     dense = [each for each in catalogue if isinstance(each.layers[0].mlp, Mlp)]

@@ -188,6 +188,10 @@ def test_lists_name_every_catalogue_entry():
 
     models = json.loads(run("models", "list", "--json", "-").stdout)["models"]
     assert tuple(row["name"] for row in models) == model_names()
+    params = {row["name"]: row["parameters"] for row in models}
+    assert params["llama-3.1-8b"] == 8_030_261_248
+    assert "8.03 B" in run("models", "list").stdout
+    assert "nvlink 450 GB/s over 8" in run("topologies", "list").stdout
     clusters = json.loads(run("topologies", "list", "--json", "-").stdout)["topologies"]
     assert tuple(row["name"] for row in clusters) == cluster_names()
 
@@ -195,6 +199,13 @@ def test_lists_name_every_catalogue_entry():
 def test_shows_say_where_figures_come_from():
     shown = json.loads(run("topologies", "show", "h100-dgx:2", "--json", "-").stdout)
     assert all(row["source"] and row["kind"] for row in shown["figures"])
+    figures = {row["figure"]: row["value"] for row in shown["figures"]}
+    assert (figures["hbm_bytes"], figures["infiniband Bps"]) == (80 * 2**30, 50e9)
+    assert (shown["inner"]["Bps"], shown["inner"]["spans"]) == (450e9, 8)
+    written = " ".join(run("topologies", "show", "h100-dgx:2").stdout.split())
+    assert "hbm_bytes 80 GiB spec" in written
+    assert "infiniband Bps 50 GB/s spec" in written
+    assert "nvlink latency_s 0.761 us fitted" in written
     assert "source:" in run("models", "show", "llama-3.1-8b").stdout
 
 

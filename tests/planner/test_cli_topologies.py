@@ -44,7 +44,7 @@ def test_the_links_of_a_graph_are_shown_with_what_they_join_counts_and_sources()
     rows = {(row["link"], row["joins"]): row for row in answer["links"]}
     assert rows["nvlink", "accelerator"]["one way"] == 8
     assert rows["pcie", "accelerator - switch"]["one way"] == 32
-    assert rows["infiniband", "nic - leaf"]["GB/s"] == "50"
+    assert rows["infiniband", "nic - leaf"]["Bps"] == 50e9
     assert rows["infiniband", "switch - nic"]["one way"] == 8
     assert all(row["source"] for row in answer["links"])
     assert "parts" not in answer

@@ -213,3 +213,28 @@ def test_plans_are_timed_again_unless_told_otherwise():
     assert {one.event_step_s for one in alone.plans} == {None}
     assert not any("event clock" in note for note in alone.notes)
     assert [one.layout for one in alone.plans] == [one.layout for one in found.plans]
+
+
+@pytest.mark.parametrize(("cluster", "cards"), [("aws-p4d:4", 4), ("aws-p5en:4", 16)])
+def test_cards_of_a_node_are_those_it_has(cluster, cards):
+    def step_s(**disturbances):
+        given = Disturbances(**disturbances)
+        return simulate("llama-3.1-8b", cluster, disturbances=given, **OPTIONS).step.step_s
+
+    assert step_s(failed_nics={9: cards // 4}) == step_s(slow_links={9: 0.75}) > step_s()
+    with pytest.raises(SpecError, match=f"from 1 to {cards - 1}: the node has {cards}"):
+        step_s(failed_nics={9: cards})
+
+
+def test_python_and_the_command_line_draw_as_many_steps():
+    found = simulate("llama-3.1-8b", "h100-dgx:4", disturbances=Disturbances(jitter=0.1), **OPTIONS)
+    drawn = answer("--jitter", "0.1")["simulated"]["samples"]
+    assert found.to_dict()["simulated"]["samples"] == drawn == 100
+
+
+def test_a_folder_has_a_trace_of_every_rank(tmp_path):
+    done = run(*LAYOUT, "--trace", f"{tmp_path}/ranks/")
+    assert done.exit_code == 0, done.output
+    assert "give it to Holistic Trace Analysis" in done.stdout
+    names = sorted(path.name for path in (tmp_path / "ranks").iterdir())
+    assert names == [f"rank-{rank}.json.gz" for rank in (0, 16, 24, 8)]

@@ -31,9 +31,10 @@ from models.stages import layer_weights, split_layers
 from models.workload import Workload
 from planner.bounds import Bounds
 from planner.options import FEWEST
-from planner.space import Space, divisors
+from planner.space import Space
 from tests.models.cases import TOY_MOE
 from tests.rank_orders import first_of_its_kind
+from topologies.divisors import divisors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

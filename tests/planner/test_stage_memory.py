@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from models.software import softwares
 from planner.ask import estimate_scenario
 from planner.choices import Choices
 from planner.complete import legal_layout
@@ -54,3 +55,17 @@ def test_each_stage_is_as_full_as_the_event_clock_finds_it():
     assert found.keys() == peaks.keys()
     for stage, total in found.items():
         np.testing.assert_allclose(total, peaks[stage], rtol=0.02)
+
+
+@pytest.mark.parametrize("gradients", ["fp32", "bf16"])
+@pytest.mark.parametrize("software", sorted(softwares()))
+def test_both_clocks_hold_as_much_whatever_runs_them(software: str, gradients: str) -> None:
+    """Outputs that were sent, and copies for the optimizer's step, are there in both."""
+    choices = Choices(software=software, gradients=gradients)
+    asked = Scenario.asked(
+        "llama-3.1-8b", "h100-dgx", seq_len=4096, global_batch=64, gpus=16, choices=choices
+    )
+    layout = legal_layout(asked, {"tp": 2, "pp": 4, "recompute": "full"})
+    played = simulate_layout(asked, layout, Disturbances()).ranks()
+    for stage, rank in zip(stage_memory(asked, layout), played, strict=True):
+        np.testing.assert_allclose(stage.total_bytes, rank["peak_memory_bytes"], rtol=0.01)

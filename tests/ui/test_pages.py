@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from models.model_states import GRADIENT_DTYPES, KEPT_GRADIENTS
 from tests.ui import apptest
 from topologies.catalogue import DATA
 from ui.permalink import to_query
@@ -406,3 +407,22 @@ def test_the_app_has_every_page():
     at = apptest.of_file(ROOT / "app.py").run()
     assert not at.exception
     assert at.title[0].value == "Plan a training job"
+
+
+def further_inputs():
+    from ui import session
+    from ui.inputs import _more
+    from ui.question import Question
+
+    session.current()
+    _more(Question(gradients="bf16+fp32", fit_chance="0.9"))
+
+
+def test_inputs_further_away_offer_all_there_is():
+    at = settled(apptest.of_function(further_inputs).run())
+    boxes = {each.label: each for each in at.selectbox}
+    kept, sent = boxes["Gradients kept in"], boxes["Gradients sent in"]
+    assert (kept.value, tuple(kept.options)) == ("bf16+fp32", tuple(KEPT_GRADIENTS))
+    assert tuple(sent.options) == tuple(GRADIENT_DTYPES)
+    chance = boxes["Least chance to fit"]
+    assert (chance.value, chance.options[0], chance.options[-1]) == ("0.9", "0.5", "0.99")

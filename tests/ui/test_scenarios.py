@@ -6,6 +6,7 @@ import pytest
 
 from models.layout import LayoutBatch
 from planner.bounds import Bounds
+from planner.choices import USUAL_CHANCE
 from planner.ranking import plan_scenario
 from topologies.errors import SpecError
 from ui.estimates import estimate, offers, placed, usual_layout
@@ -80,7 +81,11 @@ def test_what_is_no_layout_is_refused(text):
         read_layout(SMALL, text)
 
 
-@pytest.mark.parametrize("asked", [{}, {"software": "torch-fsdp", "packed_len": "2k"}], ids=str)
+@pytest.mark.parametrize(
+    "asked",
+    [{}, {"software": "torch-fsdp", "packed_len": "2k"}, {"fit_chance": "0.9"}],
+    ids=str,
+)
 def test_calls_make_the_same_plan(asked):
     small = replace(SMALL, **asked)
     plan = estimate(small, "tp=4,ulysses=2,dp=8,zero=3").plan
@@ -101,6 +106,15 @@ def test_what_is_packed_and_what_runs_it_change_a_plan():
         estimate(replace(SMALL, packed_len="1m"), layout)
     with pytest.raises(SpecError, match="--software"):
         estimate(replace(SMALL, software="none"), layout)
+
+
+def test_a_chance_to_fit_is_asked_for():
+    assert scenarios(SMALL)[0].fit_chance == USUAL_CHANCE
+    assert scenarios(replace(SMALL, fit_chance="0.9"))[0].fit_chance == 0.9
+    assert "fit_chance=0.9" in search_call(replace(SMALL, fit_chance="0.9"), 64)
+    for wrong in ("most", "1.5", "nan"):
+        with pytest.raises(SpecError, match="chance"):
+            scenarios(replace(SMALL, fit_chance=wrong))
 
 
 def test_a_search_makes_the_same_plans():

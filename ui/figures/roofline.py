@@ -13,11 +13,11 @@ from ui.words import BOUND_COLOURS, GREY
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from planner.roofline import Operation
+    from planner.roofline import TimedOperation
     from topologies.accelerator import Accelerator
 
 
-def roofline(operations: Sequence[Operation], accelerator: Accelerator) -> go.Figure:
+def roofline(operations: Sequence[TimedOperation], accelerator: Accelerator) -> go.Figure:
     """Return compute operations as points: FLOP per byte across, TFLOP/s reached up."""
     points = [(each, each.intensity) for each in operations if each.intensity]
     if not points:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from planner.longest import Longest
     from planner.sweeps import SweepPoint
 
-_COLOURS = dict(zip(METHODS, (GREY, COLOURS[2], COLOURS[0], COLOURS[4], COLOURS[1]), strict=True))
+_HUES = (GREY, COLOURS[2], COLOURS[0], COLOURS[4], COLOURS[1], COLOURS[3])
+_COLOURS = dict(zip(METHODS, _HUES, strict=True))
 
 
 def value(quantity: str, number: float) -> str:

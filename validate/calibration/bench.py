@@ -42,7 +42,7 @@ class Sample(NamedTuple):
     wall_s: float
 
 
-@dataclass(slots=False)
+@dataclass
 class Bench:
     """One rank's device.
 

@@ -76,7 +76,7 @@ def measure(rank: Rank, told: Told) -> bool:
     return _Rounds(rank, told).run()
 
 
-@dataclass(slots=False)
+@dataclass
 class _Rounds:
     rank: Rank
     told: Told

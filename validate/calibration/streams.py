@@ -11,7 +11,7 @@ from torch.nn import functional
 from models.kernel_set import EAGER
 from models.mixers.core_attention import PACK_BYTES
 from models.model_states import USUAL_STATES
-from models.operators import streaming
+from models.operators import memory
 from models.sequence_parallel.schedule import Part
 from validate.calibration.item import Item, Scale
 from validate.kernels.block import Block
@@ -75,7 +75,7 @@ def work(found: Sequence[Item]) -> Compute:
     """Return the operators as the inventory counts them, arrays over items."""
     elements = np.array([float(item["elements"]) for item in found])
     per_element, launches = np.array([_traffic(item) for item in found]).T
-    return streaming(KIND, per_element * elements, launches)
+    return memory(KIND, per_element * elements, launches)
 
 
 def _traffic(item: Item) -> tuple[float, float]:

@@ -64,7 +64,7 @@ def calibrate(
     from topologies.errors import Collected
     from validate.calibration.asked import Asked
     from validate.calibration.calibrate import calibrate as run
-    from validate.processes import answers
+    from validate.processes import first
 
     collected = Collected()
     asked = collected.attempt(
@@ -81,7 +81,7 @@ def calibrate(
             fresh=fresh,
         )
     )
-    if answers():
+    if first():
         collected.attempt(lambda: output.check_place(json_file, "--json"))
     collected.raise_if_any()
     with output.advancing(f"Measuring, {budget:g} s at most:") as count:

@@ -45,11 +45,11 @@ def check_kernels(
     from planner.cli import output
     from topologies.errors import Collected
     from validate.checks import Asked, check, learn
-    from validate.processes import answers
+    from validate.processes import first
 
     collected = Collected()
     asked = collected.attempt(lambda: Asked.parse(world, dtype, device, steps, timeout))
-    if answers():
+    if first():
         collected.attempt(lambda: output.check_place(json_file, "--json"))
     collected.raise_if_any()
     with output.counting("Checking", "attentions") as count:

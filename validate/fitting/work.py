@@ -12,7 +12,7 @@ from models.decode_attention import decode_attention
 from models.dtype import BF16, FP8
 from models.flash_attention import flash_attention
 from models.operation import Kind
-from models.operators import matrix_product, streaming
+from models.operators import matrix_product, memory
 from validate.fitting.sample import (
     BACKWARD,
     DECODE,
@@ -78,7 +78,7 @@ def _narrow_product(shapes: Shapes) -> list[Compute]:
     """Take ``m, n, k`` and ``cast``: 1 where the time has the input's quantisation in it."""
     m, n, k = shapes["m"], shapes["n"], shapes["k"]
     return [
-        streaming("cast", CAST_BYTES * m * k * shapes["cast"], shapes["cast"]),
+        memory("cast", CAST_BYTES * m * k * shapes["cast"], shapes["cast"]),
         matrix_product(NARROW_PRODUCT, m, n, k, _ones(m), operand_bytes=FP8, peak="fp8"),
     ]
 
@@ -116,7 +116,7 @@ def _attention(shapes: Shapes, *, backward: bool) -> list[Compute]:
 def _memory(shapes: Shapes) -> list[Compute]:
     """Take ``elements``, and ``nbytes`` moved of each."""
     elements = shapes["elements"]
-    return [streaming(MEMORY, shapes["nbytes"] * elements, _ones(elements))]
+    return [memory(MEMORY, shapes["nbytes"] * elements, _ones(elements))]
 
 
 def _both(sample: Sample, told: Callable[[Compute], Floats]) -> Floats:

@@ -11,7 +11,7 @@ from validate.kernels.axis import Moving
 from validate.kernels.merge import rows
 
 if TYPE_CHECKING:
-    from models.sequence_parallel.schedule import Task
+    from models.sequence_parallel.schedule import BlockTask
     from validate.kernels.axis import Axis
 
 
@@ -28,7 +28,7 @@ class Found(NamedTuple):
         Their gradients.
     """
 
-    task: Task
+    task: BlockTask
     document: int
     keys: Tensor
     values: Tensor

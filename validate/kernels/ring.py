@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from models.named_axes import SequenceOrder
-    from models.sequence_parallel.schedule import Task
+    from models.sequence_parallel.schedule import BlockTask
     from validate.kernels.axis import Axis
 
 
@@ -80,7 +80,7 @@ class Ring:
         """Return how many tokens of each document a rank holds."""
         return [each // axis.size for each in self.documents or (tokens * axis.size,)]
 
-    def tasks(self, axis: Axis) -> list[tuple[Task, ...]]:
+    def tasks(self, axis: Axis) -> list[tuple[BlockTask, ...]]:
         """Return the schedule of every rank that this process plays."""
         return [schedule(self.order, axis.size, place, causal=self.causal) for place in axis.places]
 
@@ -230,7 +230,7 @@ def _sum_dtype(axis: Axis, dtype: torch.dtype) -> torch.dtype:
 
 
 def _attend(
-    task: Task,
+    task: BlockTask,
     own: list[Local],
     kv: Sequence[Tensor],
     merged: list[Merged],
@@ -246,7 +246,7 @@ def _attend(
 
 
 def _task_gradients(
-    task: Task,
+    task: BlockTask,
     own: list[Local],
     kv: Sequence[Tensor],
     gradients: Sequence[Tensor],
@@ -263,12 +263,12 @@ def _task_gradients(
         yield Found(task, number, dk, dv)
 
 
-def _block(own: Local, task: Task, kv: Tensor) -> Block:
+def _block(own: Local, task: BlockTask, kv: Tensor) -> Block:
     q, k, v = rows(own.q, task.queries), rows(kv[0], task.keys), rows(kv[1], task.keys)
     return block.forward(q, k, v, causal=task.causal, scale=own.scale)
 
 
-def _gradients(own: Local, task: Task, kv: Tensor, gradient: Tensor) -> BlockGradients:
+def _gradients(own: Local, task: BlockTask, kv: Tensor, gradient: Tensor) -> BlockGradients:
     if own.whole is None:
         raise RuntimeError("backward before forward")
     part = task.queries

@@ -8,6 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from topologies.catalogue import load_cluster
+from topologies.units import GB, TERA
 from validate.published.row import UnexpressedError
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ ON_PCIE = {"A100": "a100-pcie-staged", "H100": "h100-pcie"}
 #: Clusters of accelerators that come with other memory too, by accelerator and its GiB.
 OTHER_MEMORY = {("A100", "40"): "a100-40gb-dgx", ("H100", "96"): "h100-96gb"}
 #: Clusters of the catalogue by accelerator and how rows name their network.
-NETWORKS = (
+NAMED_NETWORKS = (
     ("H100", r"\bEFA\b", "aws-p5"),
     ("H200", r"\bEFA\b", "aws-p5en"),
     ("B200", r"\bEFA\b", "aws-p6-b200"),
@@ -74,7 +75,6 @@ _EACH = re.compile(r"(\d+) ?(?:Gb/s|Gbps|Gbit/s) ?(?:per|a|/) ?GPU", re.IGNORECA
 _OMNI_PATH = re.compile(r"(\d+) Omni-Path", re.IGNORECASE)
 OMNI_PATH_GBPS = 100.0
 BITS = 8.0
-GIGA, TERA = 1e9, 1e12
 
 
 def machine_of(row: Row) -> Cluster:
@@ -111,7 +111,7 @@ def cluster_name(row: Row) -> str:
         raise UnexpressedError(f"accelerator not in the catalogue: {said[:40]}")
     if row.text("interconnect").upper().startswith("PCIE"):
         return ON_PCIE.get(kind, CLUSTERS[kind])
-    for name, network, cluster in NETWORKS:
+    for name, network, cluster in NAMED_NETWORKS:
         if kind == name and re.search(network, row.text("interconnect")):
             return cluster
     # What stands in brackets are remarks, of other tables too.
@@ -153,11 +153,11 @@ def _taken(cluster: Cluster, gpus: int) -> Cluster:
 def _node_Bps(interconnect: str, accelerators: int) -> float | None:
     """Return bytes/s that the cards of a node of some accelerators carry, if a row says so."""
     if cards := _CARDS.search(interconnect):
-        return float(cards[1]) * float(cards[2]) * GIGA / BITS
+        return float(cards[1]) * float(cards[2]) * GB / BITS
     if links := _OMNI_PATH.search(interconnect):
-        return float(links[1]) * OMNI_PATH_GBPS * GIGA / BITS
+        return float(links[1]) * OMNI_PATH_GBPS * GB / BITS
     if node := _NODE.search(interconnect):
-        return float(node[1]) * (TERA if node[2] in "Tt" else GIGA) / BITS
+        return float(node[1]) * (TERA if node[2] in "Tt" else GB) / BITS
     if each := _EACH.search(interconnect):
-        return float(each[1]) * accelerators * GIGA / BITS
+        return float(each[1]) * accelerators * GB / BITS
     return None

@@ -5,13 +5,13 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from topologies.units import GIB
+from topologies.units import GIB, MILLI, TERA
 from validate.published.row import UnexpressedError
 
 if TYPE_CHECKING:
     from validate.published.row import Row
 
-TERA, PERCENT, MILLI = 1e12, 1e-2, 1e-3
+PERCENT = 1e-2
 
 
 class Metric(StrEnum):

@@ -130,7 +130,7 @@ def test_a_micro_batch_has_the_attention_of_all_its_packs_on_the_busiest_ring_ra
     packs = 2 * many * sampler.simulation.micro_batches
     drawn = packing.attention(8192, 4, zigzag=True, many=packs, generator=generator)
     wanted = drawn.reshape(-1, many, 2).mean(axis=-1)
-    assert sampler._shares(many) == pytest.approx(wanted)
+    assert sampler._shares(sampler.dynamics.packing, many) == pytest.approx(wanted)
 
 
 def test_sequences_are_as_long_in_the_mean_as_asked_for():

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, given, settings
 
 from models.simulation.timeline import COMMUNICATION, Stream
-from models.simulation.trace import write_trace, write_traces
+from models.simulation.trace import write_trace
 from tests.models.simulation.timelines import by_hand, timelines
 
 pytest.importorskip("hta")
@@ -24,7 +24,7 @@ def analysed(step):
     from hta.trace_analysis import TraceAnalysis
 
     with TemporaryDirectory() as folder:
-        write_traces(step, folder, device="H100")
+        write_trace(step, f"{folder}/", device="H100")
         return TraceAnalysis(trace_dir=folder)
 
 

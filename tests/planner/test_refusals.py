@@ -1,0 +1,57 @@
+"""What is wrong with a question is said all at once, and with a mend that mends it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import planner
+from planner.answer import nearest_that_fits
+from planner.bounds import Bounds
+from planner.scenario import Scenario
+from planner.space import Space
+from topologies.errors import SpecError
+
+ASKING = [planner.plan, planner.estimate, planner.simulate]
+
+
+@pytest.mark.parametrize("asking", ASKING, ids=lambda asking: asking.__name__)
+def test_python_calls_say_all_that_is_wrong(asking: Any) -> None:
+    with pytest.raises(SpecError) as caught:
+        asking("nope", "nocluster", seq_len="4q", global_batch=8, tp="x", bogus=3, precision="bf17")
+    fields = [problem.field for problem in caught.value.problems]
+    assert sorted(fields) == sorted(
+        ["seq_len", "MODEL", "--cluster", "--tp", "--bogus", "--precision"]
+    )
+
+
+def test_where_nothing_is_legal_without_pins_the_size_and_the_batch_are_named() -> None:
+    with pytest.raises(SpecError) as caught:
+        planner.plan("llama-3.1-8b", "h100-dgx:37", seq_len="4k", global_batch=8)
+    (problem,) = caught.value.problems
+    assert (problem.field, problem.value) == ("--gpus", 296)
+    assert "dp x micro-batch = 296 must divide --global-batch 8" in problem.mend
+    mended = planner.plan(
+        "llama-3.1-8b", "h100-dgx:37", seq_len="4k", global_batch=296, simulate=False
+    )
+    assert mended.best is not None
+
+
+@pytest.mark.parametrize(
+    ("model", "more", "shortest"),
+    [("mistral-7b", {}, 4096), ("llama-3.1-8b", {"packed_len": 4096}, 4096)],
+)
+def test_no_shorter_sequence_is_advised_than_can_be_asked(
+    model: str, more: dict[str, Any], shortest: int
+) -> None:
+    """Windows and packed sequences bound the length from below."""
+    pins = {"tp": 1, "pp": 1, "ulysses": 1, "ring": 1, "zero": 3, "micro_batch": 1}
+    bounds = Bounds.parse({**pins, "recompute": "none", "kernels": "eager"})
+    for length in (shortest, 2 * shortest):
+        scenario = Scenario.load(model, "h100-dgx:1", seq_len=length, global_batch=8, **more)
+        space = Space(scenario.job, bounds, "unrestricted")
+        for sentence in nearest_that_fits(scenario, space):
+            if sentence.startswith("Sequences of "):
+                assert f"{shortest // 1024}k tokens" in sentence
+                assert length > shortest

@@ -1,0 +1,84 @@
+"""Sweeps cover the whole space, and refuse what is no point of one."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pytest
+
+import planner
+from planner.bounds import Bounds
+from planner.scenario import Scenario
+from planner.search import search
+from planner.space import Space
+from planner.sweeps import METHODS, Grid, run_sweep
+from topologies.errors import SpecError
+
+JOBS = [
+    ("gemma-3-27b", "unrestricted", {"ulysses": 1, "tp": 2}),
+    ("gemma-3-1b", "any", {}),
+    ("gemma-3-1b", "any", {"cp_method": "per-layer"}),
+    ("llama-3.2-1b", "any", {}),
+    ("llama-3.2-1b", "megatron", {"ring": "2..4"}),
+]
+
+
+@pytest.mark.parametrize(("model", "framework", "pins"), JOBS, ids=str)
+def test_ways_to_cut_the_sequence_are_the_whole_space_once(
+    model: str, framework: str, pins: dict[str, Any]
+) -> None:
+    scenario = Scenario.load(model, "h100-dgx:1", seq_len=32_768, global_batch=8)
+    bounds = Bounds.parse(pins)
+    grid = Grid(seq_lens=[32_768], gpus=[8], global_batches=[8])
+    (point,) = run_sweep(scenario, grid, bounds, framework)
+    whole = search(scenario, Space(scenario.job, bounds, framework))
+    assert point.legal == whole.counts.legal > 0
+    assert point.best is not None
+    assert point.best.step_time_s == whole.step_s[0]
+
+
+def test_no_layout_is_cut_in_two_ways() -> None:
+    used = set()
+    spaces = [
+        Space(
+            Scenario.load(name, "h100-dgx:1", seq_len=32_768, global_batch=8).job,
+            Bounds({}),
+            "unrestricted",
+        )
+        for name in ("gemma-3-1b", "llama-3.2-1b")
+    ]
+    for batch in chain.from_iterable(space.batches() for space in spaces):
+        found = np.zeros(len(batch), dtype=int)
+        for name, way in METHODS.items():
+            own = np.ones(len(batch), dtype=bool)
+            for axis, bound in way.items():
+                own &= bound.allows(getattr(batch, axis))
+            found += own
+            used |= {name} if own.any() else set()
+        assert (found == 1).all()
+    assert used == set(METHODS)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "fields"),
+    [
+        ({"networks": [-1.0, 2.0, 0.0]}, ["networks = -1.0", "networks = 0.0"]),
+        ({"networks": [float("nan")]}, ["networks = nan"]),
+        ({"networks": [1e9]}, ["networks = 1000000000.0"]),
+        ({"networks": []}, ["networks = []"]),
+        ({"seq_lens": [], "global_batches": []}, ["seq_lens = []", "global_batches = []"]),
+        ({"seq_lens": ["4q"], "no_axis": 3}, ["seq_lens = 4q", "--no-axis = 3"]),
+        ({"framework": "megaton"}, ["--framework = megaton"]),
+    ],
+    ids=str,
+)
+def test_what_is_no_point_is_refused_all_at_once(wrong: dict[str, Any], fields: list[str]) -> None:
+    job: dict[str, Any] = {"seq_lens": ["8k"], "global_batches": [8]}
+    with pytest.raises(SpecError) as caught:
+        planner.sweep("llama-3.2-1b", "h100-dgx:1", **(job | wrong))
+    said = [str(problem) for problem in caught.value.problems]
+    assert len(said) == len(fields)
+    for problem, field in zip(said, fields, strict=True):
+        assert problem.startswith(field)
