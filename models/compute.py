@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 TILE = 128.0
 #: Rows and columns of the smallest tile: what a product is filled up to.
 LEAST_TILE = 64.0
+#: Columns of the widest head whose tiles flash attention keeps as large as those of narrower ones.
+WIDE = 128.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,16 +128,19 @@ class Device:
         waves = np.ceil(op.rows / TILE) / self.accelerator.compute_units.value
         full = self.accelerator.bf16_flops.value * profile.attention_fraction.value
         tokens, width = profile.attention_half_tokens, profile.attention_half_width
+        wide_ratio = profile.attention_wide_ratio
         if backward:
             full = full * profile.attention_backward_ratio.value
             tokens = profile.attention_backward_half_tokens
             width = profile.attention_backward_half_width
+            wide_ratio = profile.attention_backward_wide_ratio
         slower = 1.0
         if self.attention_kernel is not None:
             slower = self.attention_kernel.slowdown(self.accelerator.name, backward=backward)
         full = full / slower
         long = _saturating(op.columns * executed, tokens.value / slower)
         wide = _saturating(op.depth, width.value / slower)
+        wide = wide * np.where(op.depth > WIDE, wide_ratio.value, 1.0)
         return full * _saturating(waves, profile.attention_half_waves.value) * long * wide
 
 

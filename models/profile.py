@@ -33,7 +33,9 @@ _FACTORS = (
     "unaligned_fraction",
     "weight_gradient_ratio",
     "attention_fraction",
+    "attention_wide_ratio",
     "attention_backward_ratio",
+    "attention_backward_wide_ratio",
     "hbm_fraction",
     "decode_fraction",
 )
@@ -86,6 +88,10 @@ class Profile:
     attention_backward_ratio, attention_backward_half_tokens, attention_backward_half_width
         Rate of attention backward over forward, both at their best; query tokens and head width at
         which half of it is left.
+    attention_wide_ratio, attention_backward_wide_ratio
+        Rate of either with heads of more than 128 columns over that of narrower ones beyond what
+        saturates: their tiles are smaller, for want of shared memory and registers (flash-attention
+        2 ``flash_fwd_launch_template.h``, ``flash_bwd_launch_template.h``).
     attention_mask_keys
         Keys of one tile of flash attention, which is computed whole where the mask cuts it.
     hbm_fraction
@@ -132,9 +138,11 @@ class Profile:
     attention_half_waves: Figure
     attention_half_tokens: Figure
     attention_half_width: Figure
+    attention_wide_ratio: Figure
     attention_backward_ratio: Figure
     attention_backward_half_tokens: Figure
     attention_backward_half_width: Figure
+    attention_backward_wide_ratio: Figure
     attention_mask_keys: Figure
     hbm_fraction: Figure
     decode_fraction: Figure

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.compute import TILE, Device
+from models.compute import TILE, WIDE, Device
 from topologies.figure import Figure, Provenance
 from validate.calibration.fit import Fitted, fit, solve
 from validate.fitting import work
@@ -50,11 +50,13 @@ FIGURES: dict[str, tuple[str, ...]] = {
         "attention_half_waves",
         "attention_half_tokens",
         "attention_half_width",
+        "attention_wide_ratio",
     ),
     BACKWARD: (
         "attention_backward_ratio",
         "attention_backward_half_tokens",
         "attention_backward_half_width",
+        "attention_backward_wide_ratio",
     ),
     DECODE: ("decode_fraction", "decode_s", "decode_pair_s"),
     GROUPED: (),
@@ -66,6 +68,8 @@ VARIED = {
     "attention_half_tokens": "tokens",
     "attention_backward_half_tokens": "tokens",
 }
+#: What rows must have heads on both sides of :data:`~models.compute.WIDE` for, to tell it.
+WIDE_RATIOS = ("attention_wide_ratio", "attention_backward_wide_ratio")
 #: Rows of a product below which its weights' bytes take longer than its FLOP.
 THIN = 64.0
 #: Sides of the tiles that flash kernels work in along a mask; the best is taken.
@@ -157,6 +161,9 @@ class DeviceFit:
 
     def _told(self, name: str, whole: Sample) -> bool:
         """Return whether rows differ in what a figure is about."""
+        if name in WIDE_RATIOS:
+            widths = whole.shapes["width"]
+            return bool(widths.max() > WIDE >= widths.min())
         if name in VARIED:
             sizes = whole.shapes[VARIED[name]]
             return bool(sizes.max() >= 2.0 * sizes.min())

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from models.compute import Device
+from models.profile import load_profile
 from tests.validate.fitting.tables import burst, figures, measured
+from topologies.figure import Provenance
 from validate.fitting import work
 from validate.fitting.device_fit import MOST_WEIGHT, DeviceFit, weights
 from validate.fitting.sample import (
@@ -107,6 +109,47 @@ def test_sources_of_backward_passes_that_disagree_meet_in_the_middle() -> None:
     )
     assert alone / both == pytest.approx(1.4**0.5, rel=0.05)
     assert weights([rows, slower])[-1] == pytest.approx((len(rows) + 2) / 4)
+
+
+def wide_heads(ratio: float, widths: tuple[float, ...]) -> list[Sample]:
+    """Return forward kernels of heads of some widths, of which wide ones reach a share."""
+    width = np.repeat(np.array(widths), 12)
+    tokens = np.tile(2.0 ** np.arange(9, 15), 2 * len(widths))
+    one = np.ones(len(width))
+    shapes = {
+        "b": 4.0 * one,
+        "tokens": tokens,
+        "heads": np.tile(np.repeat([8.0, 64.0], 6), len(widths)),
+        "kv_heads": 8.0 * one,
+        "width": width,
+        "value_width": width,
+        "causal": one,
+    }
+    bare = Sample(kind=FORWARD, source="made up", shapes=shapes, seconds=one)
+    device = burst("a100-sxm-80gb")
+    device = replace(device, profile=figures(device.profile, attention_wide_ratio=ratio))
+    return [replace(bare, seconds=work.seconds(bare, device))]
+
+
+def test_heads_on_both_sides_of_the_bound_tell_how_fast_wide_ones_are() -> None:
+    device = burst("a100-sxm-80gb")
+    found = DeviceFit(wide_heads(0.6, (64.0, 128.0, 192.0, 256.0)), device)
+    assert found.figures["attention_wide_ratio"].value == pytest.approx(0.6, rel=0.02)
+    for widths in ((64.0, 96.0, 128.0), (160.0, 192.0, 256.0)):
+        alone = DeviceFit(wide_heads(0.6, widths), device)
+        assert "attention_wide_ratio" not in alone.figures
+
+
+@pytest.mark.parametrize("kind", [FORWARD, BACKWARD])
+def test_wide_heads_of_ampere_are_as_slow_in_sources_that_know_nothing_of_each_other(
+    kind: str,
+) -> None:
+    """Operators on A100 SXM (estimate-train-time) and on A100 PCIe (SimuMax)."""
+    name = f"attention_{'backward_' if kind == BACKWARD else ''}wide_ratio"
+    ratios = [getattr(load_profile(device), name) for device in ("a100-sxm-80gb", "a100-pcie-80gb")]
+    assert all(ratio.kind is Provenance.FITTED for ratio in ratios)
+    assert ratios[0].value == pytest.approx(ratios[1].value, rel=0.08)
+    assert ratios[0].value < 0.95
 
 
 def test_a_lone_source_is_held_out_library_by_library() -> None:
