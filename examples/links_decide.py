@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from examples.table import print_table
 from models.layout import LayoutBatch
 from planner.bounds import Bounds
-from planner.cli.report import details
+from planner.layout_words import details
 from planner.ranking import plan_scenario
 from planner.scenario import Scenario
 from topologies.figure import Figure, Provenance

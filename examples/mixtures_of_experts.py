@@ -16,7 +16,7 @@ from models.layout import LayoutBatch
 from models.named_axes import Dispatch
 from models.routing import Routing
 from planner.bounds import Bounds
-from planner.cli.report import details
+from planner.layout_words import details
 from planner.ranking import plan_scenario
 from planner.scenario import Scenario
 

@@ -10,6 +10,7 @@ from models.workload import format_count
 from planner.bounds import Bounds, flag
 from planner.choices import USUAL_CHANCE
 from planner.compare import largest_line, largest_part, why_better
+from planner.layout_words import label
 from planner.search import first_fit
 from planner.space import Space
 from topologies.errors import SpecError
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 VERDICT = "Sequence parallelism (Ulysses, ring)"
 #: How far the nearest fitting change is looked for: powers of two.
 FARTHEST = 6
+#: Shares of layouts are said in whole per cent up to this.
+MOST_PRUNED = 0.99
 #: Chance to fit from which on nobody needs to look for a surer plan.
 SURE = 0.9
 
@@ -34,9 +37,8 @@ def what_binds(scenario: Scenario, found: Found, best: Plan) -> str:
     """Return what limits the choice and the step."""
     counts = found.counts
     pruned = 1.0 - counts.fit / counts.legal
-    memory = (
-        f"memory turned away {pruned:.0%} of the legal layouts" if pruned else "memory does not"
-    )
+    share = f"{pruned:.0%}" if pruned <= MOST_PRUNED else f"over {MOST_PRUNED:.0%}"
+    memory = f"memory turned away {share} of the legal layouts" if pruned else "memory does not"
     room = best.memory_total_bytes / scenario.capacity_bytes
     return (
         f"What binds: {memory}; the best one's step is mostly {largest_part(best)}, and its "
@@ -70,8 +72,8 @@ def surer(best: Plan, front: Sequence[Plan]) -> str:
         return f"Nothing looked at fits with a chance of {SURE:.0%}."
     slower = sure.step_time_s / best.step_time_s - 1.0
     return (
-        f"To be surer: {sure.layout} fits with a chance of {likely(sure)} and takes {slower:.1%} "
-        f"longer; a least chance to fit (--fit-chance {SURE:g}) plans for that."
+        f"To be surer: {label(sure.layout)} fits with a chance of {likely(sure)} and takes "
+        f"{slower:.1%} longer; a least chance to fit (--fit-chance {SURE:g}) plans for that."
     )
 
 
@@ -93,12 +95,12 @@ def sequence_parallelism(with_cp: Plan | None, without_cp: Plan | None) -> str:
     slower = other.step_time_s / best.step_time_s - 1.0
     if best is with_cp:
         return (
-            f"{VERDICT}: recommended. The best layout without it ({other.layout}) takes "
+            f"{VERDICT}: recommended. The best layout without it ({label(other.layout)}) takes "
             f"{slower:.1%} longer; cutting the sequence has {why_better(best, other)}."
         )
     return (
         f"{VERDICT}: not recommended. The model fits without it, and the best layout "
-        f"with it ({other.layout}) takes {slower:.1%} longer; leaving it out has "
+        f"with it ({label(other.layout)}) takes {slower:.1%} longer; leaving it out has "
         f"{why_better(best, other)}."
     )
 
@@ -113,6 +115,8 @@ def changed_order(plans: Sequence[Plan]) -> str:
     if not timed:
         return ""
     (fastest_s, place), first_s = min(timed), timed[0][0]
+    if len(timed) == 1:
+        return ""
     if timed == sorted(timed):
         return "The event clock (contention, streams, every pass) keeps this order."
     if place == 1:
@@ -128,7 +132,7 @@ def nothing_fits(scenario: Scenario, smallest: Plan) -> str:
     chance, limit = scenario.fit_chance, scenario.limit_bytes / GIB
     sure = "" if chance == USUAL_CHANCE else f", or {limit:.1f} GiB for a chance of {chance:.0%}"
     return (
-        f"Nothing fits: the layout that needs the least memory ({smallest.layout}) needs "
+        f"Nothing fits: the layout that needs the least memory ({label(smallest.layout)}) needs "
         f"{smallest.memory_least_bytes / GIB:.1f} GiB, and a rank has "
         f"{scenario.capacity_bytes / GIB:.1f} GiB{sure}. "
         f"What binds is {largest_line(smallest)}."
@@ -139,6 +143,12 @@ def nearest_that_fits(
     scenario: Scenario, space: Space, progress: Callable[[int], None] | None = None
 ) -> list[str]:
     """Return the smallest changes that make something fit: more accelerators, shorter sequences."""
+    padded = _first(_padded(scenario), space, progress)
+    if padded is not None:
+        seq_len, cut = padded.workload.seq_len, 2 * scenario.cluster.accelerators
+        return [
+            f"Padded to {seq_len:,} tokens, which {cut:,} divides, sequences can be cut and fit."
+        ]
     tried = [
         ("accelerators", _first(_more_gpus(scenario), space, progress)),
         ("sequences", _first(_shorter(scenario), space, progress)),
@@ -172,6 +182,13 @@ def _more_gpus(scenario: Scenario) -> list[Scenario]:
             break
         grown.append(replace(scenario, cluster=cluster))
     return grown
+
+
+def _padded(scenario: Scenario) -> list[Scenario]:
+    """Return the job with sequences that all ranks could share, a zigzag ring too."""
+    work, cut = scenario.workload, 2 * scenario.cluster.accelerators
+    seq_len = -(-work.seq_len // cut) * cut
+    return [replace(scenario, workload=replace(work, seq_len=seq_len))] * (seq_len > work.seq_len)
 
 
 def _shorter(scenario: Scenario) -> list[Scenario]:

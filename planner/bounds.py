@@ -104,7 +104,7 @@ class Bounds:
         """
         axes: dict[str, Bound] = {}
         found: list[Problem] = []
-        for axis, value in given.items():
+        for axis, value in _spread(given).items():
             if value is None:
                 continue
             if axis not in BOUNDED_AXES:
@@ -121,6 +121,16 @@ class Bounds:
         if found:
             raise SpecError(found)
         return cls(axes)
+
+
+def _spread(given: Mapping[str, object]) -> dict[str, object]:
+    """Return axes with what tables of plans write as one: ``selective:mlp``, ``full:29``."""
+    found, said = dict(given), str(given.get("recompute", ""))
+    mode, colon, rest = said.partition(":")
+    if colon:
+        found["recompute"] = mode
+        found.setdefault("recompute_layers" if rest.isdecimal() else "recompute_modules", rest)
+    return found
 
 
 def parse_bound(axis: str, value: object) -> Bound:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from planner.durations import seconds
 from topologies.units import GIB
 
 if TYPE_CHECKING:
@@ -73,8 +74,8 @@ def why_better(best: Plan, other: Plan) -> str:
     """Return a sentence on what makes `best` faster than `other`, and what it pays for it."""
     shift = other.step_time_s - best.step_time_s
     terms = [item for item in differences(best, other) if abs(item.seconds) >= 0.02 * abs(shift)]
-    gains = ", ".join(f"{d.seconds:.3g} s less {d.term}" for d in terms if d.seconds > 0)
-    pays = ", ".join(f"{-d.seconds:.3g} s more {d.term}" for d in terms if d.seconds < 0)
+    gains = ", ".join(f"{seconds(d.seconds)} less {d.term}" for d in terms if d.seconds > 0)
+    pays = ", ".join(f"{seconds(-d.seconds)} more {d.term}" for d in terms if d.seconds < 0)
     return (gains or "no single term") + (f"; it pays {pays}" if pays else "")
 
 

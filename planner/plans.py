@@ -190,6 +190,7 @@ class Plan:
             "memory_bytes": {**self.memory_bytes, "total": self.memory_total_bytes},
             "memory_sums_bytes": self.memory_sums_bytes,
             "memory_interval_bytes": list(self.memory_interval_bytes),
+            "memory_least_bytes": self.memory_least_bytes,
             "memory_stage": self.memory_stage,
             "capacity_bytes": self.capacity_bytes,
             "time_s": self.time_s,

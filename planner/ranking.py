@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from planner import answer
+from planner.host_wait import host_wait
 from planner.plans import Plan, PlanSet
 from planner.refusal import why_nothing_is_legal
 from planner.search import search
@@ -73,7 +74,11 @@ def _timed_again(scenario: Scenario, plans: tuple[Plan, ...]) -> tuple[Plan, ...
 def _notes(
     scenario: Scenario, bounds: Bounds, found: Found, best: Plan, front: Sequence[Plan]
 ) -> tuple[str, ...]:
-    notes = [answer.what_binds(scenario, found, best), answer.surer(best, front)]
+    notes = [
+        answer.what_binds(scenario, found, best),
+        host_wait(scenario, best),
+        answer.surer(best, front),
+    ]
     pinned = {"cp", "ulysses", "ring"} & set(bounds.axes)
     if scenario.cluster.accelerators > 1 and not pinned:  # a pin leaves nothing to judge
         with_cp = found.best.cp > 1

@@ -122,6 +122,9 @@ def _problem(schema: type[BaseModel], entry: ErrorDetails, where: str) -> Proble
         return unknown_name(field, key, known, "no such key")
     if entry["type"] == "missing":
         return Problem(field, "missing", "this key is required")
+    if entry["type"] == "model_type":
+        mend = "a mapping, of a figure {value: 50, kind: assumed, source: where it is from}"
+        return Problem(field, entry["input"], mend)
     if entry["type"] == "bits":
         return Problem(f"{field}.value", entry["ctx"]["number"], entry["msg"])
     return Problem(field, entry["input"], str(entry["msg"]).lower())

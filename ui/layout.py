@@ -11,8 +11,10 @@ import streamlit as st
 from streamlit.errors import StreamlitAPIException
 
 from planner.answer import likely
-from planner.cli.report import details, interval, money, seconds
+from planner.cli.report import money
 from planner.compare import differences, why_better
+from planner.durations import interval, seconds
+from planner.layout_words import details
 from ui import session, tables
 from ui.estimates import Estimate, estimate, offers, usual_layout
 from ui.export import csv_text, json_text, plan_call

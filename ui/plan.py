@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from models.workload import format_count
-from planner.cli.report import details, interval, money, seconds
+from planner.cli.report import money
+from planner.durations import interval, seconds
+from planner.layout_words import details
 from planner.pareto import unbeaten_plans
 from ui import inputs, session, tables
 from ui.export import csv_text, json_text, plan_call, search_call

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from planner.cli.report import details
 from planner.compare import LINE_NAMES, PART_NAMES
+from planner.layout_words import details
 from topologies.units import GIB, MILLI
 from ui.words import TITLES, WAYS
 

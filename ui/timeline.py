@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from models.simulation.trace import write_trace
-from planner.cli.report import seconds
+from planner.durations import seconds
 from ui import perfetto, session, tables
 from ui.estimates import estimate, usual_layout
 from ui.export import csv_text, json_text

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from planner.cli.report import seconds
+from planner.durations import seconds
 from topologies.builders import build_graph
 from topologies.draw_dot import to_dot
 from topologies.draw_svg import to_svg

@@ -105,7 +105,7 @@ def plan(
             screen.print()
     for other in others:
         screen.print()
-        screen.print(report.ranking((other,)))
+        screen.print(report.ranking((other,), screen.width))
         screen.print(report.memory(other))
         report.runs(screen, base, other)
         fits = "fits" if other.fits else "does not fit"

@@ -9,42 +9,35 @@ from rich.table import Table
 from rich.text import Text
 
 from models.framework_choice import why_not
-from models.layout import LayoutBatch
 from models.model_states import USUAL_STATES
-from models.named_axes import (
-    CpMethod,
-    CpPlacement,
-    Dispatch,
-    Kernels,
-    Recompute,
-    RecomputeMethod,
-    Schedule,
-    StageSplit,
-)
 from models.precision import USUAL
-from models.rank_order import first_alike
-from models.recompute_modules import USUAL_MODULES
 from models.routing import BALANCED
 from models.workload import format_count
 from planner.answer import likely
 from planner.choices import USUAL_CHANCE
 from planner.cli import placement_report
 from planner.compare import LINE_NAMES, PART_NAMES, SUM_NAMES
+from planner.durations import interval, seconds
+from planner.host_wait import host_wait
+from planner.layout_words import details, expert_degrees
 from topologies.ecmp import Ecmp, has_equal_links
 from topologies.units import GIB
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from rich.console import Console
 
-    from models.layout import Layout
     from models.profile import Profile
     from models.workload import Workload
     from planner.plans import Plan, PlanSet
     from planner.scenario import Scenario
     from topologies.cluster import Cluster
 
-#: What a pipeline runs if nothing is said: told apart by the chunks of a rank.
-_USUAL_SCHEDULES = (Schedule.ONE_F_ONE_B, Schedule.INTERLEAVED)
+#: Columns of plans that words fill, and those that a narrow screen leaves out, the first first.
+WORDS = ("and", "runs in")
+DISPENSABLE = ("p10-p90", "bubble", "comm", "tokens/s/GPU", "events", "MFU", "runs in")
+COLUMN_GAP = 2
 KILOWATT_HOUR_J, MEGAWATT_HOUR_J = 3.6e6, 3.6e9
 
 
@@ -105,125 +98,73 @@ def ecmp_note(cluster: Cluster, ecmp: Ecmp, seed: int) -> str:
     return f"Flows on equal links: {how}{drawn} (--ecmp {ecmp}){felt}."
 
 
-def ranking(plans: tuple[Plan, ...]) -> Table:
-    """Return the table of ranked layouts."""
+def ranking(plans: tuple[Plan, ...], width: int) -> Table:
+    """Return the table of ranked layouts, without some figures where a screen is too narrow.
+
+    What tells layouts apart stays, word by word.
+    """
+    rows = [_ranked(place, plan) for place, plan in enumerate(plans, start=1)]
+    shown = list(rows[0])
+    if not any(row["events"] for row in rows):
+        shown.remove("events")
+    for name in DISPENSABLE:
+        if _least_width(rows, shown) >= width and name in shown:
+            shown.remove(name)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("#", "dp", "tp", "pp", "ulysses", "ring", "mb"):
-        table.add_column(name, justify="right")
-    table.add_column("and", overflow="fold")
-    events = any(plan.event_step_s is not None for plan in plans)
-    for name in (
-        "step",
-        *(["events"] if events else []),
-        "p10-p90",
-        "tokens/s/GPU",
-        "MFU",
-        "GiB/rank",
-        "comm",
-        "bubble",
-    ):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("runs in", overflow="fold")
-    for place, plan in enumerate(plans, start=1):
-        table.add_row(*_ranked(place, plan, events=events))
+    for name in shown:
+        if name in WORDS:
+            table.add_column(name, min_width=_longest_word(rows, name))
+        else:
+            table.add_column(name, justify="right", no_wrap=True, min_width=_longest(rows, name))
+    for row in rows:
+        table.add_row(*(row[name] for name in shown))
     return table
 
 
-def _ranked(place: int, plan: Plan, *, events: bool) -> list[str]:
+def _least_width(rows: Sequence[Mapping[str, str]], shown: Sequence[str]) -> int:
+    """Return how wide a table of some columns is where words wrap."""
+    widths = [(_longest_word if name in WORDS else _longest)(rows, name) for name in shown]
+    return sum(widths) + COLUMN_GAP * (len(shown) - 1)
+
+
+def _longest(rows: Sequence[Mapping[str, str]], name: str) -> int:
+    return max(len(name), *(len(row[name]) for row in rows))
+
+
+def _longest_word(rows: Sequence[Mapping[str, str]], name: str) -> int:
+    return max(len(word) for row in rows for word in (name, *row[name].split()))
+
+
+def _ranked(place: int, plan: Plan) -> dict[str, str]:
     layout = plan.layout
-    degrees = (layout.dp, layout.tp, layout.pp, layout.ulysses, layout.ring, layout.micro_batch)
-    return [
-        str(place),
-        *map(str, degrees),
-        f"{_expert_degrees(layout)}{details(layout)}",
-        seconds(plan.step_time_s),
-        *([_event_step(plan)] if events else []),
-        interval(*plan.interval_s),
-        f"{plan.tokens_per_s_per_gpu:,.0f}",
-        f"{plan.mfu:.1%}",
-        f"{plan.memory_total_bytes / GIB:.1f}/{plan.capacity_bytes / GIB:.1f}",
-        f"{plan.exposed_s / plan.step_time_s:.1%}",
-        f"{plan.bubble_fraction:.1%}",
-        ", ".join(plan.runs_in) or "none known",
-    ]
+    degrees = ("dp", "tp", "pp", "ulysses", "ring")
+    return {
+        "#": str(place),
+        **{axis: str(getattr(layout, axis)) for axis in degrees},
+        "mb": str(layout.micro_batch),
+        # Modules wrap where they are joined.
+        "and": f"{expert_degrees(layout)}{details(layout)}".replace("+", " +"),
+        "step": seconds(plan.step_time_s),
+        "events": _event_step(plan),
+        "p10-p90": interval(*plan.interval_s),
+        "tokens/s/GPU": f"{plan.tokens_per_s_per_gpu:,.0f}",
+        "MFU": f"{plan.mfu:.1%}",
+        "GiB/rank": f"{plan.memory_total_bytes / GIB:.1f}/{plan.capacity_bytes / GIB:.1f}",
+        "comm": f"{plan.exposed_s / plan.step_time_s:.1%}",
+        "bubble": f"{plan.bubble_fraction:.1%}",
+        "runs in": ", ".join(plan.runs_in) or "none known",
+    }
 
 
 def _event_step(plan: Plan) -> str:
     return "" if plan.event_step_s is None else seconds(plan.event_step_s)
 
 
-def _expert_degrees(layout: Layout) -> str:
-    degrees = {"ep": layout.ep, "etp": layout.etp}
-    return "".join(f"{axis}{degree} " for axis, degree in degrees.items() if degree > 1)
-
-
-def details(layout: Layout) -> str:
-    """Return the axes of a layout that are not degrees, where they matter."""
-    parts = [f"zero{layout.zero}"]
-    if layout.dp_replicate > 1:
-        parts.append(f"x{layout.dp_replicate} replicas")
-    if layout.tp_sp:
-        parts.append("tp-sp")
-    if layout.vp > 1:
-        parts.append(f"vp{layout.vp}")
-    if layout.pp > 1 and layout.schedule not in _USUAL_SCHEDULES:
-        parts.append(layout.schedule.label)
-    if layout.pp > 1 and layout.stage_split == StageSplit.BALANCED:
-        parts.append("balanced")
-    if layout.ring > 1 and layout.cp_method != CpMethod.P2P:
-        parts.append(layout.cp_method.label)
-    if layout.inner_ring > 1:
-        parts.append(f"inner-ring {layout.inner_ring}")
-    if layout.ulysses > 1 < layout.ring and layout.cp_placement == CpPlacement.CONTEXT_FIRST:
-        parts.append("context-first")
-    if layout.recompute != Recompute.NONE:
-        some = f":{layout.recompute_layers}" if layout.recompute_layers else ""
-        if layout.recompute_method != RecomputeMethod.BLOCK:
-            some += f" {layout.recompute_method.label}"
-        if layout.recompute_modules != USUAL_MODULES:
-            some = f":{layout.recompute_modules.label}"
-        parts.append(f"recompute {layout.recompute.label}{some}")
-    if layout.dispatch != Dispatch.ALL_TO_ALL:
-        parts.append(layout.dispatch.label)
-    if layout.shared_overlap:
-        parts.append("shared-overlap")
-    if layout.expert_overlap:
-        parts.append("expert-overlap")
-    if layout.kernels == Kernels.EAGER:
-        parts.append("eager")
-    if first_alike(LayoutBatch.of([layout]))[0]:
-        parts.append(layout.rank_order.label)
-    return " ".join(parts)
-
-
-def seconds(value: float) -> str:
-    """Return a time as people write it.
-
-    >>> seconds(2104.3), seconds(9.034), seconds(0.0213)
-    ('2,104 s', '9.03 s', '21.3 ms')
-    """
-    if value >= 1000:
-        return f"{value:,.0f} s"
-    number, unit = (value, "s") if value >= 1 else (value * 1e3, "ms")
-    return f"{number:#.3g}".rstrip(".") + f" {unit}"
-
-
-def interval(low: float, high: float) -> str:
-    """Return two times as people write a range, the unit once where it is the same.
-
-    >>> interval(179.2, 262.0), interval(0.9, 1.1)
-    ('179-262 s', '900 ms-1.10 s')
-    """
-    first, unit = seconds(low).split()
-    second = seconds(high)
-    return f"{first}-{second}" if second.endswith(f" {unit}") else f"{first} {unit}-{second}"
-
-
 def answer(screen: Console, scenario: Scenario, plans: PlanSet) -> None:
     """Print the answer to a search."""
     heading(screen, scenario)
     if plans.plans:
-        screen.print(ranking(plans.plans))
+        screen.print(ranking(plans.plans, screen.width))
         screen.print()
     counts = plans.search
     shown = "; shown is the best of each mesh (dp, tp, pp, ulysses, ring)" if plans.plans else ""
@@ -252,7 +193,7 @@ def price(screen: Console, plan: Plan, whose: str) -> None:
     if energy is not None:
         total = (per_tokens(energy) or 0.0) / MEGAWATT_HOUR_J
         parts.append(
-            f"{energy / KILOWATT_HOUR_J:.3g} kWh a step, {total:,.0f} MWh per 10^12 tokens"
+            f"{_digits(energy / KILOWATT_HOUR_J)} kWh a step, {total:,.0f} MWh per 10^12 tokens"
         )
     if parts:
         screen.print(f"Cost and energy of {whose} (boards at full power): {'; '.join(parts)}.")
@@ -282,6 +223,8 @@ def full(screen: Console, scenario: Scenario, plan: Plan) -> None:
     runs(screen, scenario, plan)
     screen.print()
     screen.print(_time(plan))
+    if waiting := host_wait(scenario, plan):
+        screen.print(waiting)
     screen.print()
     screen.print(memory(plan))
     screen.print()
@@ -300,6 +243,15 @@ def software(scenario: Scenario) -> str:
     burst = f"products at {profile.gemm_sustained.value:.0%} of their burst rate"
     apart = f"{seconds(profile.micro_batch_s.value)} a micro-batch for its data and loss"
     return f"Software ({runs_on.name}, {runs_on.title}): {'; '.join((*traits, burst, apart))}."
+
+
+def _digits(value: float) -> str:
+    """Return three digits, or all of a large number.
+
+    >>> _digits(3450.2), _digits(0.0358)
+    ('3,450', '0.0358')
+    """
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _few(value: float) -> str:

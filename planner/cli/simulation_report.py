@@ -8,6 +8,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from planner.cli import report
+from planner.durations import seconds
+from planner.layout_words import details
 from topologies.units import GIB
 
 if TYPE_CHECKING:
@@ -24,10 +26,10 @@ def print_simulated(screen: Console, scenario: Scenario, answer: Simulated) -> N
     """Print a simulated step."""
     report.heading(screen, scenario)
     plan, step = answer.plan, answer.step
-    screen.print(f"[bold]{escape(str(plan.layout))}[/bold] {report.details(plan.layout)}")
+    screen.print(f"[bold]{escape(str(plan.layout))}[/bold] {details(plan.layout)}")
     screen.print(
-        f"Step: {report.seconds(step.step_s)} on the event clock, "
-        f"{report.seconds(plan.step_time_s)} on the analytical one "
+        f"Step: {seconds(step.step_s)} on the event clock, "
+        f"{seconds(plan.step_time_s)} on the analytical one "
         f"({step.step_s / plan.step_time_s - 1.0:+.1%})."
     )
     for sentence in _disturbed(answer):
@@ -37,8 +39,14 @@ def print_simulated(screen: Console, scenario: Scenario, answer: Simulated) -> N
     left = len(answer.timeline.ranks) - SHOWN_RANKS
     if left > 0:
         screen.print(f"and {left} pipeline ranks more (all with --json)")
+    fullest = max(row["peak_memory_bytes"] for row in answer.ranks())
     if not plan.fits:
         screen.print("The layout does not fit in memory; see `estimate`.")
+    elif fullest > plan.capacity_bytes:
+        screen.print(
+            f"The fullest rank peaks beyond its {plan.capacity_bytes / GIB:.1f} GiB here, and fits "
+            "by the closed form, which takes the chunks of a rank as alike."
+        )
 
 
 def _disturbed(answer: Simulated) -> list[str]:
@@ -53,14 +61,16 @@ def _disturbed(answer: Simulated) -> list[str]:
         low, middle, high = answer.percentiles_s().values()
         found.append(
             f"Of {len(answer.steps_s)} steps drawn (seed {what.seed}): mean "
-            f"{report.seconds(mean)}, p10 {report.seconds(low)}, p50 {report.seconds(middle)}, "
-            f"p90 {report.seconds(high)}."
+            f"{seconds(mean)}, p10 {seconds(low)}, p50 {seconds(middle)}, "
+            f"p90 {seconds(high)}."
         )
     elif what.stragglers:
         more = mean / answer.step.step_s - 1.0
-        found.append(f"With the stragglers: {report.seconds(mean)} ({more:+.1%}).")
+        found.append(f"With the stragglers: {seconds(mean)} ({more:+.1%}).")
     if what.slow_links or what.failed_nics:
         found.append("The ranks' links are those left by --slow-link and --failed-nics.")
+    if what.drawn or what.stragglers:
+        found.append("Below, and in a trace, is the step that nothing of this disturbs.")
     return found
 
 
@@ -81,12 +91,12 @@ def _ranks(answer: Simulated) -> Table:
         sent, exposed = row["communication_s"], row["exposed_s"]
         table.add_row(
             str(row["rank"]),
-            report.seconds(row["idle_s"]),
-            report.seconds(row["bubble_s"]),
-            report.seconds(sent),
-            report.seconds(exposed),
+            seconds(row["idle_s"]),
+            seconds(row["bubble_s"]),
+            seconds(sent),
+            seconds(exposed),
             f"{1.0 - exposed / sent:.0%}" if sent else "",
-            report.seconds(row["reduction_tail_s"]),
+            seconds(row["reduction_tail_s"]),
             f"{row['peak_memory_bytes'] / GIB:.1f}",
         )
     return table

@@ -50,7 +50,7 @@ def sweep(
     from planner.bounds import Bounds
     from planner.cli import output, sweep_report
     from planner.sweeps import Grid, run_sweep
-    from topologies.errors import Collected
+    from topologies.errors import Collected, Problem
 
     found = Collected()
     lengths = found.attempt(lambda: numbers(seq_len, "--seq-len")) or [1]
@@ -58,6 +58,8 @@ def sweep(
     sizes = found.attempt(lambda: numbers(gpus, "--gpus") if gpus is not None else []) or []
     networks = found.attempt(lambda: sweep_report.factors(network))
     bounds = found.attempt(lambda: Bounds.parse(given(options)))
+    if figure is not None and not figure.endswith(".svg"):
+        found.problems.append(Problem("--figure", figure, "end the name in .svg"))
     found.attempt(lambda: ask.check_choices("train", framework))
     first = str(sizes[0]) if sizes else None
     base = found.attempt(

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from models.workload import format_count
-from planner.cli.report import details, model_and_cluster, seconds
+from planner.cli.report import model_and_cluster
+from planner.durations import seconds
+from planner.layout_words import label
 from planner.line_chart import LineChart
 from planner.sweeps import METHODS, network_problems
 from topologies.errors import Collected, Problem, SpecError
@@ -84,7 +86,7 @@ def _cells(point: SweepPoint, ways: Sequence[str]) -> list[str]:
         return [why, "", "", "", "", *("" for _ in ways)]
     plans = point.by_method
     return [
-        f"{best.layout} {details(best.layout)}",
+        label(best.layout),
         seconds(best.step_time_s),
         f"{best.tokens_per_s_per_gpu:,.0f}",
         f"{best.mfu:.1%}",
@@ -109,7 +111,7 @@ def csv_text(points: list[SweepPoint]) -> str:
         where = [getattr(point, name) for name in QUANTITIES]
         for name, plan in point.by_method.items():
             values = [plan.step_time_s, plan.tokens_per_s_per_gpu, plan.mfu]
-            layout = f"{plan.layout} {details(plan.layout)}"
+            layout = label(plan.layout)
             best = int(name == point.best_method)
             writer.writerow([*where, name, best, *values, plan.memory_total_bytes, layout])
     return stream.getvalue()
@@ -128,8 +130,9 @@ def chart(base: Scenario, points: list[SweepPoint]) -> LineChart:
         ]
         for name in METHODS
     }
+    said = "".join(f", {QUANTITIES[name]}: {_written(shown[0], name)}" for name in rest)
     return LineChart(
-        title=f"{base.architecture.title} on {base.cluster.title}: ways to cut the sequence",
+        title=f"{base.architecture.title} on {base.cluster.name}{said}",
         x_label=QUANTITIES[quantity],
         y_label="MFU of the best layout [%]",
         x=[float(getattr(point, quantity)) for point in shown],

@@ -12,6 +12,7 @@ from models.layout import LayoutBatch
 from planner import estimate, plan
 from planner.answer import SURE, surer
 from planner.bounds import Bounds
+from planner.layout_words import label
 from planner.longest import longest_sequences
 from planner.scenario import Scenario
 from planner.search import search
@@ -108,7 +109,7 @@ def test_a_surer_plan_is_named_with_what_it_takes() -> None:
         (each for each in tight.front if each.chance_to_fit >= SURE),
         key=lambda each: each.step_time_s,
     )
-    assert f" {fastest.layout} fits" in sentence
+    assert f" {label(fastest.layout)} fits" in sentence
     assert f"{fastest.step_time_s / tight.best.step_time_s - 1.0:.1%} longer" in sentence
     sure = found(SURE)
     assert sure.best is not None

@@ -55,3 +55,29 @@ def test_no_shorter_sequence_is_advised_than_can_be_asked(
             if sentence.startswith("Sequences of "):
                 assert f"{shortest // 1024}k tokens" in sentence
                 assert length > shortest
+
+
+def test_lengths_that_nothing_divides_are_padded() -> None:
+    """131,073 tokens are three times an odd number: no ring of 2, 4 or 8 ranks cuts them."""
+    job: dict[str, Any] = {"global_batch": 64, "simulate": False}
+    odd = planner.plan("llama-3.1-70b", "h100-dgx:8", seq_len=131_073, **job)
+    assert odd.best is None
+    assert "Padded to 131,200 tokens, which 128 divides" in odd.notes[-1]
+    assert planner.plan("llama-3.1-70b", "h100-dgx:8", seq_len=131_200, **job).best is not None
+
+
+@pytest.mark.parametrize(
+    ("short", "long"),
+    [
+        ("selective:mlp", {"recompute": "selective", "recompute_modules": "mlp"}),
+        (
+            "selective:layernorm+mlp",
+            {"recompute": "selective", "recompute_modules": "layernorm,mlp"},
+        ),
+        ("full:5", {"recompute": "full", "recompute_layers": 5}),
+    ],
+)
+def test_recomputation_is_read_as_tables_write_it(short: str, long: dict[str, Any]) -> None:
+    assert Bounds.parse({"recompute": short}) == Bounds.parse(long)
+    with pytest.raises(SpecError):
+        Bounds.parse({"recompute": f"{short}x"})

@@ -238,3 +238,10 @@ def test_a_folder_has_a_trace_of_every_rank(tmp_path):
     assert "give it to Holistic Trace Analysis" in done.stdout
     names = sorted(path.name for path in (tmp_path / "ranks").iterdir())
     assert names == [f"rank-{rank}.json.gz" for rank in (0, 16, 24, 8)]
+
+
+@pytest.mark.parametrize("option", [["--straggler", "3:1.5"], ["--jitter", "0.1"]])
+def test_it_is_said_that_the_table_is_of_the_undisturbed_step(option):
+    sentence = "Below, and in a trace, is the step that nothing of this disturbs."
+    assert sentence in run(*LAYOUT, *option).stdout
+    assert sentence not in run(*LAYOUT).stdout

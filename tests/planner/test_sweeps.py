@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import planner
 from planner.bounds import Bounds
+from planner.cli import build
 from planner.scenario import Scenario
 from planner.search import search
 from planner.space import Space
 from planner.sweeps import METHODS, Grid, run_sweep
 from topologies.errors import SpecError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 JOBS = [
     ("gemma-3-27b", "unrestricted", {"ulysses": 1, "tp": 2}),
@@ -82,3 +87,15 @@ def test_what_is_no_point_is_refused_all_at_once(wrong: dict[str, Any], fields: 
     assert len(said) == len(fields)
     for problem, field in zip(said, fields, strict=True):
         assert problem.startswith(field)
+
+
+def test_a_figure_is_svg_and_says_what_it_is_drawn_for(tmp_path: Path) -> None:
+    job = ["llama-3.2-1b", "--cluster", "h100-dgx", "--gpus", "4,8", "--seq-len", "8k,16k"]
+    runner, file = CliRunner(), tmp_path / "sweep.svg"
+    done = runner.invoke(build(), ["sweep", *job, "--global-batch", "8", "--figure", str(file)])
+    assert done.exit_code == 0, done.output
+    assert "Llama 3.2 1B on h100-dgx" in file.read_text()
+    assert "accelerators: 4" in file.read_text()
+    wrong = ["sweep", *job, "--global-batch", "8", "--figure", str(tmp_path / "sweep.png")]
+    with pytest.raises(SpecError, match=r"end the name in \.svg"):
+        runner.invoke(build(), wrong, catch_exceptions=False)

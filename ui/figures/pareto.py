@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
 
-from planner.cli.report import details
+from planner.layout_words import details
 from topologies.palette import COLOURS
 from ui.figures.look import layout
 from ui.words import GREY, gib

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
-from planner.cli.report import seconds
+from planner.durations import seconds
 from ui.figures.look import BELOW, layout
 from ui.words import GREY, PART_COLOURS, PARTS, SHORT_PARTS
 

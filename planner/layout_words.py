@@ -1,0 +1,75 @@
+"""Layouts in words: what of them degrees do not say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from models.layout import LayoutBatch
+from models.named_axes import (
+    CpMethod,
+    CpPlacement,
+    Dispatch,
+    Kernels,
+    Recompute,
+    RecomputeMethod,
+    Schedule,
+    StageSplit,
+)
+from models.rank_order import first_alike
+from models.recompute_modules import USUAL_MODULES
+
+if TYPE_CHECKING:
+    from models.layout import Layout
+
+#: What a pipeline runs if nothing is said: told apart by the chunks of a rank.
+_USUAL_SCHEDULES = (Schedule.ONE_F_ONE_B, Schedule.INTERLEAVED)
+
+
+def label(layout: Layout) -> str:
+    """Return all of a layout that tells it from others."""
+    return f"{layout} {details(layout)}"
+
+
+def details(layout: Layout) -> str:
+    """Return the axes of a layout that are not degrees, where they matter."""
+    parts = [f"zero{layout.zero}"]
+    if layout.dp_replicate > 1:
+        parts.append(f"x{layout.dp_replicate} replicas")
+    if layout.tp_sp:
+        parts.append("tp-sp")
+    if layout.vp > 1:
+        parts.append(f"vp{layout.vp}")
+    if layout.pp > 1 and layout.schedule not in _USUAL_SCHEDULES:
+        parts.append(layout.schedule.label)
+    if layout.pp > 1 and layout.stage_split == StageSplit.BALANCED:
+        parts.append("balanced")
+    if layout.ring > 1 and layout.cp_method != CpMethod.P2P:
+        parts.append(layout.cp_method.label)
+    if layout.inner_ring > 1:
+        parts.append(f"inner-ring {layout.inner_ring}")
+    if layout.ulysses > 1 < layout.ring and layout.cp_placement == CpPlacement.CONTEXT_FIRST:
+        parts.append("context-first")
+    if layout.recompute != Recompute.NONE:
+        some = f":{layout.recompute_layers}" if layout.recompute_layers else ""
+        if layout.recompute_method != RecomputeMethod.BLOCK:
+            some += f" {layout.recompute_method.label}"
+        if layout.recompute_modules != USUAL_MODULES:
+            some = f":{layout.recompute_modules.label}"
+        parts.append(f"recompute {layout.recompute.label}{some}")
+    if layout.dispatch != Dispatch.ALL_TO_ALL:
+        parts.append(layout.dispatch.label)
+    if layout.shared_overlap:
+        parts.append("shared-overlap")
+    if layout.expert_overlap:
+        parts.append("expert-overlap")
+    if layout.kernels == Kernels.EAGER:
+        parts.append("eager")
+    if first_alike(LayoutBatch.of([layout]))[0]:
+        parts.append(layout.rank_order.label)
+    return " ".join(parts)
+
+
+def expert_degrees(layout: Layout) -> str:
+    """Return the degrees of experts, where they are spread or cut."""
+    degrees = {"ep": layout.ep, "etp": layout.etp}
+    return "".join(f"{axis}{degree} " for axis, degree in degrees.items() if degree > 1)
