@@ -33,6 +33,7 @@ PLAN_KEYS = {
     "memory_bytes",
     "memory_sums_bytes",
     "memory_interval_bytes",
+    "memory_least_bytes",
     "memory_stage",
     "capacity_bytes",
     "time_s",

@@ -68,4 +68,4 @@ def test_both_clocks_hold_as_much_whatever_runs_them(software: str, gradients: s
     layout = legal_layout(asked, {"tp": 2, "pp": 4, "recompute": "full"})
     played = simulate_layout(asked, layout, Disturbances()).ranks()
     for stage, rank in zip(stage_memory(asked, layout), played, strict=True):
-        np.testing.assert_allclose(stage.total_bytes, rank["peak_memory_bytes"], rtol=0.01)
+        np.testing.assert_allclose(stage.total_bytes, rank["peak_memory_bytes"], rtol=0.002)
