@@ -130,7 +130,9 @@ def chart(base: Scenario, points: list[SweepPoint]) -> LineChart:
         ]
         for name in METHODS
     }
-    said = "".join(f", {QUANTITIES[name]}: {_written(shown[0], name)}" for name in rest)
+    usual = {"network"} if shown[0].network == 1.0 else set()
+    others = [name for name in QUANTITIES if name not in {quantity, *usual}]
+    said = "".join(f", {QUANTITIES[name]}: {_written(shown[0], name)}" for name in others)
     return LineChart(
         title=f"{base.architecture.title} on {base.cluster.name}{said}",
         x_label=QUANTITIES[quantity],
