@@ -14,6 +14,7 @@ from ui import session
 from ui.background import office
 from ui.export import csv_text, html_text
 from ui.permalink import left_out
+from ui.question import further
 from ui.words import GLOSSARY, plain
 
 if TYPE_CHECKING:
@@ -92,12 +93,11 @@ def asked(question: Question) -> None:
     model = question.own_model.name if question.own_model else question.model
     cluster = question.own_cluster.name if question.own_cluster else question.cluster
     edits = " with changed links" if question.edits and not question.own_cluster else ""
-    packed = f", packed of {plain(question.packed_len)} each," if question.packed_len else ""
+    words = further(question)
     st.caption(
         f"{plain(model)} on {plain(question.gpus)} accelerators of {plain(cluster)}{edits}, "
-        f"{plain(question.global_batch)} sequences of {plain(question.seq_len)} tokens{packed} "
-        "a step, "
-        f"{plain(question.precision)}. Change it on the page *Plan*."
+        f"{plain(question.global_batch)} sequences of {plain(question.seq_len)} tokens a step, "
+        f"{plain(question.precision)}{f'; {words}' if words else ''}. Change it on the page *Plan*."
     )
     short_names()
 

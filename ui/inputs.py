@@ -18,7 +18,7 @@ from topologies.yaml_file import read_yaml
 from ui.file_input import upload
 from ui.frame import problems
 from ui.presets import PRESETS
-from ui.question import Question, State
+from ui.question import Document, Question, State, further
 from ui.session import key, replace_all
 from ui.uploads import EDITABLE, edited, parse_edits
 from ui.words import plain
@@ -54,33 +54,27 @@ def ask(question: Question) -> Question:
     with third:
         question = _workload(question)
     more = st.expander(
-        "Pins, frameworks, packed sequences, optimizer, changed links, a profile of your own"
-        + _said(question),
+        # A label that said more would make another expander of it, closed and with nothing kept.
+        "Pins, frameworks, packed sequences, optimizer, changed links, a profile of your own",
         key=key("more"),
         on_change="rerun",
     )
     with more:
-        return _links(_more(question)) if more.open else question
-
-
-def _said(question: Question) -> str:
-    """Return what of the inputs further away is not as usual, in a few words."""
-    usual = Question()
-    names = {"packed_len": "packed", "fit_chance": "chance to fit"} | {
-        name: name for name in ("framework", "software", "optimizer", "gradients", "reduce")
-    }
-    said = [
-        f"{word} {plain(getattr(question, name))}"
-        for name, word in names.items()
-        if getattr(question, name) != getattr(usual, name)
-    ]
-    said += [f"**{plain(words)}**" for words in (question.pins, question.edits) if words]
-    said += [plain(question.own_profile.name)] if question.own_profile else []
-    return f": {', '.join(said)}" if said else ""
+        question = _links(_more(question)) if more.open else question
+    if words := further(question):
+        st.caption(f"Asked further: {words}")
+    return question
 
 
 def _model(question: Question) -> Question:
-    model = _named("Model", question.model, model_names(), "model", "An architecture we ship.")
+    model = _named(
+        "Model",
+        question.model,
+        model_names(),
+        "model",
+        _own_instead(question.own_model) or "An architecture we ship.",
+        disabled=question.own_model is not None,
+    )
     own = upload(
         "model", "or a config.json of Hugging Face", ["json"], question.own_model, "own-model"
     )
@@ -88,7 +82,14 @@ def _model(question: Question) -> Question:
 
 
 def _cluster(question: Question) -> Question:
-    cluster = _named("Cluster", question.cluster, cluster_names(), "cluster", "Machines we know.")
+    cluster = _named(
+        "Cluster",
+        question.cluster,
+        cluster_names(),
+        "cluster",
+        _own_instead(question.own_cluster) or "Machines we know.",
+        disabled=question.own_cluster is not None,
+    )
     own = upload(
         "cluster", "or a cluster file", ["yaml", "yml"], question.own_cluster, "own-cluster"
     )
@@ -285,8 +286,23 @@ def _readable(edits: str) -> Mapping[str, float]:
         return {}
 
 
-def _named(title: str, value: str, known: tuple[str, ...], name: str, hint: str) -> str:
+def _own_instead(own: Document | None) -> str:
+    """Return why there is nothing to choose where a file takes the place of a list."""
+    return "" if own is None else f"{plain(own.name)} is used: remove it to choose."
+
+
+def _named(
+    title: str,
+    value: str,
+    known: tuple[str, ...],
+    name: str,
+    hint: str,
+    *,
+    disabled: bool = False,
+) -> str:
     """Return a name of a list; one that a link brought and no list has is shown, to be refused."""
     options = known if value in known else (value, *known)
-    found: str = st.selectbox(title, options, options.index(value), key=key(name), help=hint)
+    found: str = st.selectbox(
+        title, options, options.index(value), key=key(name), help=hint, disabled=disabled
+    )
     return found

@@ -11,6 +11,7 @@ import streamlit as st
 from streamlit.errors import StreamlitAPIException
 
 from planner.answer import likely
+from planner.choices import USUAL_CHANCE
 from planner.cli.report import money
 from planner.compare import differences, why_better
 from planner.durations import interval, seconds
@@ -25,6 +26,9 @@ from ui.frame import asked, downloads, figure, guarded, link_notes
 from ui.provenance import badges
 from ui.scenarios import layout_text
 from ui.words import AXIS_TITLES, HINTS, gib, plain
+
+#: Differences below this share of a step are rounding.
+NOISE = 1e-6
 
 if TYPE_CHECKING:
     from planner.alternatives import Alternative
@@ -155,7 +159,8 @@ def _summary(state: State, found: Estimate) -> None:
     price = "" if cost is None else f"; {money(cost)} USD a step"
     st.markdown(
         f"Fullest rank {gib(plan.memory_total_bytes):.1f} GiB ({low:.1f} to {high:.1f}) of "
-        f"{gib(plan.capacity_bytes):.1f}: {fits} (a chance of {likely(plan)} to){price}."
+        f"{gib(plan.capacity_bytes):.1f}: {fits} (a chance of {likely(plan)} to"
+        f"{_asked_chance(found)}){price}."
     )
     row = st.container(horizontal=True)
     if row.button("Compare others with this one", icon=":material/compare_arrows:"):
@@ -234,6 +239,12 @@ def _refused(state: State) -> None:
         downloads("refused", {"CSV": ("meshwright-refused.csv", csv_text(rows))})
 
 
+def _asked_chance(found: Estimate) -> str:
+    """Return which chance was asked for, where it is not the usual one."""
+    chance = found.scenario.fit_chance
+    return "" if chance == USUAL_CHANCE else f", where {chance:.0%} is asked for"
+
+
 def _compare(state: State, found: Estimate) -> None:
     st.subheader("Beside another layout", anchor=False)
     text = st.text_input(
@@ -246,6 +257,7 @@ def _compare(state: State, found: Estimate) -> None:
     )
     if text != state.beside:
         session.keep(replace(state, beside=text))
+        _again()
     if not text.strip():
         st.caption("Name a layout here, or keep the present one and then change axes above.")
         return
@@ -275,11 +287,15 @@ def _differences(plan: Plan, other: Plan) -> None:
     rows = [
         {"term": each.term, "the other takes longer by, s": each.seconds}
         for each in differences(plan, other)
-        if each.seconds
+        if abs(each.seconds) > NOISE * plan.step_time_s
     ]
     more = gib(other.memory_total_bytes - plan.memory_total_bytes)
     than = "more" if more > 0 else "less"
-    st.markdown(f"The other's fullest rank holds {abs(more):.1f} GiB {than}.")
+    fits = "fits" if other.fits else "**does not fit**"
+    st.markdown(
+        f"The other's fullest rank holds {abs(more):.1f} GiB {than}: it {fits} (a chance of "
+        f"{likely(other)} to)."
+    )
     st.dataframe(rows, hide_index=True, alt="What explains the difference, largest first")
     downloads(
         "beside",

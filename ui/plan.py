@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from models.workload import format_count
+from planner.answer import likely
 from planner.cli.report import money
 from planner.durations import interval, seconds
 from planner.layout_words import details
@@ -35,6 +36,7 @@ _FORMATS = {
     "tokens/s/GPU": "%.0f",
     "MFU, %": "%.1f",
     "GiB/rank": "%.1f",
+    "to fit, %": "%.0f",
     "exposed, %": "%.1f",
     "bubble, %": "%.1f",
     "USD/step": "%.2f",
@@ -47,6 +49,7 @@ _HELP = {
     "MFU, %": "Share of the dense peak spent on the model's own arithmetic, causal attention "
     "counted as half.",
     "GiB/rank": "Memory of the fullest rank.",
+    "to fit, %": "Chance that it fits, by how far off predictions of memory are.",
     "exposed, %": "Share of the step in which communication is waited for.",
     "bubble, %": "Share of the step that pipeline ranks wait for each other.",
     "unbeaten": "No other plan is as fast, as small, on as few GPUs and as cheap at once.",
@@ -247,7 +250,7 @@ def _take_away(question: Question, found: PlanSet, every: list[Plan], shown: Pla
             f"step {seconds(shown.step_time_s)} ({interval(*shown.interval_s)}), "
             f"{shown.tokens_per_s_per_gpu:,.0f} tokens/s/GPU, MFU {shown.mfu:.1%}, "
             f"{gib(shown.memory_total_bytes):.1f} of {gib(shown.capacity_bytes):.1f} GiB "
-            f"({fits}){price}"
+            f"({fits}, a chance of {likely(shown)} to){price}"
         )
         downloads(
             "plan",

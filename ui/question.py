@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from planner.choices import USUAL_CHANCE
+from ui.words import plain
 
 #: Of a digest: enough that no two files of one user meet.
 DIGITS = 16
@@ -143,3 +144,19 @@ def asked_anew(state: State, question: Question) -> State:
 def files_of(question: Question) -> tuple[Document | None, ...]:
     """Return the files of a question."""
     return question.own_model, question.own_cluster, question.own_profile
+
+
+def further(question: Question) -> str:
+    """Return what of a question's further inputs is not as usual, in a few words."""
+    usual = Question()
+    names = {"packed_len": "packed", "fit_chance": "chance to fit"} | {
+        name: name for name in ("framework", "software", "optimizer", "gradients", "reduce")
+    }
+    said = [
+        f"{word} {plain(getattr(question, name))}"
+        for name, word in names.items()
+        if getattr(question, name) != getattr(usual, name)
+    ]
+    said += [f"**{plain(words)}**" for words in (question.pins, question.edits) if words]
+    said += [plain(question.own_profile.name)] if question.own_profile else []
+    return ", ".join(said)

@@ -53,6 +53,7 @@ def _ranked(place: int, plan: Plan, unbeaten: bool) -> dict[str, Any]:
         "tokens/s/GPU": plan.tokens_per_s_per_gpu,
         "MFU, %": 100.0 * plan.mfu,
         "GiB/rank": plan.memory_total_bytes / GIB,
+        "to fit, %": 100.0 * plan.chance_to_fit,
         "exposed, %": 100.0 * plan.exposed_s / plan.step_time_s,
         "bubble, %": 100.0 * plan.bubble_fraction,
         "USD/step": plan.cost_usd_per_step,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from models.simulation.trace import write_trace
+from planner.answer import likely
 from planner.durations import seconds
 from ui import perfetto, session, tables
 from ui.estimates import estimate, usual_layout
@@ -47,6 +48,8 @@ def show() -> None:
         "the other on the streams of a rank of every pipeline stage; what shares links slows "
         "each other."
     )
+    if not found.plan.fits:
+        st.warning(f"This layout does not fit (a chance of {likely(found.plan)} to).")
     run = session.run_of("play", state.question, text)
     if run is None or (
         run.status().phase == "stopped"

@@ -1,11 +1,12 @@
 """Figures as data: what they show is what the planner said."""
 
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from models.simulation.timeline import Stream
+from models.simulation.timeline import Call, Stream
 from planner.bounds import Bounds
 from planner.disturbances import Disturbances
 from planner.pareto import unbeaten_plans
@@ -16,7 +17,7 @@ from topologies.units import GIB
 from ui import tables
 from ui.estimates import estimate
 from ui.figures.accuracy import MOST_SOURCES, scatter
-from ui.figures.gantt import COLUMNS, MOST_BARS, bars, gantt, memory_over_time
+from ui.figures.gantt import COLUMNS, MOST_BARS, _kind, bars, gantt, memory_over_time
 from ui.figures.memory import memory
 from ui.figures.pareto import pareto
 from ui.figures.roofline import roofline
@@ -202,3 +203,19 @@ def test_accuracy_shows_every_run_and_escapes_names():
 
 def test_bounds_of_nothing_are_free():
     assert bounds_of(Question()) == Bounds({})
+
+
+def test_phases_have_names_and_colours_of_their_own():
+    phases = {
+        "forward": "forward compute",
+        "backward": "backward compute",
+        "input gradient": "backward compute",
+        "weight gradient": "backward compute",
+        "recomputation": "recomputation",
+        "selective recomputation": "recomputation",
+        "optimizer": "optimizer",
+    }
+    calls = tuple(Call(name=each, stream=Stream.COMPUTE, phase=each) for each in phases)
+    found = [_kind(SimpleNamespace(calls=calls), number) for number in range(len(calls))]
+    assert [name for name, _ in found] == list(phases.values())
+    assert len({colour for _, colour in found}) == len(set(phases.values()))

@@ -76,10 +76,19 @@ def column(at, place, name):
 def test_a_link_says_what_runs_the_job_and_what_is_packed():
     question = replace(SMALL, software="transformer-engine", packed_len="1k")
     at = opened("plan", State(question=question))
-    (more,) = (each for each in at.expander if each.label.startswith("Pins"))
-    said = more.label.replace("\\", "")
-    assert said.endswith(": packed 1k, software transformer-engine, **kernels=fused**")
-    assert "tokens, packed of 1k each, a step" in words(opened("layout", State(question=question)))
+    said = "packed 1k, software transformer-engine, **kernels=fused**"
+    assert f"Asked further: {said}" in words(at).replace("\\", "")
+    layout = words(opened("layout", State(question=question))).replace("\\", "")
+    assert f"tokens a step, bf16; {said}. Change it" in layout
+
+
+def test_the_further_inputs_keep_their_place_whatever_they_say():
+    """A label is part of what an expander is: another one would be closed and forget."""
+    labels = set()
+    for asked in ({}, {"software": "torch-fsdp"}, {"packed_len": "1k", "fit_chance": "0.9"}):
+        at = opened("plan", State(question=replace(SMALL, **asked)))
+        labels |= {each.label for each in at.expander if each.label.startswith("Pins")}
+    assert len(labels) == 1
 
 
 def test_plan_asks_then_ranks():

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 COLUMNS, MOST_BARS = 1400, 6000
 #: Ranks that are drawn at once.
 MOST_RANKS = 16
+#: Backward compute: no colour of an axis, nor of a part of a step; seen on white and on black.
+BACKWARD = "#8064a9"
 _STREAM_COLOURS = {
     Stream.TP: AXIS_COLOURS["tp"],
     Stream.CP: AXIS_COLOURS["ulysses"],
@@ -44,7 +46,8 @@ _STREAM_COLOURS = {
 }
 _PHASE_COLOURS = {
     "forward": PART_COLOURS["compute"],
-    "backward": PART_COLOURS["recompute"],
+    "backward": BACKWARD,
+    "recomputation": PART_COLOURS["recompute"],
     "optimizer": PART_COLOURS["optimizer"],
 }
 
@@ -177,8 +180,10 @@ def _words(timeline: Timeline, spans: Places) -> str:
 def _kind(timeline: Timeline, number: int) -> tuple[str, str]:
     call = timeline.calls[number]
     if call.stream is Stream.COMPUTE:
-        phase = call.phase if call.phase in _PHASE_COLOURS else "forward"
-        return f"{phase} compute" if phase != "optimizer" else phase, _PHASE_COLOURS[phase]
+        said = "backward" if call.phase.endswith("gradient") else call.phase
+        phase = next((each for each in _PHASE_COLOURS if said.endswith(each)), "forward")
+        name = f"{phase} compute" if phase in ("forward", "backward") else phase
+        return name, _PHASE_COLOURS[phase]
     if call.stream in _STREAM_COLOURS:
         return call.stream.label, _STREAM_COLOURS[call.stream]
     return "pipeline sends", AXIS_COLOURS["pp"]
