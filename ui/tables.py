@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from planner.sweeps import SweepPoint
     from ui.measured import Point
 
+#: Nothing is said to fit for certain, in per cent.
+SUREST = 99.0
 #: Spans of one table: more are what the trace is for.
 MOST_SPANS = 20_000
 
@@ -53,7 +55,7 @@ def _ranked(place: int, plan: Plan, unbeaten: bool) -> dict[str, Any]:
         "tokens/s/GPU": plan.tokens_per_s_per_gpu,
         "MFU, %": 100.0 * plan.mfu,
         "GiB/rank": plan.memory_total_bytes / GIB,
-        "to fit, %": 100.0 * plan.chance_to_fit,
+        "to fit, %": min(100.0 * plan.chance_to_fit, SUREST),
         "exposed, %": 100.0 * plan.exposed_s / plan.step_time_s,
         "bubble, %": 100.0 * plan.bubble_fraction,
         "USD/step": plan.cost_usd_per_step,
