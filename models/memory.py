@@ -22,6 +22,8 @@ from models.rank_memory import RankMemory, layer_kept, layer_spared, stage_outpu
 from models.rank_parts import RankParts
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from models.layout import Array
     from models.memory_bill import MemoryBill
     from models.prepared import Prepared
@@ -86,8 +88,8 @@ def transit_bytes(prepared: Prepared, profile: Profile) -> Array:
     return RankMemory(prepared, profile).transit(RankParts.of(prepared, 0))
 
 
-def standing(prepared: Prepared, profile: Profile, parts: RankParts) -> Standing:
-    """Return what a rank of one layout holds at its peaks beside what micro-batches keep.
+def standing(prepared: Prepared, profile: Profile, ranks: Sequence[RankParts]) -> list[Standing]:
+    """Return what ranks of one layout hold at their peaks beside what micro-batches keep.
 
     Parameters
     ----------
@@ -95,10 +97,11 @@ def standing(prepared: Prepared, profile: Profile, parts: RankParts) -> Standing
         The layout with its inventory.
     profile
         Context and communicator parameters.
-    parts
-        What the rank is made of.
+    ranks
+        What each is made of.
     """
-    return RankMemory(prepared, profile).standing(parts)
+    memory = RankMemory(prepared, profile)
+    return [memory.standing(parts) for parts in ranks]
 
 
 def kept_bytes(prepared: Prepared, parts: RankParts, repeated: float) -> float:

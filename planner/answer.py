@@ -112,11 +112,9 @@ def changed_order(plans: Sequence[Plan]) -> str:
         for place, plan in enumerate(plans, start=1)
         if plan.event_step_s is not None
     ]
-    if not timed:
+    if len(timed) < 2:
         return ""
     (fastest_s, place), first_s = min(timed), timed[0][0]
-    if len(timed) == 1:
-        return ""
     if timed == sorted(timed):
         return "The event clock (contention, streams, every pass) keeps this order."
     if place == 1:

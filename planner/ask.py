@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -128,29 +129,27 @@ def sweep(
     """
     found = Collected()
     lengths = [found.attempt(partial(_count, length, "seq_lens")) for length in seq_lens]
-    Grid(
+    grid = Grid(
         seq_lens=lengths,
         gpus=[1] if gpus is None else gpus,
         global_batches=global_batches,
         networks=networks,
-    ).check()
+    )
+    found.attempt(grid.check)
+    first = next(iter(lengths), None)
     base, axes = _asked(
         found,
         model,
         cluster,
-        LONGEST_SEQUENCE if lengths[0] is None else lengths[0],
-        global_batches[0],
-        gpus[0] if gpus else None,
+        LONGEST_SEQUENCE if first is None else first,
+        next(iter(global_batches), 1),
+        next(iter(gpus or ()), None),
         options,
     )
     found.attempt(lambda: check_choices("train", framework))
     found.raise_if_any()
-    grid = Grid(
-        seq_lens=lengths,
-        gpus=gpus or [base.cluster.accelerators],
-        global_batches=global_batches,
-        networks=networks,
-    )
+    if gpus is None:
+        grid = replace(grid, gpus=[base.cluster.accelerators])
     return run_sweep(base, grid, Bounds.parse(axes), framework)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 from models.memory_bill import SUMS
@@ -140,7 +141,7 @@ class Plan:
         """
         spread = math.log(self.memory_interval_bytes[1] / self.memory_total_bytes) / P90
         room = math.log(self.capacity_bytes / self.memory_least_bytes)
-        return 0.5 * (1.0 + math.erf(room / spread / math.sqrt(2.0)))
+        return NormalDist(sigma=spread).cdf(room)
 
     @property
     def exposed_s(self) -> float:

@@ -12,7 +12,7 @@ from planner.bounds import Bound, Bounds
 from planner.refusal import why_nothing_is_legal
 from planner.search import search
 from planner.space import Space
-from topologies.errors import Problem, raise_if_any
+from topologies.errors import Problem, SpecError, raise_if_any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -38,6 +38,7 @@ METHODS: dict[str, dict[str, Bound]] = {
 }
 #: Factors on links: slower and faster ones are no networks of today or tomorrow.
 SLOWEST, FASTEST = 1e-3, 1e3
+FACTOR = f"a factor from {SLOWEST:g} to {FASTEST:g}, such as 0.5"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,8 +147,28 @@ class Grid:
 
 def network_problems(factors: Sequence[float], field: str) -> list[Problem]:
     """Return what is wrong with factors on links."""
-    mend = f"a factor from {SLOWEST:g} to {FASTEST:g}, such as 0.5"
-    return [Problem(field, each, mend) for each in factors if not SLOWEST <= each <= FASTEST]
+    return [Problem(field, each, FACTOR) for each in factors if not SLOWEST <= each <= FASTEST]
+
+
+def network_factor(text: str, field: str) -> float:
+    """Return a factor on links as users write it.
+
+    Raises
+    ------
+    SpecError
+        If it is no number, or none that a link can be faster or slower by.
+    """
+    try:
+        factor = float(text)
+    except ValueError:
+        raise SpecError([Problem(field, text, FACTOR)]) from None
+    raise_if_any(network_problems([factor], field))
+    return factor
+
+
+def ways_found(points: Sequence[SweepPoint]) -> list[str]:
+    """Return the ways to cut the sequence of which some point has a plan."""
+    return [name for name in METHODS if any(name in point.by_method for point in points)]
 
 
 def run_sweep(

@@ -72,8 +72,8 @@ def _model(question: Question) -> Question:
         question.model,
         model_names(),
         "model",
-        _own_instead(question.own_model) or "An architecture we ship.",
-        disabled=question.own_model is not None,
+        "An architecture we ship.",
+        question.own_model,
     )
     own = upload(
         "model", "or a config.json of Hugging Face", ["json"], question.own_model, "own-model"
@@ -87,8 +87,8 @@ def _cluster(question: Question) -> Question:
         question.cluster,
         cluster_names(),
         "cluster",
-        _own_instead(question.own_cluster) or "Machines we know.",
-        disabled=question.own_cluster is not None,
+        "Machines we know.",
+        question.own_cluster,
     )
     own = upload(
         "cluster", "or a cluster file", ["yaml", "yml"], question.own_cluster, "own-cluster"
@@ -286,23 +286,25 @@ def _readable(edits: str) -> Mapping[str, float]:
         return {}
 
 
-def _own_instead(own: Document | None) -> str:
-    """Return why there is nothing to choose where a file takes the place of a list."""
-    return "" if own is None else f"{plain(own.name)} is used: remove it to choose."
-
-
 def _named(
     title: str,
     value: str,
     known: tuple[str, ...],
     name: str,
     hint: str,
-    *,
-    disabled: bool = False,
+    own: Document | None = None,
 ) -> str:
-    """Return a name of a list; one that a link brought and no list has is shown, to be refused."""
+    """Return a name of a list; one that a link brought and no list has is shown, to be refused.
+
+    Where a user's own file takes the place of the list there is nothing to choose.
+    """
     options = known if value in known else (value, *known)
     found: str = st.selectbox(
-        title, options, options.index(value), key=key(name), help=hint, disabled=disabled
+        title,
+        options,
+        options.index(value),
+        key=key(name),
+        help=hint if own is None else f"{plain(own.name)} is used: remove it to choose.",
+        disabled=own is not None,
     )
     return found

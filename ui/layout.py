@@ -27,9 +27,6 @@ from ui.provenance import badges
 from ui.scenarios import layout_text
 from ui.words import AXIS_TITLES, HINTS, gib, plain
 
-#: Differences below this share of a step are rounding.
-NOISE = 1e-6
-
 if TYPE_CHECKING:
     from planner.alternatives import Alternative
     from planner.plans import Plan
@@ -37,6 +34,8 @@ if TYPE_CHECKING:
 
 #: Axes that most people change; the others are one step further away.
 _FIRST = ("tp", "ulysses", "ring", "pp", "dp", "micro_batch", "zero", "recompute")
+#: Differences below this share of a step are rounding.
+NOISE = 1e-6
 
 
 def show() -> None:

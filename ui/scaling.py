@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from models.workload import format_count, parse_count
-from planner.sweeps import network_problems
-from topologies.errors import Collected, Problem, SpecError, raise_if_any
+from planner.sweeps import network_factor
+from topologies.errors import Collected, Problem, SpecError
 from ui import session, tables
 from ui.export import csv_text, json_text
 from ui.figures.sweep import crossovers, longest, sweep, value
@@ -74,19 +74,11 @@ def parse_points(quantity: str, text: str) -> tuple[float, ...]:
         raise SpecError([Problem("points", text, f"1 to {MOST_POINTS} values, joined by commas")])
     found = Collected()
     count = partial(parse_count, field=TITLES[quantity])
-    read: Callable[[str], float] = _factor if quantity == "network" else count
+    factor = partial(network_factor, field="points")
+    read: Callable[[str], float] = factor if quantity == "network" else count
     values = [float(found.attempt(partial(read, part)) or 0) for part in parts]
     found.raise_if_any()
     return tuple(sorted(set(values)))
-
-
-def _factor(text: str) -> float:
-    try:
-        factor = float(text)
-    except ValueError:
-        factor = 0.0
-    raise_if_any(network_problems([factor], "points"))
-    return factor
 
 
 def _sweep(state: State, scenario: Scenario) -> None:

@@ -11,13 +11,15 @@ from models.simulation.pipeline_order import Pass
 from models.simulation.stages import held_by, parts_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
+    from models.profile import Profile
     from models.simulation.static_order import Times
     from models.simulation.step import StepSimulation
     from models.simulation.timeline import Call
+    from models.standing import Standing
     from topologies.group_links import GroupLinks
 
     Array = NDArray[np.floating[Any]]
@@ -36,28 +38,44 @@ def memory(simulation: StepSimulation, times: Times) -> tuple[tuple[Array, Array
     """
     device = simulation.device
     profile, capacity = device.profile, capacity_bytes(device.accelerator, device.profile)
-    ample = _in_use(simulation, times, profile.fragmentation.value, cached=True)
-    if all(bytes_.max() <= capacity for _, bytes_ in ample):
-        return ample
-    short = _in_use(simulation, times, profile.fragmentation_least.value, cached=False)
     return tuple(
-        much if much[1].max() <= capacity else least
-        for much, least in zip(ample, short, strict=True)
+        (when, _in_use(beside, kept, profile, capacity))
+        for beside, (when, kept) in zip(_beside(simulation), _kept(simulation, times), strict=True)
     )
 
 
-def _in_use(
-    simulation: StepSimulation, times: Times, reserve: float, *, cached: bool
-) -> tuple[tuple[Array, Array], ...]:
-    """Return :func:`memory` where the allocator holds such a share beyond what is asked for.
+def _in_use(beside: Standing, kept: Array, profile: Profile, capacity: float) -> Array:
+    """Return what a rank has of its device beside so much that its micro-batches keep.
 
-    What it caches for the optimizer's step is there from the step before on, or comes at the end.
+    What the allocator caches for the optimizer's step is there from the step before on; where
+    memory is short it comes at the end.
     """
-    prepared, profile = simulation.prepared, simulation.device.profile
-    kinds = len(prepared.layers)
-    held = 1.0 + reserve
+    ample = beside.held + (beside.passes + kept + beside.update) * (
+        1.0 + profile.fragmentation.value
+    )
+    if ample.max() <= capacity:
+        return ample
+    held = 1.0 + profile.fragmentation_least.value
+    short = beside.held + (beside.passes + kept) * held
+    short[-1] = max(short[-1], beside.held + beside.update * held)
+    return short
+
+
+def _beside(simulation: StepSimulation) -> list[Standing]:
+    """Return what every pipeline rank holds beside what its micro-batches keep."""
+    kinds = len(simulation.prepared.layers)
+    ranks = [
+        parts_of([simulation.stages[stage] for stage in held_by(rank, simulation.way)], kinds)
+        for rank in range(len(simulation.pipeline))
+    ]
+    return standing(simulation.prepared, simulation.device.profile, ranks)
+
+
+def _kept(simulation: StepSimulation, times: Times) -> Iterator[tuple[Array, Array]]:
+    """Yield for every pipeline rank times, and what its micro-batches keep from each on."""
+    prepared, kinds = simulation.prepared, len(simulation.prepared.layers)
     kept = [
-        kept_bytes(prepared, parts_of([stage], kinds), _repeated(stage.repeated)) * held
+        kept_bytes(prepared, parts_of([stage], kinds), _repeated(stage.repeated))
         for stage in simulation.stages
     ]
     changes: list[list[tuple[float, float]]] = [[] for _ in simulation.pipeline]
@@ -68,18 +86,9 @@ def _in_use(
                 changes[rank].append((float(times.start[at]), kept[action.stage]))
             elif action.kind in _FREES:
                 changes[rank].append((float(times.end[at]), -kept[action.stage]))
-    found = []
-    for rank, own in enumerate(changes):
-        stages = [simulation.stages[stage] for stage in held_by(rank, simulation.way)]
-        beside = standing(prepared, profile, parts_of(stages, kinds))
+    for own in changes:
         when, much = (np.array(column) for column in zip(*sorted(own), strict=True))
-        in_use = beside.held + beside.passes * held + np.concatenate([[0.0], np.cumsum(much)])
-        if cached:
-            in_use += beside.update * held
-        else:
-            in_use[-1] = max(in_use[-1], beside.held + beside.update * held)
-        found.append((np.concatenate([[0.0], when]), in_use))
-    return tuple(found)
+        yield np.concatenate([[0.0], when]), np.concatenate([[0.0], np.cumsum(much)])
 
 
 def _repeated(layers: Sequence[bool]) -> float:

@@ -39,7 +39,7 @@ def print_simulated(screen: Console, scenario: Scenario, answer: Simulated) -> N
     left = len(answer.timeline.ranks) - SHOWN_RANKS
     if left > 0:
         screen.print(f"and {left} pipeline ranks more (all with --json)")
-    fullest = max(row["peak_memory_bytes"] for row in answer.ranks())
+    fullest = max(nbytes.max() for _, nbytes in answer.timeline.memory)
     if not plan.fits:
         screen.print("The layout does not fit in memory; see `estimate`.")
     elif fullest > plan.capacity_bytes:

@@ -14,8 +14,8 @@ from planner.cli.report import model_and_cluster
 from planner.durations import seconds
 from planner.layout_words import label
 from planner.line_chart import LineChart
-from planner.sweeps import METHODS, network_problems
-from topologies.errors import Collected, Problem, SpecError
+from planner.sweeps import network_factor, ways_found
+from topologies.errors import Collected
 from topologies.units import GIB
 
 if TYPE_CHECKING:
@@ -44,17 +44,9 @@ def factors(text: str) -> list[float]:
         With every entry that is no number, or none that a link can be faster or slower by.
     """
     found = Collected()
-    values = [found.attempt(partial(_number, part)) for part in text.split(",")]
-    found.problems += network_problems([each for each in values if each is not None], "--network")
+    values = [found.attempt(partial(network_factor, part, "--network")) for part in text.split(",")]
     found.raise_if_any()
     return values
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise SpecError([Problem("--network", text, "a number, such as 0.5")]) from None
 
 
 def show(screen: Console, base: Scenario, points: list[SweepPoint]) -> None:
@@ -66,17 +58,16 @@ def show(screen: Console, base: Scenario, points: list[SweepPoint]) -> None:
         table.add_column(QUANTITIES[name], justify="right")
     for name in ("best layout", "step", "tokens/s/GPU", "MFU", "GiB/rank"):
         table.add_column(name, justify="left" if name == "best layout" else "right")
-    ways = [name for name in METHODS if any(name in point.by_method for point in points)]
+    ways = ways_found(points)
     for name in ways:
         table.add_column(name, justify="right")
     for point in points:
         table.add_row(*(_written(point, name) for name in varied), *_cells(point, ways))
     screen.print(table)
-    screen.print("The last columns are the step time of the best layout of each way to cut the")
     screen.print(
-        "sequence over ranks (none: not cut); empty, or not there, where none is legal and"
+        "The last columns are the step time of the best layout of each way to cut the sequence "
+        "over ranks (none: not cut); empty, or not there, where none is legal and fits."
     )
-    screen.print("fits.")
 
 
 def _cells(point: SweepPoint, ways: Sequence[str]) -> list[str]:
@@ -128,7 +119,7 @@ def chart(base: Scenario, points: list[SweepPoint]) -> LineChart:
             100.0 * point.by_method[name].mfu if name in point.by_method else None
             for point in shown
         ]
-        for name in METHODS
+        for name in ways_found(shown)
     }
     usual = {"network"} if shown[0].network == 1.0 else set()
     others = [name for name in QUANTITIES if name not in {quantity, *usual}]
@@ -138,7 +129,7 @@ def chart(base: Scenario, points: list[SweepPoint]) -> LineChart:
         x_label=QUANTITIES[quantity],
         y_label="MFU of the best layout [%]",
         x=[float(getattr(point, quantity)) for point in shown],
-        lines={name: values for name, values in lines.items() if any(values)},
+        lines=lines,
         format_x=lambda value: format_count(int(value)) if quantity == "seq_len" else f"{value:g}",
     )
 

@@ -15,7 +15,7 @@ from planner.cli import build
 from planner.scenario import Scenario
 from planner.search import search
 from planner.space import Space
-from planner.sweeps import METHODS, Grid, run_sweep
+from planner.sweeps import METHODS, Grid, network_factor, run_sweep
 from topologies.errors import SpecError
 
 if TYPE_CHECKING:
@@ -99,3 +99,10 @@ def test_a_figure_is_svg_and_says_what_it_is_drawn_for(tmp_path: Path) -> None:
     wrong = ["sweep", *job, "--global-batch", "8", "--figure", str(tmp_path / "sweep.png")]
     with pytest.raises(SpecError, match=r"end the name in \.svg"):
         runner.invoke(build(), wrong, catch_exceptions=False)
+
+
+@pytest.mark.parametrize("text", ["abc", "0", "nan", "1e9", ""])
+def test_a_factor_that_is_none_is_named_where_it_was_written(text: str) -> None:
+    assert network_factor("0.5", "points") == 0.5
+    with pytest.raises(SpecError, match=r"points = .*: a factor from 0\.001 to 1000"):
+        network_factor(text, "points")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import plotly.graph_objects as go
 
 from models.workload import format_count
-from planner.sweeps import METHODS
+from planner.sweeps import METHODS, ways_found
 from topologies.palette import COLOURS
 from ui.figures.look import empty, layout
 from ui.words import GREY, TITLES, WAYS
@@ -32,7 +32,7 @@ def value(quantity: str, number: float) -> str:
 
 def sweep(points: Sequence[SweepPoint], quantity: str) -> go.Figure:
     """Return the throughput of each way to cut the sequence over a quantity."""
-    ways = [name for name in METHODS if any(name in point.by_method for point in points)]
+    ways = ways_found(points)
     if not ways:
         return empty("Nothing fits at any point.")
     at = [getattr(point, quantity) for point in points]
