@@ -435,3 +435,20 @@ def test_inputs_further_away_offer_all_there_is():
     assert tuple(sent.options) == tuple(GRADIENT_DTYPES)
     chance = boxes["Least chance to fit"]
     assert (chance.value, chance.options[0], chance.options[-1]) == ("0.9", "0.5", "0.99")
+
+
+def test_a_list_is_closed_while_a_file_takes_its_place():
+    text = (ROOT / "models" / "data" / "configs" / "qwen3-0.6b.json").read_text()
+    own = replace(SMALL, own_model=Document("config.json", text))
+    for question, closed in ((SMALL, False), (own, True)):
+        boxes = {each.label: each for each in opened("plan", State(question=question)).selectbox}
+        assert (boxes["Model"].disabled, boxes["Cluster"].disabled) == (closed, False)
+    assert "config.json is used" in boxes["Model"].help.replace("\\", "")
+
+
+def test_every_other_layout_is_taken_one_after_the_other():
+    at = opened("layout", State(question=PIPED, layout=LAYOUT))
+    for text in ("tp=4,dp=8", "tp=2,dp=16", "tp=8,dp=4", "dp=32"):
+        next(each for each in at.text_input if each.label == "The other layout").set_value(text)
+        settled(at.run())
+        assert at.session_state["state"].beside == text
