@@ -20,6 +20,8 @@ from topologies.schema import checked
 from topologies.yaml_file import read_yaml
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from models.architecture import Architecture
     from models.model_states import ModelStates
     from models.rules.rule import Mask
@@ -58,7 +60,7 @@ def runnable(
     if choice == UNRESTRICTED:
         return np.ones(len(batch), dtype=np.bool_)
     mask = np.zeros(len(batch), dtype=np.bool_)
-    for framework in _meant(choice):
+    for framework in _meant(choice).values():
         mask |= framework.runs(batch, architecture, states, precision)
     return mask
 
@@ -73,7 +75,9 @@ def rank_orders(choice: str) -> list[int]:
     """
     if choice == UNRESTRICTED:
         return list(RankOrder)
-    named = {label for framework in _meant(choice) for label in framework.values["rank_order"]}
+    named = {
+        label for framework in _meant(choice).values() for label in framework.values["rank_order"]
+    }
     return [order for order in RankOrder if order.label in named]
 
 
@@ -87,7 +91,7 @@ def has_ability(ability: str, choice: str) -> bool:
     """
     if choice == UNRESTRICTED:
         return True
-    return any(getattr(framework, ability) for framework in _meant(choice))
+    return any(getattr(framework, ability) for framework in _meant(choice).values())
 
 
 def recompute_modules(choice: str, architecture: Architecture) -> RecomputeModules:
@@ -100,7 +104,7 @@ def recompute_modules(choice: str, architecture: Architecture) -> RecomputeModul
     """
     if choice == UNRESTRICTED:
         return ~NOTHING
-    return reduce(or_, (framework.modules(architecture) for framework in _meant(choice)))
+    return reduce(or_, (framework.modules(architecture) for framework in _meant(choice).values()))
 
 
 def lacking(
@@ -109,28 +113,38 @@ def lacking(
     choice: str,
     states: ModelStates = USUAL_STATES,
     precision: str = USUAL,
-) -> set[str]:
-    """Return what every layout of a batch needs and no framework of a choice has, in words.
+) -> dict[str, set[str]]:
+    """Return what every layout of a batch needs and frameworks of a choice lack, in words, by name.
 
     Raises
     ------
     SpecError
         If there is no such framework.
     """
-    found = []
-    for framework in _meant(choice):
+    found = {}
+    for name, framework in _meant(choice).items():
         words = framework.lacks(states, precision)
         refused = framework.refusals(batch, architecture, states, precision)
-        found.append({words[name] for name in words.keys() & refused if refused[name].all()})
-    return set.intersection(*found)
+        alike = {
+            what: mask.all() and (what in words or len(np.unique(getattr(batch, what))) == 1)
+            for what, mask in refused.items()
+        }
+        shown = batch.layout(0).to_dict()
+        found[name] = {_in_words(what, words, shown) for what, needed in alike.items() if needed}
+    return found
 
 
-def _meant(choice: str) -> list[Framework]:
+def _in_words(what: str, words: Mapping[str, str], shown: Mapping[str, object]) -> str:
+    """Return what it means that a framework refuses an ability, or the value of an axis."""
+    return words.get(what, f"no {what.replace('_', ' ')} {shown.get(what)}")
+
+
+def _meant(choice: str) -> Mapping[str, Framework]:
     if choice == ANY:
-        return list(frameworks().values())
+        return frameworks()
     if choice not in frameworks():
         raise SpecError([unknown_name("--framework", choice, framework_names())])
-    return [frameworks()[choice]]
+    return {choice: frameworks()[choice]}
 
 
 def runs_in(
@@ -160,11 +174,7 @@ def why_not(
     for name, framework in frameworks().items():
         refused = framework.refusals(batch, architecture, states, precision)
         words = framework.lacks(states, precision)
-        reasons = [
-            words.get(what, f"no {what.replace('_', ' ')} {shown.get(what)}")
-            for what, mask in refused.items()
-            if mask[0]
-        ]
+        reasons = [_in_words(what, words, shown) for what, mask in refused.items() if mask[0]]
         if reasons:
             found[name] = reasons
     return found

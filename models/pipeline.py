@@ -1,13 +1,14 @@
 """Seconds of a pipeline of ranks: every schedule, stages of any length, sends between ranks.
 
 1F1B and interleaved 1F1B take ``sum over ranks of (F + B) / v + (m - 1/v) max (F + B)``, which is
-``(m + (p - 1) / v) (F + B)`` for equal stages (Narayanan et al., arXiv:2104.04473 section 2.2);
-GPipe takes forward and backward apart. The other schedules take ``m max (F + B)`` and their bubble
-(:mod:`models.bubble`). With stages of unequal length the bubble is that of the mean of the ranks
-other than the slowest: they fill and drain the pipeline, the slowest sets the pace between. For
-1F1B that is the formula above. Where the slowest rank holds both ends of the model (a V, or a
-pipeline both ways) it starts first and ends last, and part of its longer work takes the place of
-its bubble: of the two the root of the sum of squares is left, between the longer and the sum.
+``(m + (p - 1) / v) (F + B)`` for equal stages (Narayanan et al., arXiv:2104.04473 section 2.2), and
+with unequal chunks what :mod:`models.uneven_chunks` finds; GPipe takes forward and backward apart.
+The other schedules take ``m max (F + B)`` and their bubble (:mod:`models.bubble`). With stages of
+unequal length the bubble is that of the mean of the ranks other than the slowest: they fill and
+drain the pipeline, the slowest sets the pace between. For 1F1B that is the formula above. Where the
+slowest rank holds both ends of the model (a V, or a pipeline both ways) it starts first and ends
+last, and part of its longer work takes the place of its bubble: of the two the root of the sum of
+squares is left, between the longer and the sum.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from models.named_axes import Schedule
 from models.overlap import beside
 from models.schedule import BOTH_WAYS, PATHS, WAITING, Path
 from models.stage_sends import StageSends
+from models.uneven_chunks import waits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -99,6 +101,7 @@ class PipelineClock:
         slowest = both.max(axis=0)
         once = self._over_ranks(both, slice(None))
         steady: Array = many * slowest + (once - slowest) / batch.vp
+        steady += slowest * waits(self.prepared)
         gpipe = batch.schedule == Schedule.GPIPE
         if gpipe.any():
             apart = passes.forward.max(axis=0) + passes.backward.max(axis=0)

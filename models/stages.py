@@ -9,17 +9,15 @@ counts, as none holds more micro-batches in flight.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import accumulate
-from math import inf
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from models.inventory import head_work, layer_work
-from models.named_axes import StageSplit
+from models.layer_cuts import split_layers
 from models.schedule import PATHS, Path
 from models.shape import Shapes, distinct
 
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from models.architecture import Architecture
-    from models.layout import Array, LayoutBatch
+    from models.layout import Array, Layout, LayoutBatch
     from models.workload import Workload
 
 
@@ -128,82 +126,18 @@ def layer_weights(
     return tuple(kinds[kind] for kind in architecture.kind_of_layer), head
 
 
-@cache
-def split_layers(
-    stages: int, split: int, weights: tuple[float, ...], head: float
+def stage_sizes(architecture: Architecture, workload: Workload, layout: Layout) -> tuple[int, ...]:
+    """Return the layers of each stage of a pipeline, in the order a micro-batch passes them."""
+    path = int(PATHS[layout.schedule])
+    return _sizes(architecture, workload, layout.pp, layout.vp, layout.stage_split, path)
+
+
+def _sizes(
+    architecture: Architecture, workload: Workload, pp: int, vp: int, split: int, path: int
 ) -> tuple[int, ...]:
-    """Return the number of layers of each stage, first to last.
-
-    Parameters
-    ----------
-    stages
-        Pipeline stages, at most as many as layers.
-    split
-        Even, where the layers divide; otherwise, or when balanced, the heaviest stage (the head
-        counted with the last) is as light as it can be.
-    weights, head
-        Cost of each layer and of the head.
-
-    Examples
-    --------
-    Llama-3.1-405B's 126 layers on 16 stages, the published run's 7, 14 x 8, 7:
-
-    >>> split_layers(16, StageSplit.BALANCED, (1.0,) * 126, 0.7)
-    (7, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 7)
-    """
-    count = len(weights)
-    if split == StageSplit.EVEN and count % stages == 0:
-        return (count // stages,) * stages
-    sums = [0.0, *accumulate(weights)]
-    limit = _lightest_limit(sums, stages, head)
-    return tuple(_spread(sums, stages, head, limit))
-
-
-def _lightest_limit(sums: list[float], stages: int, head: float) -> float:
-    """Return the least weight that the heaviest stage can have, by bisection."""
-    low, high = 0.0, sums[-1] + head
-    for _ in range(60):
-        middle = (low + high) / 2
-        start = _fill_back(sums, len(sums) - 1, middle - head)
-        enough = start is not None and _needed(sums, start, middle) <= stages - 1
-        low, high = (low, middle) if enough else (middle, high)
-    return high * (1 + 1e-9)
-
-
-def _fill_back(sums: list[float], end: int, room: float) -> int | None:
-    """Return where a stage of at most `room` that ends at `end` starts, or None if none can."""
-    start = bisect_left(sums, sums[end] - room - 1e-12 * sums[-1], 0, end)
-    return start if start < end else None
-
-
-def _needed(sums: list[float], end: int, limit: float) -> float:
-    """Return the fewest stages of at most `limit` that hold the layers before `end`."""
-    stages = 0
-    while end > 0:
-        start = _fill_back(sums, end, limit)
-        if start is None:
-            return inf
-        stages, end = stages + 1, start
-    return stages
-
-
-def _spread(sums: list[float], stages: int, head: float, limit: float) -> list[int]:
-    """Give every stage, last to first, its even share of what is left, within `limit`."""
-    sizes: list[int] = []
-    end, extra = len(sums) - 1, head
-    for left in range(stages - 1, 0, -1):
-        share = (sums[end] + extra) / (left + 1)
-        fullest = _fill_back(sums, end, limit - extra)
-        start = end - 1
-        while start > max(fullest or 0, left):
-            short = _needed(sums, start, limit) > left
-            now, wider = (sums[end] - sums[at] + extra for at in (start, start - 1))
-            if not short and wider - share > (share - now) * (1 + 1e-9):
-                break
-            start -= 1
-        sizes.append(end - start)
-        end, extra = start, 0.0
-    return [end, *sizes[::-1]]
+    weights, head = layer_weights(architecture, workload)
+    turns = pp if path == Path.LOOP else None
+    return split_layers(pp * vp, split, weights, head, turns)
 
 
 @cache
@@ -222,7 +156,7 @@ def _held(
     architecture: Architecture, workload: Workload, pp: int, vp: int, split: int, path: int
 ) -> list[tuple[tuple[int, ...], int, int]]:
     """Return what every rank holds: layers of each kind, first?, last?."""
-    sizes = split_layers(pp * vp, split, *layer_weights(architecture, workload))
+    sizes = _sizes(architecture, workload, pp, vp, split, path)
     bounds = [0, *accumulate(sizes)]
     ranks = []
     for rank in range(pp):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from models.layout import LayoutBatch
@@ -19,6 +20,8 @@ from models.rank_order import first_alike
 from models.recompute_modules import USUAL_MODULES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from models.layout import Layout
 
 #: What a pipeline runs if nothing is said: told apart by the chunks of a rank.
@@ -67,6 +70,19 @@ def details(layout: Layout) -> str:
     if first_alike(LayoutBatch.of([layout]))[0]:
         parts.append(layout.rank_order.label)
     return " ".join(parts)
+
+
+def cut(stage_layers: Sequence[int]) -> str:
+    """Return how many layers pipeline stages hold, where that differs; else an empty text.
+
+    >>> cut((1,) * 50 + (2,) * 5 + (1,))
+    'layers of its stages, first to last: 50 x 1, 5 x 2, 1'
+    """
+    if len(set(stage_layers)) < 2:
+        return ""
+    runs = ((layers, len([*run])) for layers, run in groupby(stage_layers))
+    said = (f"{many} x {layers}" if many > 1 else f"{layers}" for layers, many in runs)
+    return f"layers of its stages, first to last: {', '.join(said)}"
 
 
 def expert_degrees(layout: Layout) -> str:

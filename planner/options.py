@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.framework_choice import has_ability, rank_orders, runnable
-from models.layout import AXES, LayoutBatch
+from models.layout import AXES, Layout, LayoutBatch
 from models.named_axes import (
     CpMethod,
     CpPlacement,
@@ -27,7 +27,7 @@ from models.recompute_modules import USUAL_MODULES
 from models.rules.experts import has_shared, mixtures
 from models.rules.sequence import differs_by_layer, replicates_kv
 from models.schedule import SEVERAL_CHUNKS
-from models.stages import layer_weights, split_layers
+from models.stages import stage_sizes
 from planner.recompute_sets import module_sets
 from planner.schedules import SCHEDULES, chunks, possible
 from topologies.divisors import divisors
@@ -71,7 +71,7 @@ class MeshOptions:
         self._chosen: dict[tuple[object, ...], tuple[LayoutBatch, Ints]] = {}
         self._chunked: dict[tuple[int, tuple[Schedule, ...]], list[list[int]]] = {}
         self._replicating: dict[tuple[int, int], bool] = {}
-        self._same_split: dict[int, bool] = {}
+        self._same_split: dict[tuple[int, int, Schedule], bool] = {}
         self._expert: dict[tuple[int, int], tuple[tuple[int, int], ...]] = {}
 
     def of(self, mesh: tuple[int, ...], micro_batch: int) -> Options:
@@ -211,8 +211,8 @@ class MeshOptions:
         """Return the pairs of ep and etp to try: experts whole, or cut as attention is."""
         tp, ulysses, ring, _, dp = mesh
         if not self._mixed:
-            choose = self.bounds.choose
-            return tuple((ep, etp) for ep in choose("ep", [1]) for etp in choose("etp", [1]))
+            free = all(1 in self.bounds.choose(axis, [1]) for axis in ("ep", "etp"))
+            return ((1, 1),) if free else ()
         ranks = dp * ulysses * ring * tp
         if (tp, ranks) not in self._expert:
             experts = min(moe.experts for moe in mixtures(self.job.architecture))
@@ -285,27 +285,27 @@ class MeshOptions:
         if (pp, schedules) not in self._chunked:
             wanted = self.bounds.choose("vp", [1, *INTERLEAVINGS])
             self._chunked[pp, schedules] = [
-                [vp for vp in chunks(schedule, wanted) if self._is_split(pp * vp, split)]
+                [vp for vp in chunks(schedule, wanted) if self._is_split(pp, vp, split, schedule)]
                 if schedule in schedules
                 else []
                 for schedule, split in product(Schedule, StageSplit)
             ]
         return self._chunked[pp, schedules]
 
-    def _is_split(self, stages: int, split: int) -> bool:
+    def _is_split(self, pp: int, vp: int, split: int, schedule: Schedule) -> bool:
         """Whether a split is possible, and, balanced, another than the even one."""
-        layers = len(self.job.architecture.layers)
+        layers, stages = len(self.job.architecture.layers), pp * vp
         if stages > layers:
             return False
         even = layers % stages == 0
         if split == StageSplit.EVEN:
             return even
-        if stages not in self._same_split:
-            weights = layer_weights(self.job.architecture, self.job.workload)
-            sizes = split_layers(stages, StageSplit.BALANCED, *weights)
-            self._same_split[stages] = even and len(set(sizes)) == 1
+        if (pp, vp, schedule) not in self._same_split:
+            layout = Layout(pp=pp, vp=vp, schedule=schedule, stage_split=StageSplit.BALANCED)
+            sizes = stage_sizes(self.job.architecture, self.job.workload, layout)
+            self._same_split[pp, vp, schedule] = even and len(set(sizes)) == 1
         pinned = "stage_split" in self.bounds
-        return stages > 1 and (pinned or not self._same_split[stages])
+        return stages > 1 and (pinned or not self._same_split[pp, vp, schedule])
 
     def _replicas(self, dp: int, ranks: int) -> list[int]:
         """Return HSDP replica counts that leave something to shard over."""

@@ -57,6 +57,8 @@ class Plan:
     ----------
     layout
         How the job is cut.
+    stage_layers
+        Layers of each pipeline stage, in the order a micro-batch passes them.
     precision
         What the layers' products run in.
     states
@@ -94,6 +96,7 @@ class Plan:
     """
 
     layout: Layout
+    stage_layers: tuple[int, ...]
     precision: str
     states: ModelStates
     routing: Routing
@@ -174,6 +177,7 @@ class Plan:
         cost, energy = self.cost_usd_per_step, self.energy_J_per_step
         return {
             "layout": {**self.layout.to_dict(), "cp": self.layout.cp, "gpus": self.gpus},
+            "stage_layers": list(self.stage_layers),
             "precision": self.precision,
             "states": asdict(self.states),
             "routing": asdict(self.routing),

@@ -13,6 +13,8 @@ from planner.space import Space
 from topologies.errors import Problem, SpecError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from planner.scenario import Scenario
 
 
@@ -28,9 +30,9 @@ def why_nothing_is_legal(scenario: Scenario, bounds: Bounds, framework: str) -> 
     """
     if framework != UNRESTRICTED and (batches := list(_space(scenario, bounds).batches())):
         model, work = scenario.architecture, scenario.workload
-        words = [lacking(batch, model, framework, work.states, work.precision) for batch in batches]
-        needed = sorted(set.intersection(*words))
-        why = f" ({', '.join(needed)})" if needed else ""
+        found = [lacking(batch, model, framework, work.states, work.precision) for batch in batches]
+        needed = {name: set.intersection(*(each[name] for each in found)) for name in found[0]}
+        why = _lacks(needed)
         mend = f"runs no layout of this job within the pins{why}; try --framework unrestricted"
         return [Problem("--framework", framework, mend)]
     alone = [
@@ -53,6 +55,22 @@ def why_nothing_is_legal(scenario: Scenario, bounds: Bounds, framework: str) -> 
         return [Problem("--gpus", gpus, mend)]
     mend = f"no layout satisfies all pins together{why}; free one of them"
     return [Problem(flag(axis), bound, mend) for axis, bound in bounds.axes.items()]
+
+
+def _lacks(needed: Mapping[str, set[str]]) -> str:
+    """Return in brackets what all frameworks lack, or if that is nothing what each does.
+
+    >>> _lacks({"one": {"no pipeline", "no zero 3"}, "other": {"no pipeline"}})
+    ' (no pipeline)'
+    >>> _lacks({"one": {"no pipeline"}, "other": {"no zero 3"}})
+    ' (one: no pipeline; other: no zero 3)'
+    """
+    if shared := set.intersection(*needed.values()):
+        return f" ({', '.join(sorted(shared))})"
+    each = "; ".join(
+        f"{name}: {', '.join(sorted(words))}" for name, words in needed.items() if words
+    )
+    return f" ({each})" if each else ""
 
 
 def _why_alone(scenario: Scenario, axis: str, bounds: Bounds) -> list[str]:

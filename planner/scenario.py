@@ -26,6 +26,7 @@ from models.routing import Routing
 from models.rules.experts import mixtures
 from models.rules.rule import Job
 from models.rules.sequence import window_problems
+from models.stages import stage_sizes
 from models.training import P90, PARTS, step_time
 from models.workload import Workload, parse_count
 from planner.choices import USUAL_CHANCE, Choices
@@ -229,6 +230,7 @@ class Scenario:
             plans.append(
                 Plan(
                     layout=layout,
+                    stage_layers=stage_sizes(self.architecture, work, layout),
                     precision=work.precision,
                     states=work.states,
                     routing=work.routing,

@@ -15,7 +15,7 @@ from ui.background import office
 from ui.export import csv_text, html_text
 from ui.permalink import left_out
 from ui.question import further
-from ui.words import GLOSSARY, plain
+from ui.words import GLOSSARY, of_page, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -83,7 +83,7 @@ def guarded() -> Iterator[None]:
 
 def problems(sentences: Any) -> None:  # noqa: ANN401 - any iterable of words
     """Show what is wrong, each with its mend."""
-    lines = [f"- {plain(sentence)}" for sentence in sentences]
+    lines = [f"- {plain(of_page(sentence))}" for sentence in sentences]
     if lines:
         st.error("This cannot be answered as it stands:\n" + "\n".join(lines))
 

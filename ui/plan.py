@@ -21,7 +21,7 @@ from ui.jobs import Searched
 from ui.provenance import badges
 from ui.question import asked_anew, files_of
 from ui.scenarios import layout_text, scenario_for, scenarios, sizes_of
-from ui.words import gib, plain
+from ui.words import gib, of_page, plain
 
 if TYPE_CHECKING:
     from planner.plans import Plan, PlanSet
@@ -122,7 +122,7 @@ def _answer(state: State, scenario: Scenario, found: PlanSet) -> None:
         help="Every figure computed; the others were turned away by memory first.",
     )
     cells[3].metric("searched in", seconds(counts.seconds), border=True)
-    st.markdown("\n".join(f"- {plain(note)}" for note in found.notes))
+    st.markdown("\n".join(f"- {plain(of_page(note))}" for note in found.notes))
     if found.best is None:
         _nothing_fits(found)
         return

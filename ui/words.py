@@ -131,7 +131,38 @@ GLOSSARY = {
     "rank": "one accelerator of the job",
     "p10, p90": "one of ten steps is shorter than p10, one of ten longer than p90",
 }
+#: The inputs of the page by the options of the command line that ask the same.
+INPUT_TITLES = {
+    "cluster": "Cluster",
+    "gpus": "Accelerators",
+    "seq_len": "Sequence length",
+    "global_batch": "Sequences per step",
+    "precision": "Precision",
+    "framework": "Framework",
+    "software": "Software",
+    "packed_len": "Packed sequences",
+    "fit_chance": "Least chance to fit",
+    "optimizer": "Optimizer",
+    "gradients": "Gradients kept in",
+    "reduce": "Gradients sent in",
+    "profile": "Profile",
+}
+_OPTION = re.compile(r"--([a-z][a-z-]*)")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>$:~^&])")
+
+
+def of_page(text: object) -> str:
+    """Return a sentence with options of the command line called what the page calls them.
+
+    >>> of_page("--micro-batch = 8: must divide --global-batch 12")
+    'micro_batch = 8: must divide “Sequences per step” 12'
+    """
+
+    def called(option: re.Match[str]) -> str:
+        name = option[1].replace("-", "_")
+        return f"“{INPUT_TITLES[name]}”" if name in INPUT_TITLES else name
+
+    return _OPTION.sub(called, str(text))
 
 
 def plain(text: object) -> str:

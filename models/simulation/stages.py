@@ -10,7 +10,7 @@ import numpy as np
 
 from models.named_axes import Recompute, RecomputeMethod
 from models.rank_parts import RankParts
-from models.stages import layer_weights, split_layers
+from models.stages import stage_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,8 +51,7 @@ def stages_of(prepared: Prepared, way: Way) -> list[Stage]:
     """
     architecture, batch = prepared.architecture, prepared.batch
     many = len(way.ranks)
-    weights, head = layer_weights(architecture, prepared.workload)
-    sizes = split_layers(many, int(batch.stage_split[0]), weights, head)
+    sizes = stage_sizes(architecture, prepared.workload, batch.layout(0))
     bounds = [0, *accumulate(sizes)]
     repeated = _repeated(prepared, way, bounds)
     return [

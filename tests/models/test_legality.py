@@ -540,9 +540,13 @@ def test_norms_are_repeated_alone_where_no_product_has_them_within() -> None:
 
 def test_what_no_framework_of_a_choice_has_for_any_layout_is_lacking() -> None:
     both = LayoutBatch.of([DOUBLE, replace(DOUBLE, dp=2)])
-    assert lacking(both, LLAMA, ANY) == {"no double ring"}
-    assert lacking(both, LLAMA, "deepspeed") == {"no double ring", "no ring"}
-    assert lacking(LayoutBatch.of([DOUBLE, RING]), LLAMA, ANY) == set()
+    found = lacking(both, LLAMA, ANY)
+    assert set.intersection(*found.values()) == {"no double ring"}
+    alone = {"no ring", "no kernels fused", "no sequence order zigzag"}
+    assert found["deepspeed"] == alone | {"no double ring"}
+    assert lacking(both, LLAMA, "deepspeed") == {"deepspeed": found["deepspeed"]}
+    some = lacking(LayoutBatch.of([DOUBLE, RING]), LLAMA, ANY)
+    assert (some["megatron"], some["deepspeed"]) == (set(), alone)
 
 
 @pytest.mark.parametrize("name", framework_names()[2:])

@@ -9,10 +9,11 @@ import pytest
 
 from models.catalogue import load_architecture
 from models.inventory import head_work, layer_work, model_flop
+from models.layer_cuts import split_layers
 from models.layout import Layout, LayoutBatch
 from models.precision import load_precision
 from models.prepared import Prepared
-from models.stages import layer_weights, split_layers
+from models.stages import layer_weights
 from models.workload import Workload
 from tests.models.cases import shapes
 from topologies.errors import SpecError

@@ -2,85 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import accumulate, combinations
-
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from models.catalogue import load_architecture
 from models.layout import Layout
 from models.named_axes import Schedule, StageSplit
-from models.stages import layer_weights, split_layers
-from models.workload import Workload
 from tests.models.cases import prepared, toy
-
-
-def heaviest(sizes: tuple[int, ...], weights: tuple[float, ...], head: float) -> float:
-    """Return the weight of the heaviest stage, the head counted with the last."""
-    sums = [0.0, *accumulate(weights)]
-    ends = list(accumulate(sizes))
-    stages = [sums[end] - sums[end - size] for end, size in zip(ends, sizes, strict=True)]
-    return max([*stages[:-1], stages[-1] + head])
-
-
-def every_cut(layers: int, stages: int) -> list[tuple[int, ...]]:
-    """Return all ways to give each stage at least one layer."""
-    cuts = combinations(range(1, layers), stages - 1)
-    return [tuple(np.diff([0, *cut, layers]).tolist()) for cut in cuts]
-
-
-@given(
-    weights=st.lists(st.floats(0.1, 10.0), min_size=1, max_size=9),
-    stages=st.integers(1, 9),
-    head=st.floats(0.0, 20.0),
-)
-def test_no_other_cut_has_a_lighter_heaviest_stage(
-    weights: list[float], stages: int, head: float
-) -> None:
-    stages = min(stages, len(weights))
-    sizes = split_layers(stages, StageSplit.BALANCED, tuple(weights), head)
-    best = min(heaviest(cut, tuple(weights), head) for cut in every_cut(len(weights), stages))
-    assert (len(sizes), sum(sizes), min(sizes) >= 1) == (stages, len(weights), True)
-    assert heaviest(sizes, tuple(weights), head) == pytest.approx(best, rel=1e-7)
-
-
-@given(
-    layers=st.integers(1, 11), stages=st.integers(1, 11), head=st.sampled_from([0.0, 0.3, 1.0, 4.0])
-)
-def test_equal_layers_are_cut_optimally_too(layers: int, stages: int, head: float) -> None:
-    """Ties everywhere: the case of every real model."""
-    stages = min(stages, layers)
-    weights = (1.0,) * layers
-    sizes = split_layers(stages, StageSplit.BALANCED, weights, head)
-    best = min(heaviest(cut, weights, head) for cut in every_cut(layers, stages))
-    assert heaviest(sizes, weights, head) == pytest.approx(best, rel=1e-7)
-
-
-@pytest.mark.parametrize(("layers", "stages"), [(32, 1), (32, 8), (126, 14), (80, 80)])
-def test_even_cuts_give_every_stage_as_many(layers: int, stages: int) -> None:
-    weights = tuple(np.linspace(1, 2, layers).tolist())
-    assert split_layers(stages, StageSplit.EVEN, weights, 5.0) == (layers // stages,) * stages
-
-
-def test_405b_on_16_stages_is_cut_as_it_was_trained() -> None:
-    """Llama 3, arXiv:2407.21783 section 3.3: one layer less on the first and the last stage."""
-    weights = layer_weights(
-        load_architecture("llama-3.1-405b"), Workload(seq_len=8192, global_batch=1)
-    )
-    sizes = split_layers(16, StageSplit.BALANCED, *weights)
-    assert sizes == (7, *(8,) * 14, 7)
-
-
-def test_a_heavy_head_takes_layers_from_the_last_stage() -> None:
-    """Head of gemma-3-1b: 262,144 words on 26 narrow layers."""
-    weights, head = layer_weights(
-        load_architecture("gemma-3-1b"), Workload(seq_len=4096, global_batch=1)
-    )
-    assert head > 5 * max(weights)
-    sizes = split_layers(4, StageSplit.BALANCED, weights, head)
-    assert sizes[-1] < min(sizes[:-1])
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ PLAN_KEYS = {
     "packed_len",
     "placement",
     "step_time_s",
+    "stage_layers",
     "event_step_time_s",
     "interval_s",
     "tokens_per_s_per_gpu",
@@ -46,6 +47,10 @@ PLAN_KEYS = {
     "energy_J_per_1e12_tokens",
     "provenance",
 }
+
+
+#: As few layers on the heaviest stage as can be.
+BALANCED = ("--stage-split", "balanced")
 
 
 def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -153,6 +158,14 @@ def test_estimate_shows_time_memory_and_what_is_assumed():
         "Assumed, not measured",
     ):
         assert words in done.stdout
+
+
+def test_estimate_says_how_many_layers_unequal_stages_hold():
+    job = ["--cluster", "h100-dgx:2", "--seq-len", "4k", "--global-batch", "16", "--tp", "2"]
+    shown = run("estimate", "llama-3.1-8b", *job, "--pp", "4", "--vp", "3", *BALANCED).stdout
+    assert "layers of its stages, first to last: 2 x 2, 9 x 3, 1\n" in shown
+    even = run("estimate", "llama-3.1-8b", *job, "--pp", "4", "--vp", "2").stdout
+    assert "layers of its stages" not in even
 
 
 def test_estimate_says_what_is_packed():

@@ -81,3 +81,33 @@ def test_recomputation_is_read_as_tables_write_it(short: str, long: dict[str, An
     assert Bounds.parse({"recompute": short}) == Bounds.parse(long)
     with pytest.raises(SpecError):
         Bounds.parse({"recompute": f"{short}x"})
+
+
+@pytest.mark.parametrize(
+    ("framework", "pins", "why"),
+    [
+        ("any", {"schedule": "dualpipe", "pp": 4}, "(no schedule dualpipe)"),
+        ("megatron", {"schedule": "dualpipe", "pp": 4}, "(no schedule dualpipe)"),
+        ("any", {"ring": 4, "inner_ring": 2}, "(no double ring)"),
+        ("any", {"pp": 2, "tp": 1, "zero": 3, "kernels": "fused"}, "(megatron: no zero 3; "),
+    ],
+)
+def test_a_framework_that_runs_nothing_says_what_it_lacks(
+    framework: str, pins: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(SpecError) as caught:
+        planner.plan(
+            "llama-3.1-8b", "h100-dgx:2", seq_len="8k", global_batch=16, framework=framework, **pins
+        )
+    (problem,) = caught.value.problems
+    assert problem.field == "--framework"
+    assert why in problem.mend
+
+
+@pytest.mark.parametrize("axis", ["ep", "etp"])
+def test_ranks_of_experts_are_refused_before_anything_is_searched(axis: str) -> None:
+    work = Scenario.load("llama-3.1-8b", "h100-dgx:8", seq_len=32768, global_batch=64)
+    assert not any(Space(work.job, Bounds.parse({axis: 2}), "unrestricted").batches())
+    assert any(Space(work.job, Bounds.parse({axis: "1,2", "pp": 8}), "any").batches())
+    with pytest.raises(SpecError, match="the model has no experts"):
+        planner.plan("llama-3.1-8b", "h100-dgx:8", seq_len="32k", global_batch=64, **{axis: 2})

@@ -14,7 +14,7 @@ import planner.space
 from models.catalogue import load_architecture
 from models.framework_choice import frameworks, runnable
 from models.hf_config import architecture_from_config
-from models.layout import AXES, LayoutBatch
+from models.layout import AXES, Layout, LayoutBatch
 from models.legality import legal
 from models.named_axes import (
     CpMethod,
@@ -27,7 +27,7 @@ from models.named_axes import (
     StageSplit,
 )
 from models.rules.rule import Job
-from models.stages import layer_weights, split_layers
+from models.stages import stage_sizes
 from models.workload import Workload
 from planner.bounds import Bounds
 from planner.options import FEWEST
@@ -163,13 +163,10 @@ def says_no_more_than_it_means(batch: LayoutBatch, work: Job) -> Mask:
     keep &= first_of_its_kind(batch)
     keep &= (batch.dp * cp > 1) | (batch.zero == 0)
     keep &= (batch.dp_replicate == 1) | (ranks > batch.dp_replicate)  # something is left to shard
-    weights = layer_weights(work.architecture, work.workload)
-    for stages in np.unique(batch.pp * batch.vp):
-        if stages <= len(weights[0]):
-            sizes = split_layers(int(stages), StageSplit.BALANCED, *weights)
-            if len(set(sizes)) == 1:  # balanced is even
-                same = (batch.pp * batch.vp == stages) & (batch.stage_split == StageSplit.BALANCED)
-                keep &= ~same
+    cuts = (batch.pp * 1000 + batch.vp) * len(Schedule) + batch.schedule
+    balanced = cuts[batch.stage_split == StageSplit.BALANCED]
+    even = [cut for cut in np.unique(balanced).tolist() if is_even(work, *parts_of(cut))]
+    keep &= (batch.stage_split == StageSplit.EVEN) | ~np.isin(cuts, even)
     return keep
 
 
@@ -329,14 +326,23 @@ def idle_values_dropped(row: Row) -> Row:
     axes = dict(zip(AXES, row, strict=True))
     if axes["dp"] * axes["ulysses"] * axes["ring"] == 1:
         axes["zero"] = 0
-    if len({*split_of(axes["pp"] * axes["vp"])}) == 1:
+    if is_even(FREE, axes["pp"], axes["vp"], axes["schedule"]):
         axes["stage_split"] = StageSplit.EVEN
     return tuple(axes.values())
 
 
-def split_of(stages: int) -> tuple[int, ...]:
-    weights = layer_weights(FREE.architecture, FREE.workload)
-    return split_layers(stages, StageSplit.BALANCED, *weights)
+def parts_of(cut: int) -> tuple[int, int, int]:
+    """Return the pp, vp and schedule of a number for the three."""
+    rest, schedule = divmod(cut, len(Schedule))
+    return (*divmod(rest, 1000), schedule)
+
+
+def is_even(work: Job, pp: int, vp: int, schedule: int) -> bool:
+    """Return whether balanced stages hold as many layers each."""
+    if pp * vp > len(work.architecture.layers):
+        return False
+    layout = Layout(pp=pp, vp=vp, schedule=Schedule(schedule), stage_split=StageSplit.BALANCED)
+    return len(set(stage_sizes(work.architecture, work.workload, layout))) == 1
 
 
 def test_cp_bounds_the_product_of_ulysses_and_ring() -> None:

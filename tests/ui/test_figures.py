@@ -117,6 +117,14 @@ def test_gantt_covers_what_streams_do(played):
         )
         assert covered >= line.busy_s(rank, (Stream.COMPUTE,)) * (1 - 1e-6)
         for each in drawn:
+            assert all(0.0 < share <= 1.0 for share in each.busy)
+        running = sum(
+            (end - start) * share
+            for each in computed
+            for start, end, share in zip(each.start_s, each.end_s, each.busy, strict=True)
+        )
+        assert running == pytest.approx(line.busy_s(rank, (Stream.COMPUTE,)))
+        for each in drawn:
             lanes = zip(each.lane, each.start_s, each.end_s, strict=True)
             for (lane, _, end), (after, start, _) in pairwise(sorted(lanes)):
                 assert lane != after or start >= end - line.step_s / COLUMNS

@@ -1,7 +1,8 @@
 """A simulated step as a Gantt chart: the streams of every pipeline rank, as dense as pixels allow.
 
 A step has up to a million spans; a screen has a thousand columns. Within the window that is shown,
-spans of one colour on one stream that lie closer than a column are drawn as one.
+spans of one colour on one stream that lie closer than a column are drawn as one, the paler the less
+of it they are.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 #: Columns of the finest screen that is drawn for, and the most bars of one picture.
 COLUMNS, MOST_BARS = 1400, 6000
+#: How opaque a bar is of spans that take next to nothing of it.
+PALEST = 0.25
 #: Ranks that are drawn at once.
 MOST_RANKS = 16
 #: Backward compute: no colour of an axis, nor of a part of a step; seen on white and on black.
@@ -62,6 +65,8 @@ class Bars:
         What the legend calls it.
     lane, start_s, end_s
         Where each bar is.
+    busy
+        Share of each bar in which something runs.
     text
         What it says.
     """
@@ -71,6 +76,7 @@ class Bars:
     lane: list[str]
     start_s: list[float]
     end_s: list[float]
+    busy: list[float]
     text: list[str]
 
 
@@ -85,7 +91,7 @@ def bars(timeline: Timeline, window: tuple[float, float], ranks: Sequence[int]) 
     seen &= timeline.end_s > timeline.start_s
     found = []
     for number, (name, colour) in enumerate(names):
-        made = Bars(name=name, colour=colour, lane=[], start_s=[], end_s=[], text=[])
+        made = Bars(name=name, colour=colour, lane=[], start_s=[], end_s=[], busy=[], text=[])
         mine = np.flatnonzero(seen & (kind == number))
         lanes = timeline.rank[mine] * len(Stream) + timeline.stream[mine]
         for lane in np.unique(lanes):
@@ -110,7 +116,12 @@ def gantt(timeline: Timeline, window: tuple[float, float], ranks: Sequence[int])
             base=each.start_s,
             orientation="h",
             name=each.name,
-            marker={"color": each.colour, "line": {"width": 0}, "cornerradius": 0},
+            marker={
+                "color": each.colour,
+                "opacity": [PALEST + (1.0 - PALEST) * share for share in each.busy],
+                "line": {"width": 0},
+                "cornerradius": 0,
+            },
             text=each.text,
             textposition="none",
             hovertemplate="%{text}<extra></extra>",
@@ -158,19 +169,23 @@ def _merge(timeline: Timeline, spans: Places, column: float, lane: str, into: Ba
     for first, last in pairwise(edges):
         if len(into.lane) >= MOST_BARS:
             return
+        together = spans[first:last]
+        stops = timeline.end_s[together]
+        lasts, running = float(stops.max() - start[first]), float((stops - start[first:last]).sum())
         into.lane.append(lane)
         into.start_s.append(float(start[first]))
-        into.end_s.append(float(timeline.end_s[spans[first:last]].max()))
-        into.text.append(_words(timeline, spans[first:last]))
+        into.end_s.append(float(start[first]) + lasts)
+        into.busy.append(min(running / lasts, 1.0))
+        into.text.append(_words(timeline, together, lasts, into.busy[-1]))
 
 
-def _words(timeline: Timeline, spans: Places) -> str:
+def _words(timeline: Timeline, spans: Places, lasts: float, busy: float) -> str:
     one = int(spans[0])
     call = timeline.calls[timeline.call[one]]
-    lasts = float(timeline.end_s[spans].max() - timeline.start_s[one])
     if len(spans) > 1:
         names = [timeline.calls[each].name for each in np.unique(timeline.call[spans])[:4]]
-        return f"<b>{len(spans):,} spans</b>, {lasts:.4g} s: {label(', '.join(names))}"
+        some = f"<b>{len(spans):,} spans</b> in {lasts:.4g} s, {busy:.0%} of it"
+        return f"{some}: {label(', '.join(names))}"
     micro = int(timeline.micro_batch[one])
     whose = f"<br>micro-batch {micro}" if micro >= 0 else ""
     sent = f"<br>{call.nbytes / 1e6:,.1f} MB, group of {call.group}" if call.nbytes else ""

@@ -14,7 +14,7 @@ from validate.published.model_of import model_of
 from validate.published.offloaded import check_offload, may_offload
 from validate.published.row import UnexpressedError
 from validate.published.states_of import states_of
-from validate.published.unstated import CANDIDATES, completed
+from validate.published.unstated import CHOSEN, completed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -168,7 +168,7 @@ def layout_of(row: Row, scenario: Scenario) -> Layout:
     axes |= _recomputation(row)
     axes |= _exchange(row) | _keys(row, degrees)
     axes["kernels"] = "eager" if _eager(row) else "fused"
-    unstated = [axis for axis in CANDIDATES if axis not in axes]
+    unstated = [axis for axis in CHOSEN if axis not in axes]
     return completed(scenario, axes, unstated, offloads=may_offload(row, scenario))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from models.layout import LayoutBatch
 from planner.complete import legal_layout
+from topologies.divisors import divisors
 from topologies.errors import SpecError
 from validate.published.offloaded import least_offload
 
@@ -30,11 +31,13 @@ MODULES = (
 #: Shares of every stage's layers that are recomputed in full.
 SHARES = (0.25, 0.5, 0.75)
 #: Values to choose among for an axis that a run does not state.
-CANDIDATES: dict[str, tuple[object, ...]] = {
+_CANDIDATES: dict[str, tuple[object, ...]] = {
     "micro_batch": (1, 2, 4, 8, 16),
     "recompute": ("none", *MODULES, *SHARES, "full"),
-    "vp": (1, 2, 3, 4, 5, 6, 8, 10, 12),
 }
+#: Axes that can be chosen. Chunks per pipeline rank are of as many layers each, as frameworks cut
+#: them unless they are told otherwise.
+CHOSEN = (*_CANDIDATES, "vp")
 
 
 def completed(
@@ -55,7 +58,7 @@ def completed(
     axes
         What the run states.
     unstated
-        Axes of :data:`CANDIDATES` that it does not.
+        Axes of :data:`CHOSEN` that it does not.
     offloads
         Whether what some layers save may be in host memory.
 
@@ -80,7 +83,10 @@ def _legal(
     scenario: Scenario, axes: Mapping[str, object], unstated: Sequence[str]
 ) -> Iterator[Layout]:
     refused, found = None, False
-    for values in product(*(CANDIDATES[axis] for axis in unstated)):
+    layers, pp = len(scenario.architecture.layers), int(str(axes.get("pp", 1)))
+    chunks = divisors(layers // pp) if layers % pp == 0 else [1]
+    candidates = {**_CANDIDATES, "vp": chunks}
+    for values in product(*(candidates[axis] for axis in unstated)):
         chosen = {**axes, **dict(zip(unstated, values, strict=True))}
         if "recompute" in unstated:
             chosen |= _recomputation(scenario, chosen)
