@@ -56,7 +56,7 @@ def list_clusters(json_file: JsonFile = None) -> None:
     if json_file is not None:
         output.write_json(json_file, {"topologies": rows})
     if json_file != "-":
-        output.print_rows([_written(row) for row in rows])
+        output.print_rows([_quoted_summary(row) for row in rows])
 
 
 @app.command()
@@ -81,9 +81,9 @@ def show(cluster: ClusterArgument, json_file: JsonFile = None) -> None:
     screen.print(
         f"[bold]{loaded.title}[/bold]  {loaded.accelerators} x {loaded.accelerator.title}\n"
     )
-    for rows in (parts, links, figures):
+    for rows in (parts, [*map(_quoted_link, links)], [*map(_quoted, figures)]):
         if rows:
-            output.print_rows([_written(row) for row in rows])
+            output.print_rows(rows)
             screen.print()
 
 
@@ -269,21 +269,26 @@ def _figure(name: str, figure: Any) -> dict[str, Any]:  # noqa: ANN401 - importe
     }
 
 
-def _written(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row as people read it: rates and sizes in the units they are quoted in."""
-    found = dict(row)
-    if "figure" in row:
-        unit, size = _unit(row["figure"])
-        found["value"] = f"{row['value'] / size:g} {unit}".strip()
-    if "Bps" in row:
-        found = {("GB/s" if key == "Bps" else key): value for key, value in row.items()}
-        found["GB/s"] = f"{row['Bps'] / GB:g}"
-    if "inner" in row:
-        inner, outer = row["inner"], row["outer"]
-        over = inner["spans"] or "all"
-        found["inner"] = f"{inner['name']} {inner['Bps'] / GB:g} GB/s over {over}"
-        found["outer"] = f"{outer['name']} {outer['Bps'] / GB:g} GB/s"
-    return found
+def _quoted_summary(summary: dict[str, Any]) -> dict[str, Any]:
+    """Return a cluster's row as people read it, rates in GB/s."""
+    inner, outer = summary["inner"], summary["outer"]
+    over = inner["spans"] or "all"
+    return summary | {
+        "inner": f"{inner['name']} {inner['Bps'] / GB:g} GB/s over {over}",
+        "outer": f"{outer['name']} {outer['Bps'] / GB:g} GB/s",
+    }
+
+
+def _quoted_link(link: dict[str, Any]) -> dict[str, Any]:
+    """Return the row of a class of links with its rate in GB/s."""
+    found = {("GB/s" if key == "Bps" else key): value for key, value in link.items()}
+    return found | {"GB/s": f"{link['Bps'] / GB:g}"}
+
+
+def _quoted(figure: dict[str, Any]) -> dict[str, Any]:
+    """Return the row of a figure in the unit it is quoted in."""
+    unit, size = _unit(figure["figure"])
+    return figure | {"value": f"{figure['value'] / size:g} {unit}".strip()}
 
 
 def _unit(figure: str) -> tuple[str, float]:
