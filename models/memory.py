@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.named_axes import Recompute
-from models.rank_memory import RankMemory, layer_kept, layer_spared, stage_output
+from models.rank_memory import RankMemory
 from models.rank_parts import RankParts
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def fewest_repeated_layers(prepared: Prepared, profile: Profile, capacity: float
     for rank in range(stages.width):
         layers = stages.look_up(stages.layers, cut, rank)
         held = ranks.warm_up.in_flight(stages.look_up(stages.position, cut, rank))
-        spared = RankParts.of(prepared, rank).sum_layers(ranks.spared) * held
+        spared = RankParts.of(prepared, rank).sum_layers(ranks.kept.spared) * held
         room = capacity - ranks.full(rank)
         kept = np.floor(layers * room / (spared * (1.0 + profile.fragmentation_least.value)) + 1e-9)
         fits = ranks.total(rank) <= capacity
@@ -102,29 +101,3 @@ def standing(prepared: Prepared, profile: Profile, ranks: Sequence[RankParts]) -
     """
     memory = RankMemory(prepared, profile)
     return [memory.standing(parts) for parts in ranks]
-
-
-def kept_bytes(prepared: Prepared, parts: RankParts, repeated: float) -> float:
-    """Return what a micro-batch keeps in a stage of one layout from its forward pass on.
-
-    Parameters
-    ----------
-    prepared
-        The layout with its inventory.
-    parts
-        What the stage is made of.
-    repeated
-        Share of its layers that are recomputed in full.
-    """
-    shape, mode, modes = prepared.shape_index, prepared.mode_index, prepared.modes
-    kept = parts.sum_layers([layer_kept(work, modes)[shape, mode] for work in prepared.layers])
-    if prepared.batch.recompute[0] == Recompute.FULL:
-        spared = parts.sum_layers([layer_spared(work)[shape] for work in prepared.layers])
-        kept = kept + (1.0 - repeated) * spared
-    together = prepared.together()
-    kept = kept if together is None else kept / together
-    sent = stage_output(prepared)
-    kept = kept if sent is None else kept + (1.0 - parts.last) * sent
-    kept = kept + parts.first * prepared.embedding.saved_bytes()[shape]
-    kept = kept + parts.last * prepared.head.saved_bytes()[shape]
-    return float(kept[0])

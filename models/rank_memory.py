@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.communicators import communicator_bytes
+from models.kept import Kept, layer_kept
 from models.memory_bill import MemoryBill
 from models.named_axes import Recompute, RecomputeMethod
 from models.pass_peak import PassPeak
@@ -26,10 +27,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from models.layout import Array
-    from models.operation import Work
     from models.prepared import Prepared
     from models.profile import Profile
-    from models.recompute_modes import RecomputeModes
 
 #: What the allocator asks of the device and gives back to it are multiples of this (torch
 #: documentation, *CUDA semantics*; ``c10/cuda/CUDACachingAllocator.cpp``, ``kSmallBuffer``).
@@ -42,8 +41,6 @@ class RankMemory:
     def __init__(self, prepared: Prepared, profile: Profile) -> None:
         self.prepared, self.profile = prepared, profile
         batch, shape = prepared.batch, prepared.shape_index
-        mode, modes = prepared.mode_index, prepared.modes
-        self.spared = [layer_spared(work)[shape] for work in prepared.layers]
         block = batch.recompute_method == RecomputeMethod.BLOCK
         partial = (batch.recompute == Recompute.FULL) & (batch.recompute_layers > 0) & block
         self.partial = partial if partial.any() else None
@@ -54,17 +51,11 @@ class RankMemory:
         # FSDP keeps the gathered head between forward and backward.
         held = head * prepared.workload.states.parameter_bytes
         self.gathered_head = np.where(regathers(prepared), held, 0.0)
-        self.inputs = self.saved = [
-            layer_kept(work, modes)[shape, mode] for work in prepared.layers
-        ]
-        self.together = prepared.together()
-        if self.together is not None:
-            self.saved = [kept / self.together for kept in self.inputs]
+        self.kept, self.together = Kept(prepared), prepared.together()
         self.warm_up = prepared.warm_up()
-        self.loss_saved = prepared.head.saved_bytes()[shape]
-        self.head_saved = self.loss_saved * self.warm_up.head
+        self.head_saved = self.kept.loss * self.warm_up.head
         # The embedding keeps a number per token of all micro-batches.
-        self.embedding_saved = prepared.embedding.saved_bytes()[shape] * prepared.micro_batches
+        self.embedding_saved = self.kept.embedding * prepared.micro_batches
         self.logits = prepared.head.working_bytes[shape]
         self.state_bytes = state_bytes(prepared, shard_ranks(prepared))
         self.expert_bytes = state_bytes(prepared, expert_shard_ranks(prepared))
@@ -78,7 +69,6 @@ class RankMemory:
         self.communicators = communicator_bytes(prepared, profile)
         fixed = profile.context_bytes.value + profile.workspace_bytes.value
         self.beside = fixed + self.communicators
-        self.stage_output = stage_output(prepared)
         # Gradients of one micro-batch are there from its backward pass on.
         fresh = ~np.isin(batch.zero, prepared.workload.runs_on.gradient_buffers)
         fresh &= prepared.micro_batches == 1
@@ -182,13 +172,11 @@ class RankMemory:
     def _full(self, rank: int | NDArray[np.intp], parts: RankParts, gradients: Array) -> PassPeak:
         """Return what passes need while all they keep is there."""
         prepared, stages, cut = self.prepared, self.prepared.stages, self.prepared.stage_index
-        kept = parts.sum_layers(self.saved)
+        whole: Array | float = 0.0
         if self.partial is not None:
-            share = np.where(self.partial, 1.0 - prepared.repeated_share(parts.layers), 0.0)
-            kept += share * parts.sum_layers(self.spared)
+            whole = np.where(self.partial, 1.0 - prepared.repeated_share(parts.layers), 0.0)
+        kept = self.kept.of_layers(parts, whole) + self.kept.sent(parts, prepared.batch.vp)
         position = stages.look_up(stages.position, cut, rank)
-        if self.stage_output is not None:
-            kept += self.stage_output * prepared.batch.vp * (1.0 - parts.last)
         kept *= self.warm_up.in_flight(position)
         kept += parts.first * self.embedding_saved + parts.last * self.head_saved
         working = self._working(parts)
@@ -207,7 +195,9 @@ class RankMemory:
         """Return what passes need while one layer is left to go back."""
         own = [
             np.where(count > 0, (saved, saved + peak), 0.0)
-            for count, saved, peak in zip(parts.counts, self.inputs, self.layer_peaks, strict=True)
+            for count, saved, peak in zip(
+                parts.counts, self.kept.alone, self.layer_peaks, strict=True
+            )
         ]
         kept, needed = np.max(own, axis=0)
         return PassPeak(
@@ -225,7 +215,7 @@ class RankMemory:
         of the weights, the head's too, are left for later.
         """
         apart = ALWAYS_APART.take(self.prepared.batch.schedule)
-        freed = self.logits + np.where(apart, 0.0, self.loss_saved)
+        freed = self.logits + np.where(apart, 0.0, self.kept.loss)
         needed: Array = self.layer_peak - parts.last * freed
         return np.maximum(needed, 0.0)
 
@@ -266,21 +256,3 @@ class RankMemory:
             share = np.where(sharded, 1.0 / expert_shard_ranks(self.prepared), 1.0)
             found += parts.sum_layers(self.experts) * share
         return found * copied
-
-
-def stage_output(prepared: Prepared) -> Array | None:
-    """Return what a micro-batch's output takes that a stage sent on, where it is kept."""
-    if not prepared.workload.runs_on.keeps_sent:
-        return None
-    sent: Array = prepared.sent_bytes()[prepared.shape_index] * (prepared.batch.pp > 1)
-    return sent
-
-
-def layer_kept(work: Work, modes: RecomputeModes) -> Array:
-    """Return a layer's saved bytes by recomputation mode, shape ``[shapes, modes]``."""
-    return modes.table(work.saved_bytes(), work.input_bytes, work.selective_bytes)
-
-
-def layer_spared(work: Work) -> Array:
-    """Return what full recomputation of a layer does not keep."""
-    return work.saved_bytes() - work.input_bytes

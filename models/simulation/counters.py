@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.memory import capacity_bytes, kept_bytes, standing
+from models.kept import Kept
+from models.memory import capacity_bytes, standing
+from models.named_axes import Recompute
 from models.simulation.pipeline_order import Pass
 from models.simulation.stages import held_by, parts_of
 
@@ -74,8 +76,9 @@ def _beside(simulation: StepSimulation) -> list[Standing]:
 def _kept(simulation: StepSimulation, times: Times) -> Iterator[tuple[Array, Array]]:
     """Yield for every pipeline rank times, and what its micro-batches keep from each on."""
     prepared, kinds = simulation.prepared, len(simulation.prepared.layers)
+    account, full = Kept(prepared), prepared.batch.recompute[0] == Recompute.FULL
     kept = [
-        kept_bytes(prepared, parts_of([stage], kinds), _repeated(stage.repeated))
+        account.stage(parts_of([stage], kinds), 1.0 - _repeated(stage.repeated) if full else 0.0)
         for stage in simulation.stages
     ]
     changes: list[list[tuple[float, float]]] = [[] for _ in simulation.pipeline]
