@@ -106,8 +106,7 @@ class Sharing:
 
     def scatter_s(self) -> Array:
         """Return the reduction of their gradients within a replica of the shards."""
-        nbytes = self.params * self.states.reduced_bytes
-        whole = self.prepared.batch.zero == 0
+        nbytes, whole = self.params * self.states.reduced_bytes, self.summed_for_all
         scattered = self.in_messages(~whole, self.costs[Collective.REDUCE_SCATTER], nbytes)
         return scattered + self.where(whole, self.costs[Collective.ALL_REDUCE], nbytes)
 
@@ -115,6 +114,13 @@ class Sharing:
         """Return the all-reduce of a shard's gradients over the replicas."""
         shard = self.params * self.states.reduced_bytes / self.ranks
         return self.in_messages(self.prepared.batch.dp_replicate > 1, self.across, shard)
+
+    @property
+    def summed_for_all(self) -> Bools:
+        """Where every rank has the sums of all gradients, not its own alone."""
+        zero = self.prepared.batch.zero
+        found: Bools = (zero == 0) | (self.prepared.workload.runs_on.reduces_to_all & (zero == 1))
+        return found
 
     @property
     def in_turn(self) -> Bools:

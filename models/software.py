@@ -72,6 +72,8 @@ class Software:
     repeats_kv
         Whether keys and values are copied for every query head before they are exchanged, sent
         around a ring and attended to.
+    reduces_to_all
+        Whether ZeRO-1 sums gradients for every rank, not for each its own.
     gathers_in_turn
         Whether ZeRO-1 gathers parameters by a broadcast from each rank after the other.
     tp_hidden
@@ -107,6 +109,7 @@ class Software:
     gradient_buffers: tuple[int, ...]
     gradient_bucket: float
     repeats_kv: bool
+    reduces_to_all: bool
     gathers_in_turn: bool
     host_ahead: bool
     repeats_last: bool
@@ -180,6 +183,8 @@ class Software:
         ]
         if self.repeats_kv:
             found.append("keys and values copied for every query head")
+        if self.reduces_to_all:
+            found.append("ZeRO-1 sums gradients for every rank")
         if self.gathers_in_turn:
             found.append("parameters gathered by a broadcast from every rank in turn")
         if self.tp_hidden.value:
@@ -211,6 +216,7 @@ class _SoftwareSchema(Strict):
     gradient_buffers: list[int]
     gradient_bucket: float
     repeats_kv: bool
+    reduces_to_all: bool
     gathers_in_turn: bool
     host_ahead: bool
     repeats_last: bool

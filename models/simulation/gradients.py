@@ -75,7 +75,7 @@ class Gradients:
             prepared, device, fabric, parts_of(stages, len(prepared.layers))
         )
         self.params = float(self.clock.params[0])
-        self.whole = bool(prepared.batch.zero[0] == 0)
+        self.whole = bool(self.clock.shared.summed_for_all[0])
         # Weights are quantised where the step ends, all at once.
         self.optimizer_s = float((self.clock.optimizer() + self.clock.casting())[0])
         self.between_s = float((self.clock.between_s() + self.clock.apart_s())[0])

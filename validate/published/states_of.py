@@ -23,8 +23,7 @@ _BF16 = ModelStates(gradients="bf16", reduce="bf16")
 #:   pipelines sum bf16 ones in fp32 beside them (``bf16_optimizer.py``).
 #: - Where DeepSpeed knows of sequence parallelism it sends in fp32 (deepspeed 0.19.0 ``engine.py``,
 #:   ``seq_parallel_communication_data_type``): ALST's runs, whose kernels are Liger's.
-#: - InternEvo keeps gradients as they come, and sends them to all (InternEvo 0.5.2
-#:   ``hybrid_zero_optim.py``, ``reduce_rank = None``): as many bytes as fp32 ones to one each.
+#: - InternEvo keeps and sends gradients as they come (InternEvo 0.5.2 ``hybrid_zero_optim.py``).
 STATES = (
     (r"nemo/\S* (nemo )?24\.", r".*", replace(_BF16, optimizer="adamw-remainders")),
     (r"nemo/|megatron-bridge/", r".*", _BF16),
@@ -32,7 +31,7 @@ STATES = (
     (r"megatron-deepspeed", r"BF16", ModelStates(gradients="bf16+fp32", reduce="fp32")),
     (r"(megatron-lm/)?deepspeed|xtuner", r".*", _BF16),
     (r"liger", r".*", replace(_BF16, reduce="fp32")),
-    (r"internevo", r".*", ModelStates(gradients="bf16", reduce="fp32")),
+    (r"internevo", r".*", _BF16),
 )
 
 
