@@ -8,7 +8,7 @@ products and a softmax needs no such figure: it is matrix products and memory tr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -44,8 +44,8 @@ class AttentionKernel:
     name: str
     title: str
     expands_kv_gradients: bool
-    forward: Mapping[str, Figure]
-    backward: Mapping[str, Figure]
+    forward: Mapping[str, Figure] = field(hash=False)
+    backward: Mapping[str, Figure] = field(hash=False)
 
     def slowdown(self, accelerator: str, *, backward: bool) -> float:
         """Return how many times as long as an accelerator's best kernel it takes for a pair.

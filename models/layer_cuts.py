@@ -2,9 +2,10 @@
 
 Layers are cut in order. Where every rank holds one stage, the heaviest is as light as it can be.
 Where ranks take turns at more stages than there are ranks (interleaved pipelines), a rank is what
-all its stages weigh, and stages of one length follow each other: a micro-batch goes through rounds
-of all ranks, and a round lasts as long as its longest stage wherever ranks wait for each other, so
-long stages cost least side by side. They come last, where the fewest micro-batches are held.
+all its stages weigh, and a long stage costs most where ranks wait for each other: of a few cuts
+that one is taken whose pipeline, walked pass by pass, ends first. One spreads long stages as if
+every stage had a rank; the others have them side by side, last, where the fewest micro-batches are
+held, with more or fewer layers beside the head.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ from math import ceil, inf
 from typing import TYPE_CHECKING
 
 from models.named_axes import StageSplit
+from models.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
+#: A backward pass takes about two forward ones; of a step so many rounds of all ranks are walked.
+BACKWARD, ROUNDS = 2.0, 3
 #: Weights are sums of many numbers: what differs by no more is the same.
 _SAME = 1e-9
 
@@ -40,7 +44,7 @@ def split_layers(
     weights, head
         Cost of each layer and of the head.
     ranks
-        How many ranks take turns at the stages, where these are more: the heaviest rank counts.
+        How many ranks take turns at the stages, where these are more.
 
     Examples
     --------
@@ -62,18 +66,45 @@ def split_layers(
     spread = tuple(_spread(sums, stages, head, limit))
     if ranks is None or ranks == stages:
         return spread
-    cuts = [*_in_runs(sums, stages), spread]
-    heaviest = [_heaviest(cut, sums, head, ranks) for cut in cuts]
-    lightest = min(heaviest) * (1 + _SAME)
-    return next(cut for cut, weight in zip(cuts, heaviest, strict=True) if weight <= lightest)
+    return _soonest((*_in_runs(sums, stages), spread), sums, head, ranks)
 
 
-def _heaviest(sizes: Sequence[int], sums: list[float], head: float, ranks: int) -> float:
-    """Return the weight of the heaviest rank, where ranks take turns at stages."""
+def _soonest(
+    cuts: Iterable[tuple[int, ...]], sums: list[float], head: float, ranks: int
+) -> tuple[int, ...]:
+    """Return the cut whose interleaved pipeline ends first; of equal ones the first."""
+    lengths = {cut: stage_weights(cut, sums, head) for cut in cuts}
+    heaviest = {
+        cut: max(sum(held[rank::ranks]) for rank in range(ranks)) for cut, held in lengths.items()
+    }
+    best: tuple[int, ...] = ()
+    soonest = inf
+    for cut in sorted(lengths, key=lambda each: heaviest[each]):
+        if ROUNDS * ranks * (1.0 + BACKWARD) * heaviest[cut] >= soonest:
+            break  # nor can those that are heavier
+        forward = lengths[cut]
+        ended = Turns(ranks, ROUNDS, forward, [BACKWARD * weight for weight in forward]).end()
+        if ended < soonest * (1.0 - _SAME):
+            best, soonest = cut, ended
+    return best
+
+
+def stage_weights(sizes: Sequence[int], sums: Sequence[float], head: float) -> list[float]:
+    """Return the weight of every stage, the head counted with the last.
+
+    Parameters
+    ----------
+    sizes
+        Layers of each.
+    sums
+        Weights of the first layers: of none, of the first, of the first two, and so on.
+    head
+        Weight of the head.
+    """
     ends = list(accumulate(sizes))
     held = [sums[end] - sums[end - size] for end, size in zip(ends, sizes, strict=True)]
     held[-1] += head
-    return max(sum(held[rank::ranks]) for rank in range(ranks))
+    return held
 
 
 def _in_runs(sums: list[float], stages: int) -> Iterator[tuple[int, ...]]:

@@ -74,6 +74,7 @@ class PipelineClock:
         sends = StageSends(prepared, device.profile, fabric)
         self.hop = sends.seconds(prepared.shape_index, prepared.mesh_index)
         self.steal = sends.steal[prepared.mesh_index]
+        self.uneven = waits(prepared, device, fabric)
         self.waiting = WAITING.take(batch.schedule)
         self.sent = np.where(self.waiting, self.hop, batch.vp * self.hop)
         both_ways = BOTH_WAYS.take(batch.schedule)
@@ -101,7 +102,7 @@ class PipelineClock:
         slowest = both.max(axis=0)
         once = self._over_ranks(both, slice(None))
         steady: Array = many * slowest + (once - slowest) / batch.vp
-        steady += slowest * waits(self.prepared)
+        steady += slowest * self.uneven
         gpipe = batch.schedule == Schedule.GPIPE
         if gpipe.any():
             apart = passes.forward.max(axis=0) + passes.backward.max(axis=0)

@@ -4,42 +4,60 @@ The closed form of 1F1B has ranks wait only while the pipeline fills and drains.
 that hold as much wait in between too where one runs a long chunk while its neighbours run short
 ones. How long follows from the order of passes alone: it is walked once for every cut of a model,
 for one, two and three micro-batches a rank, and every further one adds as much as the third.
+
+Chunks are as long as their layers take on one device that has whole sequences: what of these ranks
+share, and what they send each other, is taken to shorten or lengthen all of them alike.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from models.inventory import head_work, layer_work
+from models.layer_cuts import stage_weights
 from models.layout import Layout
 from models.named_axes import Schedule, StageSplit
-from models.shape import distinct
-from models.stages import layer_weights, stage_sizes
+from models.part_times import PartClock
+from models.shape import Shapes, distinct
+from models.stages import stage_sizes
+from models.turns import Turns
 
 if TYPE_CHECKING:
+    from models.architecture import Architecture
+    from models.compute import Device
     from models.layout import Array
     from models.prepared import Prepared
+    from models.workload import Workload
+    from topologies.fabric import Fabric
 
-#: A backward pass takes two forward ones, and three where all is computed again: what ranks wait
-#: for differs by a few per cent of itself between the two.
-BACKWARD = 2.5
 #: Micro-batches a rank that are walked.
 WALKED = (1, 2, 3)
 #: Chunks that differ by no more are of one length.
 EVEN = 1e-2
 
 
-def waits(prepared: Prepared) -> Array:
+@dataclass(frozen=True, slots=True)
+class Passes:
+    """Seconds of a pass through every layer, summed from the first on, and through the head."""
+
+    layers: tuple[float, ...]
+    head: float
+
+
+def waits(prepared: Prepared, device: Device, fabric: Fabric) -> Array:
     """Return what unequal chunks add to pipelines, in micro-batches of the slowest rank.
 
     Parameters
     ----------
     prepared
         Layouts with their inventory.
+    device, fabric
+        Accelerator with profile, links.
 
     Returns
     -------
@@ -55,96 +73,60 @@ def waits(prepared: Prepared) -> Array:
     columns = [batch.pp[rows], batch.vp[rows], batch.stage_split[rows]]
     first, index = distinct(columns)
     cuts = zip(*(column[first].tolist() for column in columns), strict=True)
-    walked = np.array([_walked(pp, _lengths(prepared, pp, vp, split)) for pp, vp, split in cuts])
-    one, two, three = walked[index].T
+    workload = replace(prepared.workload, global_batch=1)
+    walked = [_walked(prepared.architecture, workload, device, fabric, *cut) for cut in cuts]
+    one, two, three = np.array(walked)[index].T
     rounds = prepared.micro_batches[rows] / batch.pp[rows]
-    found[rows] = np.where(rounds < 2.0, one, two + (rounds - 2.0) * (three - two))
+    # Ranks that started early fall back to the pace of the slowest: no round is shorter for good.
+    later = (rounds - 2.0) * np.maximum(three - two, 0.0)
+    found[rows] = np.where(rounds < 2.0, one, two + later)
     return found
 
 
-def _lengths(prepared: Prepared, pp: int, vp: int, split: int) -> tuple[float, ...]:
-    """Return the weight of every stage, the head counted with the last."""
-    architecture, workload = prepared.architecture, replace(prepared.workload, global_batch=1)
-    layout = Layout(pp=pp, vp=vp, schedule=Schedule.INTERLEAVED, stage_split=StageSplit(split))
-    sizes = stage_sizes(architecture, workload, layout)
-    weights, head = layer_weights(architecture, workload)
-    sums = [0.0, *accumulate(weights)]
-    ends = list(accumulate(sizes))
-    held = [sums[end] - sums[end - size] for end, size in zip(ends, sizes, strict=True)]
-    return (*held[:-1], held[-1] + head)
-
-
 @cache
-def _walked(pp: int, lengths: tuple[float, ...]) -> tuple[float, ...]:
+def _walked(
+    architecture: Architecture,
+    workload: Workload,
+    device: Device,
+    fabric: Fabric,
+    pp: int,
+    vp: int,
+    split: int,
+) -> tuple[float, ...]:
     """Return what a pipeline waits more, for each number of micro-batches a rank.
 
     Nothing where chunks are alike, but for a head that makes the last one longer.
     """
-    if max(lengths[:-1]) <= min(lengths) * (1.0 + EVEN):
+    layout = Layout(pp=pp, vp=vp, schedule=Schedule.INTERLEAVED, stage_split=StageSplit(split))
+    sizes = stage_sizes(architecture, workload, layout)
+    ahead, back = (
+        stage_weights(sizes, passes.layers, passes.head)
+        for passes in passes_of(architecture, workload, device, fabric)
+    )
+    both = [sum(pair) for pair in zip(ahead, back, strict=True)]
+    if max(both[:-1]) <= min(both) * (1.0 + EVEN):
         return (0.0,) * len(WALKED)
-    return tuple(_waited(pp, rounds, lengths) for rounds in WALKED)
+    ranks = [sum(both[rank::pp]) for rank in range(pp)]
+    slowest = max(ranks)
+    ends = (Turns(pp, rounds, ahead, back).end() for rounds in WALKED)
+    fills = (sum(ranks) - slowest) / vp
+    return tuple(
+        (end - fills) / slowest - rounds * pp for rounds, end in zip(WALKED, ends, strict=True)
+    )
 
 
-def _waited(pp: int, rounds: int, lengths: tuple[float, ...]) -> float:
-    """Return how much longer a pipeline is than the closed form, in the slowest rank's passes."""
-    both = [(1.0 + BACKWARD) * sum(lengths[rank::pp]) for rank in range(pp)]
-    slowest = max(both)
-    closed = rounds * pp * slowest + (sum(both) - slowest) * pp / len(lengths)
-    return (_Turns(pp, rounds, lengths).end() - closed) / slowest
-
-
-class _Turns:
-    """The turns of every rank, one after the other: when their passes end.
-
-    All ranks take turns in one order: `pp` micro-batches through a chunk, then through the next
-    (:func:`models.simulation.pipeline_order.interleaved`). So a turn waits for the same turn of the
-    rank before or, on the first, for the last rank's of `pp` turns ago.
-    """
-
-    def __init__(self, pp: int, rounds: int, lengths: tuple[float, ...]) -> None:
-        self.pp, self.vp, self.lengths = pp, len(lengths) // pp, lengths
-        self.turns = rounds * len(lengths)
-        self.ahead = [2 * (pp - rank - 1) + (self.vp - 1) * pp for rank in range(pp)]
-        self.forward: list[list[float]] = [[] for _ in range(pp)]
-        self.backward: list[list[float]] = [[] for _ in range(pp)]
-        self.clock = [0.0] * pp
-
-    def end(self) -> float:
-        """Return when the last pass ends."""
-        while len(self.backward[0]) < self.turns:
-            for rank in range(self.pp):
-                while self._goes_on(rank):
-                    pass
-        return max(self.clock)
-
-    def _goes_on(self, rank: int) -> bool:
-        """Run a rank's next pass, if what it needs is there."""
-        both = self.forward[rank], self.backward[rank]
-        goes_back = len(both[0]) == min(self.ahead[rank] + len(both[1]) + 1, self.turns)
-        own = both[goes_back]
-        turn = len(own)
-        if turn == self.turns:
-            return False
-        chunk, needs = turn // self.pp % self.vp, (self._ahead_of, self._behind)[goes_back]
-        needed, at = needs(rank, turn, chunk)
-        if at >= len(needed):
-            return False
-        stage = (self.vp - 1 - chunk if goes_back else chunk) * self.pp + rank
-        seconds = self.lengths[stage] * (BACKWARD if goes_back else 1.0)
-        self.clock[rank] = max(self.clock[rank], needed[at]) + seconds
-        own.append(self.clock[rank])
-        return True
-
-    def _ahead_of(self, rank: int, turn: int, chunk: int) -> tuple[list[float], int]:
-        """Return where the end is of what a forward pass waits for."""
-        if rank:
-            return self.forward[rank - 1], turn
-        return (self.forward[-1], turn - self.pp) if chunk else ([0.0], 0)
-
-    def _behind(self, rank: int, turn: int, chunk: int) -> tuple[list[float], int]:
-        """Return the same of a backward pass; the first is that of the last chunk."""
-        if rank < self.pp - 1:
-            return self.backward[rank + 1], turn
-        if chunk:
-            return self.backward[0], turn - self.pp
-        return self.forward[rank], turn + (self.vp - 1) * self.pp
+@cache
+def passes_of(
+    architecture: Architecture, workload: Workload, device: Device, fabric: Fabric
+) -> tuple[Passes, Passes]:
+    """Return forward and backward passes of a whole sequence on one device."""
+    shapes = Shapes.single(workload)
+    clock = PartClock(device, fabric, shapes)
+    parts = [layer_work(kind, architecture.hidden, shapes) for kind in architecture.kinds]
+    times = [clock.times(part) for part in (*parts, head_work(architecture, shapes))]
+    found = []
+    for spent in ([each.forward for each in times], [each.backward for each in times]):
+        *kinds, head = (float(each.total[0]) for each in spent)
+        sums = accumulate((kinds[kind] for kind in architecture.kind_of_layer), initial=0.0)
+        found.append(Passes(tuple(sums), head))
+    return found[0], found[1]

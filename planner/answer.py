@@ -73,7 +73,7 @@ def surer(best: Plan, front: Sequence[Plan]) -> str:
     slower = sure.step_time_s / best.step_time_s - 1.0
     return (
         f"To be surer: {label(sure.layout)} fits with a chance of {likely(sure)} and takes "
-        f"{slower:.1%} longer; a least chance to fit (--fit-chance {SURE:g}) plans for that."
+        f"{slower:.1%} longer; planning with --fit-chance {SURE:g} asks for that."
     )
 
 

@@ -72,17 +72,17 @@ def details(layout: Layout) -> str:
     return " ".join(parts)
 
 
-def cut(stage_layers: Sequence[int]) -> str:
+def stages_in_words(stage_layers: Sequence[int]) -> str:
     """Return how many layers pipeline stages hold, where that differs; else an empty text.
 
-    >>> cut((1,) * 50 + (2,) * 5 + (1,))
-    'layers of its stages, first to last: 50 x 1, 5 x 2, 1'
+    >>> stages_in_words((1,) * 50 + (2,) * 5 + (1,))
+    'Layers per stage, first to last: 50 x 1, 5 x 2, 1'
     """
     if len(set(stage_layers)) < 2:
         return ""
     runs = ((layers, len([*run])) for layers, run in groupby(stage_layers))
     said = (f"{many} x {layers}" if many > 1 else f"{layers}" for layers, many in runs)
-    return f"layers of its stages, first to last: {', '.join(said)}"
+    return f"Layers per stage, first to last: {', '.join(said)}"
 
 
 def expert_degrees(layout: Layout) -> str:

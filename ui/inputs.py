@@ -21,7 +21,7 @@ from ui.presets import PRESETS
 from ui.question import Document, Question, State, further
 from ui.session import key, replace_all
 from ui.uploads import EDITABLE, edited, parse_edits
-from ui.words import plain
+from ui.words import INPUT_TITLES, plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,7 +83,7 @@ def _model(question: Question) -> Question:
 
 def _cluster(question: Question) -> Question:
     cluster = _named(
-        "Cluster",
+        INPUT_TITLES["cluster"],
         question.cluster,
         cluster_names(),
         "cluster",
@@ -100,21 +100,21 @@ def _cluster(question: Question) -> Question:
 def _workload(question: Question) -> Question:
     left, right = st.columns(2)
     gpus = left.text_input(
-        "Accelerators",
+        INPUT_TITLES["gpus"],
         question.gpus,
         key=key("gpus"),
         max_chars=80,
         help="How many the job may use. Several, as 64,128,256, are planned one by one.",
     )
     seq_len = right.text_input(
-        "Sequence length, tokens",
+        INPUT_TITLES["seq_len"],
         question.seq_len,
         key=key("seq_len"),
         max_chars=20,
         help="Tokens of one sequence: 8192, 256k (262,144), 1m.",
     )
     batch = left.text_input(
-        "Sequences per step",
+        INPUT_TITLES["global_batch"],
         question.global_batch,
         key=key("global_batch"),
         max_chars=20,
@@ -122,7 +122,7 @@ def _workload(question: Question) -> Question:
     )
     with right:
         precision = _named(
-            "Precision",
+            INPUT_TITLES["precision"],
             question.precision,
             tuple(precisions()),
             "precision",
@@ -151,7 +151,7 @@ def _more(question: Question) -> Question:
     question = _states(_run(question))
     profile = upload(
         "profile",
-        "Profile of your accelerators: what `meshwright calibrate` wrote",
+        f"{INPUT_TITLES['profile']}: what `meshwright calibrate` wrote",
         ["json", "yaml", "yml"],
         question.own_profile,
         "own-profile",
@@ -168,7 +168,7 @@ def _run(question: Question) -> Question:
     row = st.columns(4)
     with row[0]:
         framework = _named(
-            "Framework",
+            INPUT_TITLES["framework"],
             question.framework,
             framework_names(),
             "framework",
@@ -177,7 +177,7 @@ def _run(question: Question) -> Question:
         )
     with row[1]:
         software = _named(
-            "Software",
+            INPUT_TITLES["software"],
             question.software,
             tuple(softwares()),
             "software",
@@ -185,7 +185,7 @@ def _run(question: Question) -> Question:
             "usual: what frameworks of today do.",
         )
     packed_len = row[2].text_input(
-        "Packed sequences, tokens each",
+        INPUT_TITLES["packed_len"],
         question.packed_len,
         key=key("packed_len"),
         max_chars=20,
@@ -194,7 +194,7 @@ def _run(question: Question) -> Question:
     )
     with row[3]:
         fit_chance = _named(
-            "Least chance to fit",
+            INPUT_TITLES["fit_chance"],
             question.fit_chance,
             _CHANCES,
             "fit_chance",
@@ -214,11 +214,15 @@ def _states(question: Question) -> Question:
     row = st.columns(3)
     with row[0]:
         optimizer = _named(
-            "Optimizer", question.optimizer, tuple(optimizers()), "optimizer", "What it keeps."
+            INPUT_TITLES["optimizer"],
+            question.optimizer,
+            tuple(optimizers()),
+            "optimizer",
+            "What it keeps.",
         )
     with row[1]:
         gradients = _named(
-            "Gradients kept in",
+            INPUT_TITLES["gradients"],
             question.gradients,
             tuple(KEPT_GRADIENTS),
             "gradients",
@@ -226,7 +230,11 @@ def _states(question: Question) -> Question:
         )
     with row[2]:
         reduce = _named(
-            "Gradients sent in", question.reduce, tuple(GRADIENT_DTYPES), "reduce", "Between ranks."
+            INPUT_TITLES["reduce"],
+            question.reduce,
+            tuple(GRADIENT_DTYPES),
+            "reduce",
+            "Between ranks.",
         )
     return replace(question, optimizer=optimizer, gradients=gradients, reduce=reduce)
 

@@ -15,7 +15,7 @@ from planner.choices import USUAL_CHANCE
 from planner.cli.report import money
 from planner.compare import differences, why_better
 from planner.durations import interval, seconds
-from planner.layout_words import cut, details
+from planner.layout_words import details, stages_in_words
 from ui import session, tables
 from ui.estimates import Estimate, estimate, offers, usual_layout
 from ui.export import csv_text, json_text, plan_call
@@ -144,7 +144,7 @@ def _summary(state: State, found: Estimate) -> None:
     fits = "fits" if plan.fits else "**does not fit**"
     st.subheader(str(plan.layout), anchor=False)
     st.markdown(f"{plain(details(plan.layout))}; runs in {plain(_runs(plan))}")
-    if unequal := cut(plan.stage_layers):
+    if unequal := stages_in_words(plan.stage_layers):
         st.caption(unequal)
     cells = st.columns(4)
     cells[0].metric(

@@ -9,7 +9,7 @@ import numpy as np
 from planner.compare import LINE_NAMES, PART_NAMES
 from planner.layout_words import details
 from topologies.units import GIB, MILLI
-from ui.words import TITLES, WAYS
+from ui.words import TITLES, WAYS, of_page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,7 +122,7 @@ def operations(found: Sequence[TimedOperation]) -> list[dict[str, Any]]:
 def refused(offers: Sequence[Alternative]) -> list[dict[str, str]]:
     """Return the values of axes that cannot be, with their reasons."""
     return [
-        {"axis": each.axis, "value": each.label, "why not": "; ".join(each.refused)}
+        {"axis": each.axis, "value": each.label, "why not": of_page("; ".join(each.refused))}
         for each in offers
         if each.refused
     ]

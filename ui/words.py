@@ -131,21 +131,21 @@ GLOSSARY = {
     "rank": "one accelerator of the job",
     "p10, p90": "one of ten steps is shorter than p10, one of ten longer than p90",
 }
-#: The inputs of the page by the options of the command line that ask the same.
+#: What inputs of the page are called, by the options of the command line that ask the same.
 INPUT_TITLES = {
     "cluster": "Cluster",
     "gpus": "Accelerators",
-    "seq_len": "Sequence length",
+    "seq_len": "Sequence length, tokens",
     "global_batch": "Sequences per step",
     "precision": "Precision",
     "framework": "Framework",
     "software": "Software",
-    "packed_len": "Packed sequences",
+    "packed_len": "Packed sequences, tokens each",
     "fit_chance": "Least chance to fit",
     "optimizer": "Optimizer",
     "gradients": "Gradients kept in",
     "reduce": "Gradients sent in",
-    "profile": "Profile",
+    "profile": "Profile of your accelerators",
 }
 _OPTION = re.compile(r"--([a-z][a-z-]*)")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>$:~^&])")

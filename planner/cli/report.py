@@ -19,7 +19,7 @@ from planner.cli import placement_report
 from planner.compare import LINE_NAMES, PART_NAMES, SUM_NAMES
 from planner.durations import interval, seconds
 from planner.host_wait import host_wait
-from planner.layout_words import cut, details, expert_degrees
+from planner.layout_words import details, expert_degrees, stages_in_words
 from topologies.ecmp import Ecmp, has_equal_links
 from topologies.units import GIB
 
@@ -221,7 +221,7 @@ def full(screen: Console, scenario: Scenario, plan: Plan) -> None:
         f"(a chance of {likely(plan)})"
     )
     runs(screen, scenario, plan)
-    if unequal := cut(plan.stage_layers):
+    if unequal := stages_in_words(plan.stage_layers):
         screen.print(unequal)
     screen.print()
     screen.print(_time(plan))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import accumulate, combinations, groupby
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -10,13 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.catalogue import load_architecture
-from models.layer_cuts import split_layers
+from models.layer_cuts import split_layers, stage_weights
 from models.named_axes import Schedule, StageSplit
 from models.simulation.pipeline_order import Pass
 from models.simulation.schedules import ordered
 from models.simulation.static_order import Compiled
 from models.stages import layer_weights
 from models.workload import Workload
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def heaviest(sizes: tuple[int, ...], weights: tuple[float, ...], head: float) -> float:
@@ -85,68 +89,54 @@ def test_a_heavy_head_takes_layers_from_the_last_stage() -> None:
     assert sizes[-1] < min(sizes[:-1])
 
 
-def ranks_of(sizes: tuple[int, ...], ranks: int, head: float) -> list[float]:
-    """Return the weight of every rank where ranks take turns at stages of equal layers."""
-    held = [float(size) for size in sizes]
-    held[-1] += head
-    return [sum(held[rank::ranks]) for rank in range(ranks)]
+@pytest.mark.parametrize("head", [0.0, 0.3, 1.0, 2.5, 6.0])
+@pytest.mark.parametrize(
+    ("layers", "ranks", "vp"),
+    [(61, 8, 7), (61, 16, 2), (80, 8, 2), (80, 8, 3), (94, 16, 4), (126, 16, 7), (28, 4, 4)],
+)
+def test_interleaved_cuts_take_no_longer_than_those_of_stages_alone(
+    layers: int, ranks: int, vp: int, head: float
+) -> None:
+    """Walked pass by pass, as the event clock does."""
+    weights = (1.0,) * layers
+    sizes = split_layers(ranks * vp, StageSplit.BALANCED, weights, head, ranks)
+    spread = split_layers(ranks * vp, StageSplit.BALANCED, weights, head)
+    assert walked(sizes, weights, ranks, head) <= walked(spread, weights, ranks, head) * 1.001
+
+
+@pytest.mark.parametrize(("layers", "ranks", "vp"), [(61, 8, 7), (94, 16, 4), (126, 16, 7)])
+def test_long_stages_follow_each_other_up_to_the_head(layers: int, ranks: int, vp: int) -> None:
+    sizes = split_layers(ranks * vp, StageSplit.BALANCED, (1.0,) * layers, 1.0, ranks)
+    runs = [layers for layers, _ in groupby(sizes[:-1])]
+    assert runs == sorted(runs)
+    assert len(runs) == 2
+    spread = split_layers(ranks * vp, StageSplit.BALANCED, (1.0,) * layers, 1.0)
+    weights = (1.0,) * layers
+    assert walked(sizes, weights, ranks, 1.0) < walked(spread, weights, ranks, 1.0) * 0.98
 
 
 @given(
-    layers=st.integers(4, 12),
-    turns=st.sampled_from([(2, 2), (2, 3), (3, 2), (2, 4), (3, 3)]),
-    head=st.sampled_from([0.0, 0.3, 0.7, 1.0]),
+    weights=st.lists(st.floats(0.3, 3.0), min_size=6, max_size=10),
+    ranks=st.sampled_from([2, 3]),
+    head=st.floats(0.0, 4.0),
 )
-def test_no_other_cut_has_a_lighter_heaviest_rank(
-    layers: int, turns: tuple[int, int], head: float
+def test_layers_of_any_weight_are_cut_nearly_as_well_as_can_be(
+    weights: list[float], ranks: int, head: float
 ) -> None:
-    ranks, vp = turns
-    layers = max(layers, ranks * vp)
-    sizes = split_layers(ranks * vp, StageSplit.BALANCED, (1.0,) * layers, head, ranks)
-    best = min(max(ranks_of(cut, ranks, head)) for cut in every_cut(layers, ranks * vp))
-    assert (len(sizes), sum(sizes), min(sizes) >= 1) == (ranks * vp, layers, True)
-    assert max(ranks_of(sizes, ranks, head)) == pytest.approx(best)
+    """Against every cut; a few are looked at, so that a little may be lost."""
+    sizes = split_layers(2 * ranks, StageSplit.BALANCED, tuple(weights), head, ranks)
+    assert (len(sizes), sum(sizes), min(sizes) >= 1) == (2 * ranks, len(weights), True)
+    ends = [walked(cut, weights, ranks, head) for cut in every_cut(len(weights), 2 * ranks)]
+    assert walked(sizes, weights, ranks, head) <= min(ends) * 1.35
+    stages_only = split_layers(2 * ranks, StageSplit.BALANCED, tuple(weights), head)
+    assert walked(sizes, weights, ranks, head) <= walked(stages_only, weights, ranks, head) * 1.001
 
 
-@pytest.mark.parametrize("head", [0.3, 1.0, 2.5])
-@pytest.mark.parametrize(
-    ("layers", "ranks", "vp"), [(61, 8, 7), (61, 16, 2), (80, 8, 3), (94, 16, 4), (126, 16, 7)]
-)
-def test_long_stages_follow_each_other_up_to_the_head(
-    layers: int, ranks: int, vp: int, head: float
-) -> None:
-    """So that ranks wait for each other least, walked pass by pass."""
-    weights = (1.0,) * layers
-    sizes = split_layers(ranks * vp, StageSplit.BALANCED, weights, head, ranks)
-    runs = [layers for layers, _ in groupby(sizes[:-1])]
-    assert runs == sorted(runs)
-    assert len(runs) <= 2
-    spread = split_layers(ranks * vp, StageSplit.BALANCED, weights, head)
-    assert walked(sizes, ranks, head) <= walked(spread, ranks, head) * (1 + 1e-9)
-
-
-def walked(sizes: tuple[int, ...], ranks: int, head: float) -> float:
+def walked(sizes: Sequence[int], weights: Sequence[float], ranks: int, head: float) -> float:
     """Return how long an interleaved pipeline takes whose stages take what they hold."""
-    held = [*sizes[:-1], sizes[-1] + head]
+    held = stage_weights(sizes, [0.0, *accumulate(weights)], head)
     vp = len(sizes) // ranks
-    order = Compiled.of(*ordered(Schedule.INTERLEAVED, ranks, 4 * ranks, vp))
+    order = Compiled.of(*ordered(Schedule.INTERLEAVED, ranks, 3 * ranks, vp))
     factor = {Pass.FORWARD: 1.0, Pass.BACKWARD: 2.0}
     seconds = [factor[run.kind] * held[run.stage] for (run,) in order.runs]
     return float(order.times(np.array(seconds)).end.max())
-
-
-@given(weights=st.lists(st.floats(0.1, 10.0), min_size=6, max_size=14), head=st.floats(0.0, 20.0))
-def test_layers_of_any_weight_are_all_held_once(weights: list[float], head: float) -> None:
-    """And the heaviest rank is no heavier than where only stages are weighed."""
-    sums = [0.0, *accumulate(weights)]
-
-    def heaviest_rank(sizes: tuple[int, ...]) -> float:
-        ends = list(accumulate(sizes))
-        held = [sums[end] - sums[end - size] for end, size in zip(ends, sizes, strict=True)]
-        held[-1] += head
-        return max(sum(held[rank::3]) for rank in range(3))
-
-    sizes = split_layers(6, StageSplit.BALANCED, tuple(weights), head, 3)
-    assert (len(sizes), sum(sizes), min(sizes) >= 1) == (6, len(weights), True)
-    stages_only = split_layers(6, StageSplit.BALANCED, tuple(weights), head)
-    assert heaviest_rank(sizes) <= heaviest_rank(stages_only) * (1 + 1e-9)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import planner
+from models.layer_cuts import stage_weights
 from models.layout import Layout
 from models.named_axes import Schedule, StageSplit
 from models.pipeline import PassSeconds, PipelineClock
 from models.simulation.pipeline_order import Pass
 from models.simulation.schedules import ordered
 from models.simulation.static_order import Compiled
-from models.stages import layer_weights, stage_sizes
-from models.uneven_chunks import BACKWARD, waits
+from models.stages import StageTable, stage_sizes
+from models.uneven_chunks import passes_of, waits
 from tests.models.cases import machine, prepared, toy
 
 DEVICE, FABRIC = machine()
@@ -30,33 +33,47 @@ def interleaved(pp: int, vp: int) -> Layout:
     pp=st.sampled_from([2, 3, 4, 8]),
     vp=st.integers(2, 4),
     more=st.integers(0, 31),
-    rounds=st.integers(1, 5),
+    rounds=st.sampled_from([1, 2, 3, 5, 16]),
+    windows=st.booleans(),
 )
-def test_pipelines_take_what_their_order_takes(pp: int, vp: int, more: int, rounds: int) -> None:
-    """Hops take no time, chunks what their layers weigh; the order is walked by the event clock."""
+def test_pipelines_take_what_their_order_takes(
+    pp: int, vp: int, more: int, rounds: int, windows: bool
+) -> None:
+    """Hops take no time, chunks what their layers do; the order is walked by the event clock."""
     layers, layout, micro_batches = pp * vp + more % (pp * vp), interleaved(pp, vp), rounds * pp
-    work = prepared(toy(num_hidden_layers=layers), layout, global_batch=micro_batches)
-    weights, head = layer_weights(work.architecture, work.workload)
+    kinds = {"model_type": "gemma3_text", "sliding_window": 512} if windows else {}
+    model = toy(num_hidden_layers=layers, **kinds)
+    work = prepared(model, layout, global_batch=micro_batches)
     sizes = stage_sizes(work.architecture, work.workload, layout)
-    held = np.array(sizes) * weights[0]
-    held[-1] += head
+    alone = replace(work.workload, global_batch=1)
+    ahead, back = (
+        np.array(stage_weights(sizes, each.layers, each.head))
+        for each in passes_of(work.architecture, alone, DEVICE, FABRIC)
+    )
     order = Compiled.of(*ordered(Schedule.INTERLEAVED, pp, micro_batches, vp))
-    factor = {Pass.FORWARD: 1.0, Pass.BACKWARD: BACKWARD}
-    seconds = np.array([factor[run.kind] * held[run.stage] for (run,) in order.runs])
+    lengths = {Pass.FORWARD: ahead, Pass.BACKWARD: back}
+    seconds = np.array([lengths[run.kind][run.stage] for (run,) in order.runs])
     clock = PipelineClock(work, DEVICE, FABRIC)
     clock.hop = np.zeros(1)
-    ranks = work.stages
-    forward = (ranks.layers[0] * weights[0] + ranks.last[0] * head)[:, None]
+    # Every rank as a kind of its own.
+    clock.prepared = replace(
+        work, stages=StageTable.one_by_one(work.architecture, work.batch, work.workload)
+    )
+    forward, backward = (
+        np.array([[held[rank::pp].sum()] for rank in range(pp)]) for held in (ahead, back)
+    )
     none = np.zeros_like(forward)
-    passes = PassSeconds(forward=forward, backward=BACKWARD * forward, inputs=none, weights=none)
-    walked = order.times(seconds).end.max()
-    assert clock.seconds(passes)[0] == pytest.approx(walked, rel=0.02)
+    found = clock.seconds(
+        PassSeconds(forward=forward, backward=backward, inputs=none, weights=none)
+    )[0]
+    assert found == pytest.approx(order.times(seconds).end.max(), rel=0.03)
+    assert found >= micro_batches * (forward + backward).max() * (1 - 1e-9)
 
 
 def test_nothing_is_added_where_chunks_are_alike() -> None:
     layouts = [Layout(pp=4, vp=2, schedule=Schedule.INTERLEAVED), Layout(pp=4), Layout()]
     work = prepared(toy(num_hidden_layers=24), *layouts, global_batch=16)
-    assert waits(work).tolist() == [0.0, 0.0, 0.0]
+    assert waits(work, DEVICE, FABRIC).tolist() == [0.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize(
@@ -66,6 +83,10 @@ def test_nothing_is_added_where_chunks_are_alike() -> None:
         ("llama-3.1-405b", "h100-dgx:64", {"global_batch": 256, "pp": 16, "vp": 7, "tp": 8}),
         ("llama-3.1-70b", "h100-dgx:8", {"global_batch": 32, "pp": 8, "vp": 7, "tp": 4}),
         ("llama-3.1-70b", "h100-dgx:8", {"global_batch": 64, "pp": 8, "vp": 3, "tp": 4}),
+        ("gemma-3-27b", "h100-dgx:8", {"global_batch": 32, "pp": 4, "vp": 10, "tp": 8}),
+        ("nemotron-h-8b", "h100-dgx:4", {"global_batch": 64, "pp": 2, "vp": 8}),
+        ("llama-4-maverick", "h100-dgx:32", {"global_batch": 256, "pp": 8, "vp": 4, "ep": 32}),
+        ("qwen3-next-80b-a3b", "h100-dgx:8", {"global_batch": 64, "pp": 4, "vp": 5, "ep": 8}),
     ],
 )
 def test_both_clocks_agree_on_unequal_chunks(
@@ -73,7 +94,7 @@ def test_both_clocks_agree_on_unequal_chunks(
 ) -> None:
     job = {"seq_len": "4k", "recompute": "full", "stage_split": "balanced", **job}
     answer = planner.simulate(model, cluster, schedule="interleaved", **job)
-    assert len(set(answer.plan.stage_layers[:-1])) == 2
+    assert len(set(answer.plan.stage_layers[:-1])) > 1
     assert answer.plan.step_time_s == pytest.approx(answer.step.step_s, rel=0.04)
     fullest = max(nbytes.max() for _, nbytes in answer.timeline.memory)
-    assert answer.plan.memory_total_bytes == pytest.approx(fullest, rel=0.01)
+    assert answer.plan.memory_total_bytes == pytest.approx(fullest, rel=0.03)

@@ -163,9 +163,9 @@ def test_estimate_shows_time_memory_and_what_is_assumed():
 def test_estimate_says_how_many_layers_unequal_stages_hold():
     job = ["--cluster", "h100-dgx:2", "--seq-len", "4k", "--global-batch", "16", "--tp", "2"]
     shown = run("estimate", "llama-3.1-8b", *job, "--pp", "4", "--vp", "3", *BALANCED).stdout
-    assert "layers of its stages, first to last: 2 x 2, 9 x 3, 1\n" in shown
+    assert "Layers per stage, first to last: 2 x 2, 9 x 3, 1\n" in shown
     even = run("estimate", "llama-3.1-8b", *job, "--pp", "4", "--vp", "2").stdout
-    assert "layers of its stages" not in even
+    assert "Layers per stage" not in even
 
 
 def test_estimate_says_what_is_packed():

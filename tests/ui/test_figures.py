@@ -141,6 +141,18 @@ def test_a_narrow_window_shows_single_kernels(played):
     assert len(texts) <= int((inside & (line.rank == 0)).sum())
 
 
+def test_merged_bars_are_the_paler_the_less_runs(played):
+    window = (0.0, played.timeline.step_s)
+    drawn = {each.name: each for each in bars(played.timeline, window, [0])}
+    chart = {trace.name: trace.marker.opacity for trace in gantt(played.timeline, window, [0]).data}
+    shares = [share for each in drawn.values() for share in each.busy]
+    assert min(shares) < 0.9 < max(shares)
+    for name, opacity in chart.items():
+        busy = np.array(drawn[name].busy)
+        assert (np.array(opacity) == 1.0).tolist() == (busy == 1.0).tolist()
+        assert np.array_equal(np.argsort(opacity, kind="stable"), np.argsort(busy, kind="stable"))
+
+
 def test_gantt_of_nothing_says_so(played):
     assert "Nothing" in gantt(played.timeline, (0.0, 1.0), []).layout.annotations[0].text
 

@@ -30,14 +30,10 @@ MODULES = (
 )
 #: Shares of every stage's layers that are recomputed in full.
 SHARES = (0.25, 0.5, 0.75)
-#: Values to choose among for an axis that a run does not state.
-_CANDIDATES: dict[str, tuple[object, ...]] = {
-    "micro_batch": (1, 2, 4, 8, 16),
-    "recompute": ("none", *MODULES, *SHARES, "full"),
-}
-#: Axes that can be chosen. Chunks per pipeline rank are of as many layers each, as frameworks cut
-#: them unless they are told otherwise.
-CHOSEN = (*_CANDIDATES, "vp")
+#: Sequences of a micro-batch to choose among.
+MICRO_BATCHES = (1, 2, 4, 8, 16)
+#: Axes that are chosen where a run does not state them.
+CHOSEN = ("micro_batch", "recompute", "vp")
 
 
 def completed(
@@ -83,9 +79,7 @@ def _legal(
     scenario: Scenario, axes: Mapping[str, object], unstated: Sequence[str]
 ) -> Iterator[Layout]:
     refused, found = None, False
-    layers, pp = len(scenario.architecture.layers), int(str(axes.get("pp", 1)))
-    chunks = divisors(layers // pp) if layers % pp == 0 else [1]
-    candidates = {**_CANDIDATES, "vp": chunks}
+    candidates = _candidates(scenario, axes)
     for values in product(*(candidates[axis] for axis in unstated)):
         chosen = {**axes, **dict(zip(unstated, values, strict=True))}
         if "recompute" in unstated:
@@ -97,6 +91,20 @@ def _legal(
             refused = refused or error
     if not found and refused is not None:
         raise refused
+
+
+def _candidates(scenario: Scenario, axes: Mapping[str, object]) -> dict[str, Sequence[object]]:
+    """Return the values to choose among for each axis.
+
+    Chunks per pipeline rank are of as many layers each, as frameworks cut them unless they are told
+    otherwise; where ranks cannot hold as many, there is one chunk.
+    """
+    layers, pp = len(scenario.architecture.layers), int(str(axes.get("pp", 1)))
+    return {
+        "micro_batch": MICRO_BATCHES,
+        "recompute": ("none", *MODULES, *SHARES, "full"),
+        "vp": divisors(layers // pp) if layers % pp == 0 else [1],
+    }
 
 
 def _recomputation(scenario: Scenario, axes: Mapping[str, object]) -> dict[str, object]:
