@@ -74,7 +74,8 @@ def fewest_repeated_layers(prepared: Prepared, profile: Profile, capacity: float
     for rank in range(stages.width):
         layers = stages.look_up(stages.layers, cut, rank)
         held = ranks.warm_up.in_flight(stages.look_up(stages.position, cut, rank))
-        spared = RankParts.of(prepared, rank).sum_layers(ranks.kept.spared) * held
+        parts = ranks.as_held(rank, RankParts.of(prepared, rank))
+        spared = parts.sum_layers(ranks.kept.spared) * held
         room = capacity - ranks.full(rank)
         kept = np.floor(layers * room / (spared * (1.0 + profile.fragmentation_least.value)) + 1e-9)
         fits = ranks.total(rank) <= capacity

@@ -9,7 +9,7 @@ import numpy as np
 from models.communicators import communicator_bytes
 from models.kept import Kept, layer_kept
 from models.memory_bill import MemoryBill
-from models.named_axes import Recompute, RecomputeMethod
+from models.named_axes import Recompute, RecomputeMethod, Schedule
 from models.pass_peak import PassPeak
 from models.rank_parts import RankParts
 from models.schedule import ALWAYS_APART
@@ -69,6 +69,11 @@ class RankMemory:
         self.communicators = communicator_bytes(prepared, profile)
         fixed = profile.context_bytes.value + profile.workspace_bytes.value
         self.beside = fixed + self.communicators
+        # With one micro-batch a rank all of them are held, of every chunk alike.
+        uneven = (batch.schedule == Schedule.INTERLEAVED) & (prepared.micro_batches > batch.pp)
+        apart = (prepared.stages.held != prepared.stages.counts).any(axis=(1, 2))
+        uneven &= apart[prepared.stage_index]
+        self.uneven = uneven if uneven.any() else None
         # Gradients of one micro-batch are there from its backward pass on.
         fresh = ~np.isin(batch.zero, prepared.workload.runs_on.gradient_buffers)
         fresh &= prepared.micro_batches == 1
@@ -175,7 +180,8 @@ class RankMemory:
         whole: Array | float = 0.0
         if self.partial is not None:
             whole = np.where(self.partial, 1.0 - prepared.repeated_share(parts.layers), 0.0)
-        kept = self.kept.of_layers(parts, whole) + self.kept.sent(parts, prepared.batch.vp)
+        held = self.as_held(rank, parts)
+        kept = self.kept.of_layers(held, whole) + self.kept.sent(parts, prepared.batch.vp)
         position = stages.look_up(stages.position, cut, rank)
         kept *= self.warm_up.in_flight(position)
         kept += parts.first * self.embedding_saved + parts.last * self.head_saved
@@ -190,6 +196,10 @@ class RankMemory:
             working=working,
             buffers=self.buffers + self.transit(parts),
         )
+
+    def as_held(self, rank: int | NDArray[np.intp], parts: RankParts) -> RankParts:
+        """Return a rank's layers as often as micro-batches hold them, over how many are held."""
+        return parts if self.uneven is None else parts.as_held(self.prepared, rank, self.uneven)
 
     def _last(self, parts: RankParts, gradients: Array) -> PassPeak:
         """Return what passes need while one layer is left to go back."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
-    from models.layout import Array
+    from models.layout import Array, Bools
     from models.prepared import Prepared
 
 
@@ -41,6 +42,13 @@ class RankParts:
             first=stages.look_up(stages.first, cut, rank),
             last=stages.look_up(stages.last, cut, rank),
         )
+
+    def as_held(self, prepared: Prepared, rank: int | NDArray[np.intp], rows: Bools) -> RankParts:
+        """Return it with layers as often as micro-batches hold them, for some of the layouts."""
+        stages, cut = prepared.stages, prepared.stage_index
+        held = (stages.look_up(kind, cut, rank) for kind in np.moveaxis(stages.held, -1, 0))
+        pairs = zip(held, self.counts, strict=True)
+        return replace(self, counts=tuple(np.where(rows, often, once) for often, once in pairs))
 
     @property
     def layers(self) -> Array:

@@ -3,8 +3,8 @@
 A model of equal layers cut into stages has at most a handful of distinct ranks: the first (with
 the embedding), the last (with the head) and those between, which differ by a layer at most. Where
 the pipeline is a V, the first rank has both ends of the model; where it runs both ways, the first
-and the last rank both have. Memory and time are taken per kind of rank. Of equal ranks the earliest
-counts, as none holds more micro-batches in flight.
+and the last rank both have. Memory and time are taken per kind of rank. Of equal ranks that counts
+which holds most: the earliest, but where their chunks are unequal.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ from models.inventory import head_work, layer_work
 from models.layer_cuts import split_layers
 from models.schedule import PATHS, Path
 from models.shape import Shapes, distinct
+from models.turns import most_held
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from numpy.typing import NDArray
 
     from models.architecture import Architecture
@@ -39,6 +42,9 @@ class StageTable:
     ----------
     counts
         Layers of each kind, shape ``[cuts, ranks, kinds]``.
+    held
+        The same, each as often as interleaved micro-batches hold its chunk where they hold most,
+        over how often they hold any: other than `counts` where chunks are unequal.
     layers
         All layers of the rank.
     first, last
@@ -50,6 +56,7 @@ class StageTable:
     """
 
     counts: Array
+    held: Array
     layers: Array
     first: Array
     last: Array
@@ -80,17 +87,7 @@ class StageTable:
         cuts = [_ranks(architecture, weighed, *map(int, cut)) for cut in axes]
         width = max(len(ranks) for ranks in cuts)
         padded = [ranks + [(*ranks[0][:-1], 0)] * (width - len(ranks)) for ranks in cuts]
-        counts = np.array([[rank[0] for rank in ranks] for ranks in padded], dtype=float)
-        rest = np.array([[rank[1:] for rank in ranks] for ranks in padded], dtype=float)
-        table = cls(
-            counts=counts,
-            layers=counts.sum(axis=-1),
-            first=rest[..., 0],
-            last=rest[..., 1],
-            position=rest[..., 2],
-            multiplicity=rest[..., 3],
-        )
-        return table, index
+        return cls._of(padded), index
 
     @classmethod
     def one_by_one(
@@ -99,17 +96,30 @@ class StageTable:
         """Return the cut of the one layout of a batch, every pipeline rank as a kind of its own."""
         weighed = replace(workload, global_batch=1)
         columns = (batch.pp, batch.vp, batch.stage_split, PATHS.take(batch.schedule))
-        held = _held(architecture, weighed, *(int(column[0]) for column in columns))
-        counts = np.array([[layers for layers, _, _ in held]], dtype=float)
-        first, last = np.array([[ends for _, *ends in held]], dtype=float).transpose(2, 0, 1)
+        cut = (int(column[0]) for column in columns)
+        made = _made(architecture, weighed, *cut)
+        return cls._of([[(each, rank, 1) for rank, each in enumerate(made)]])
+
+    @classmethod
+    def _of(cls, cuts: Sequence[Sequence[tuple[_Made, int, int]]]) -> StageTable:
+        """Return the table of cuts with as many kinds of rank each."""
+        counts = _column(cuts, lambda rank: rank[0].counts)
         return cls(
             counts=counts,
+            held=_column(cuts, lambda rank: rank[0].held),
             layers=counts.sum(axis=-1),
-            first=first,
-            last=last,
-            position=np.arange(len(held), dtype=float)[None],
-            multiplicity=np.ones((1, len(held))),
+            first=_column(cuts, lambda rank: rank[0].first),
+            last=_column(cuts, lambda rank: rank[0].last),
+            position=_column(cuts, lambda rank: rank[1]),
+            multiplicity=_column(cuts, lambda rank: rank[2]),
         )
+
+
+def _column(
+    cuts: Sequence[Sequence[tuple[_Made, int, int]]],
+    of: Callable[[tuple[_Made, int, int]], float | tuple[float, ...]],
+) -> Array:
+    return np.array([[of(rank) for rank in ranks] for ranks in cuts], dtype=float)
 
 
 @cache
@@ -140,33 +150,69 @@ def _sizes(
     return split_layers(pp * vp, split, weights, head, turns)
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What a rank is made of: layers of each kind, those as they are held, and which ends.
+
+    `most` is how many layers' worth of micro-batches it holds at most, to compare ranks by.
+    """
+
+    counts: tuple[int, ...]
+    held: tuple[float, ...]
+    first: int
+    last: int
+    most: float
+
+
 @cache
 def _ranks(
     architecture: Architecture, workload: Workload, pp: int, vp: int, split: int, path: int
-) -> list[tuple[tuple[int, ...], int, int, int, int]]:
-    """Return the distinct ranks: layers of each kind, first?, last?, position, multiplicity."""
-    found: dict[tuple[tuple[int, ...], int, int], tuple[int, int]] = {}
-    for rank, key in enumerate(_held(architecture, workload, pp, vp, split, path)):
-        position, many = found.get(key, (rank, 0))
-        found[key] = (position, many + 1)
-    return [(*key, *value) for key, value in found.items()]
+) -> list[tuple[_Made, int, int]]:
+    """Return the distinct ranks: what each is made of, position, multiplicity."""
+    found: dict[tuple[tuple[int, ...], int, int], tuple[_Made, int, int]] = {}
+    for rank, made in enumerate(_made(architecture, workload, pp, vp, split, path)):
+        key = made.counts, made.first, made.last
+        fullest, position, many = found.get(key, (made, rank, 0))
+        if made.most > fullest.most:
+            fullest, position = made, rank
+        found[key] = (fullest, position, many + 1)
+    return list(found.values())
 
 
-def _held(
+def _made(
     architecture: Architecture, workload: Workload, pp: int, vp: int, split: int, path: int
-) -> list[tuple[tuple[int, ...], int, int]]:
-    """Return what every rank holds: layers of each kind, first?, last?."""
+) -> list[_Made]:
+    """Return what every rank is made of."""
     sizes = _sizes(architecture, workload, pp, vp, split, path)
     bounds = [0, *accumulate(sizes)]
+    kinds = range(len(architecture.kinds))
     ranks = []
     for rank in range(pp):
-        held = _stages(rank, pp, vp, path)
-        members: list[int] = []
-        for stage in held:
-            members += architecture.kind_of_layer[bounds[stage] : bounds[stage + 1]]
-        counts = tuple(members.count(kind) for kind in range(len(architecture.kinds)))
-        ranks.append((counts, int(0 in held), int(pp * vp - 1 in held)))
+        stages = _stages(rank, pp, vp, path)
+        members = [architecture.kind_of_layer[bounds[at] : bounds[at + 1]] for at in stages]
+        chunks = [tuple(layers.count(kind) for kind in kinds) for layers in members]
+        counts = tuple(map(sum, zip(*chunks, strict=True)))
+        held, most = _as_held(chunks, pp, rank) if path == Path.LOOP else (counts, -rank)
+        ranks.append(_Made(counts, held, int(0 in stages), int(pp * vp - 1 in stages), most))
     return ranks
+
+
+def _as_held(
+    chunks: Sequence[tuple[int, ...]], pp: int, rank: int
+) -> tuple[tuple[float, ...], float]:
+    """Return layers of each kind as interleaved micro-batches hold them, and how many in all."""
+    vp, layers = len(chunks), [sum(chunk) for chunk in chunks]
+    if len(set(chunks)) == 1:
+        passes = 2.0 * (pp - rank - 1) + (vp - 1) * pp + 1
+        return tuple(vp * kind for kind in chunks[0]), passes * layers[0]
+    often = most_held(layers, pp, rank)
+    each = vp / sum(often)
+    held = (
+        sum(many * one for many, one in zip(often, kind, strict=True))
+        for kind in zip(*chunks, strict=True)
+    )
+    most = sum(many * one for many, one in zip(often, layers, strict=True))
+    return tuple(kind * each for kind in held), float(most)
 
 
 def _stages(rank: int, pp: int, vp: int, path: int) -> list[int]:

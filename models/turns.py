@@ -14,6 +14,40 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+def most_held(layers: Sequence[int], pp: int, rank: int) -> list[int]:
+    """Return how many micro-batches an interleaved rank holds of each chunk when it holds most.
+
+    On the last rank, while it has what the loss needs beside: in turns of its last chunk.
+
+    Parameters
+    ----------
+    layers
+        Of each chunk.
+    pp, rank
+        Ranks, and which this is.
+
+    Examples
+    --------
+    One long chunk, last, of which micro-batches are held the shortest:
+
+    >>> most_held([1, 1, 2], pp=4, rank=0)
+    [7, 4, 4]
+    """
+    vp = len(layers)
+    ahead = 2 * (pp - rank - 1) + (vp - 1) * pp
+    held, most, best = [0] * vp, 0, [0] * vp
+    for turn in range(2 * pp * vp):
+        held[turn // pp % vp] += 1
+        if turn < ahead:
+            continue
+        much = sum(many * each for many, each in zip(held, layers, strict=True))
+        beside_loss = rank < pp - 1 or turn // pp % vp == vp - 1
+        if beside_loss and much > most:
+            most, best = much, held.copy()
+        held[vp - 1 - (turn - ahead) // pp % vp] -= 1
+    return best
+
+
 class Turns:
     """The turns of an interleaved pipeline whose sends take no time.
 

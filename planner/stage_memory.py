@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 from models.layout import LayoutBatch
@@ -74,5 +74,5 @@ def _of_rank(scenario: Scenario, prepared: Prepared, stages: StageTable) -> Stag
 
 def _only(stages: StageTable, rank: int) -> StageTable:
     """Return a table of one rank of another."""
-    columns = ("counts", "layers", "first", "last", "position", "multiplicity")
+    columns = [each.name for each in fields(stages)]
     return replace(stages, **{name: getattr(stages, name)[:, [rank]] for name in columns})

@@ -45,7 +45,7 @@ def print_simulated(screen: Console, scenario: Scenario, answer: Simulated) -> N
     elif fullest > plan.capacity_bytes:
         screen.print(
             f"The fullest rank peaks beyond its {plan.capacity_bytes / GIB:.1f} GiB here, and fits "
-            "by the closed form, which takes the chunks of a rank as alike."
+            "by the closed form, which spreads what is recomputed evenly over the chunks of a rank."
         )
 
 

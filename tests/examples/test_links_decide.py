@@ -18,7 +18,7 @@ def test_each_way_to_join_has_its_own_best_layout():
         _, _, real, other = block.splitlines()
         losses = [float(row.split()[-1].rstrip("%")) for row in (real, other)]
         assert min(losses) > 0
-        assert max(losses) > 5
+        assert max(losses) > 4
 
 
 @pytest.mark.parametrize("pair", links_decide.PAIRS, ids=lambda pair: pair.cluster)
