@@ -8,6 +8,7 @@ import pytest
 from models.catalogue import load_architecture
 from models.layout import Layout
 from models.named_axes import Schedule, StageSplit
+from models.stages import StageTable
 from tests.models.cases import prepared, toy
 
 
@@ -89,3 +90,25 @@ def test_a_pipeline_both_ways_holds_the_model_twice() -> None:
     assert (many * stages.layers[0]).sum() == 2 * 32
     assert (many * stages.first[0]).sum() == (many * stages.last[0]).sum() == 2
     assert (stages.first[0] == stages.last[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "pp", "vp"), [("nemotron-h-8b", 8, 3), ("nemotron-h-8b", 16, 3), ("gemma-3-1b", 4, 3)]
+)
+def test_of_equal_ranks_that_counts_which_holds_most(name: str, pp: int, vp: int) -> None:
+    layout = Layout(pp=pp, vp=vp, schedule=Schedule.INTERLEAVED, stage_split=StageSplit.BALANCED)
+    work = prepared(load_architecture(name), layout, global_batch=2 * pp)
+
+    def fullest(stages: StageTable) -> dict[tuple[float, ...], float]:
+        passes = 2 * (pp - 1 - stages.position[0]) + (vp - 1) * pp + 1
+        most = stages.held[0].sum(axis=-1) * passes / vp
+        found: dict[tuple[float, ...], float] = {}
+        for counts, first, last, much in zip(
+            stages.counts[0].tolist(), stages.first[0], stages.last[0], most, strict=True
+        ):
+            key = (*counts, first, last)
+            found[key] = max(found.get(key, 0.0), much)
+        return found
+
+    one_by_one = StageTable.one_by_one(work.architecture, work.batch, work.workload)
+    assert fullest(work.stages) == pytest.approx(fullest(one_by_one))

@@ -85,6 +85,8 @@ def test_nothing_is_added_where_chunks_are_alike() -> None:
         ("llama-3.1-70b", "h100-dgx:8", {"global_batch": 32, "pp": 8, "vp": 7, "tp": 4}),
         ("llama-3.1-70b", "h100-dgx:8", {"global_batch": 64, "pp": 8, "vp": 3, "tp": 4}),
         ("gemma-3-27b", "h100-dgx:8", {"global_batch": 32, "pp": 4, "vp": 10, "tp": 8}),
+        ("gemma-3-1b", "h100-dgx:1", {"global_batch": 16, "pp": 4, "vp": 3, "recompute": "none"}),
+        ("qwen3-0.6b", "h100-dgx:1", {"global_batch": 64, "pp": 4, "vp": 3, "recompute": "none"}),
         ("nemotron-h-8b", "h100-dgx:4", {"global_batch": 64, "pp": 2, "vp": 8}),
         ("llama-4-maverick", "h100-dgx:32", {"global_batch": 256, "pp": 8, "vp": 4, "ep": 32}),
         ("qwen3-next-80b-a3b", "h100-dgx:8", {"global_batch": 64, "pp": 4, "vp": 5, "ep": 8}),
@@ -99,6 +101,21 @@ def test_both_clocks_agree_on_unequal_chunks(
     assert answer.plan.step_time_s == pytest.approx(answer.step.step_s, rel=0.04)
     fullest = max(nbytes.max() for _, nbytes in answer.timeline.memory)
     assert answer.plan.memory_total_bytes == pytest.approx(fullest, rel=0.01)
+
+
+def test_no_step_is_shorter_than_its_slowest_rank() -> None:
+    """Where a third round is shorter than the second, further ones are not."""
+    plan = planner.estimate(
+        "qwen3-4b",
+        "h100-dgx:1",
+        seq_len="4k",
+        global_batch=2048,
+        pp=2,
+        vp=3,
+        schedule="interleaved",
+        stage_split="balanced",
+    )
+    assert 0.0 < plan.bubble_fraction < 0.01
 
 
 @given(

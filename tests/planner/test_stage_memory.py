@@ -19,6 +19,9 @@ AXES = [
     {"pp": 4, "vp": 4},
     {"pp": 8, "schedule": "dualpipe"},
     {"pp": 5, "tp": 1, "stage_split": "balanced"},
+    {"pp": 4, "vp": 3, "stage_split": "balanced"},
+    {"pp": 8, "vp": 3, "stage_split": "balanced"},
+    {"pp": 2, "vp": 3, "stage_split": "balanced"},
 ]
 
 

@@ -10,15 +10,16 @@ from models.model_states import USUAL_STATES, ModelStates
 from models.profile import load_profile
 from models.simulation.step import StepSimulation
 from tests.models.cases import machine, prepared
+from topologies.collective import Collective
 
 #: Shards within a node, replicas and pipeline stages in others.
 LAYOUT = Layout(dp=16, pp=2, dp_replicate=2, zero=1)
 DEVICE, FABRIC = machine("h100-dgx:4", steal_scale_up=0.1, steal_data_parallel=0.3)
 
 
-def simulated(states=USUAL_STATES):
+def simulated(states=USUAL_STATES, software="usual"):
     # A head tied to the embedding, which the last stage has a copy of.
-    work = prepared(load_architecture("llama-3.2-1b"), LAYOUT, states=states)
+    work = prepared(load_architecture("llama-3.2-1b"), LAYOUT, states=states, software=software)
     return StepSimulation(work, DEVICE, FABRIC)
 
 
@@ -47,6 +48,19 @@ def test_buckets_carry_all_bytes_of_a_rank_once(simulation):
                 "reduce gradients across replicas": 4 * params / 8,
             }
         )
+
+
+def test_gradients_summed_for_every_rank_are_so_once_inside_shards_and_once_across():
+    """InternEvo's ZeRO-1: inside a node all have the sums, across nodes each what it shards."""
+    each, every = (
+        {call: tasks[0].call for call, tasks in next(sent(simulated(software=name)))[1].items()}
+        for name in ("usual", "internevo")
+    )
+    inside, across = "reduce gradients", "reduce gradients across replicas"
+    assert each[inside].collective is Collective.REDUCE_SCATTER
+    assert every[inside].collective is Collective.ALL_REDUCE
+    assert every[inside].nbytes == each[inside].nbytes
+    assert every[across] == each[across]
 
 
 @pytest.mark.parametrize(
