@@ -44,6 +44,7 @@ class AttentionKernel:
     name: str
     title: str
     expands_kv_gradients: bool
+    # Mappings have no hash: generations are told apart by their names.
     forward: Mapping[str, Figure] = field(hash=False)
     backward: Mapping[str, Figure] = field(hash=False)
 

@@ -5,7 +5,8 @@ them: :mod:`models.expert_mesh`), so gradients are reduced over both together, i
 workload's states. Per optimizer step and rank with ``P`` parameters:
 
 * ZeRO-0: all-reduce of gradients;
-* ZeRO-1: reduce-scatter of gradients, all-gather of bf16 parameters;
+* ZeRO-1: reduce-scatter of gradients (all-reduce where software sums them for every rank),
+  all-gather of bf16 parameters;
 * ZeRO-2: the reduce-scatter after every micro-batch;
 * ZeRO-3 (FSDP): parameters gathered for the forward and again for the backward pass of every
   micro-batch, gradients reduce-scattered; with pipeline stages parameters are gathered once. Each

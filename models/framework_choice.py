@@ -121,16 +121,15 @@ def lacking(
     SpecError
         If there is no such framework.
     """
-    found = {}
+    found, shown = {}, batch.layout(0).to_dict()
     for name, framework in _meant(choice).items():
         words = framework.lacks(states, precision)
         refused = framework.refusals(batch, architecture, states, precision)
-        alike = {
-            what: mask.all() and (what in words or len(np.unique(getattr(batch, what))) == 1)
+        found[name] = {
+            _in_words(what, words, shown)
             for what, mask in refused.items()
+            if mask.all() and (what in words or len(np.unique(getattr(batch, what))) == 1)
         }
-        shown = batch.layout(0).to_dict()
-        found[name] = {_in_words(what, words, shown) for what, needed in alike.items() if needed}
     return found
 
 

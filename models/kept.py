@@ -24,12 +24,14 @@ class Kept:
     """
 
     def __init__(self, prepared: Prepared) -> None:
-        self.prepared = prepared
         shape, mode, modes = prepared.shape_index, prepared.mode_index, prepared.modes
+        #: How many layers keep one input together; None where each keeps its own.
+        self.together = prepared.together()
         #: What a layer keeps, alone, and where several keep one input together.
-        self.alone = [layer_kept(work, modes)[shape, mode] for work in prepared.layers]
-        together = prepared.together()
-        self.layers = self.alone if together is None else [kept / together for kept in self.alone]
+        self.alone = [_of_layer(work, modes)[shape, mode] for work in prepared.layers]
+        self.layers = self.alone
+        if self.together is not None:
+            self.layers = [kept / self.together for kept in self.alone]
         #: What full recomputation of a layer does not keep.
         self.spared = [(work.saved_bytes() - work.input_bytes)[shape] for work in prepared.layers]
         self.loss = prepared.head.saved_bytes()[shape]
@@ -62,7 +64,7 @@ class Kept:
         return float(kept[0])
 
 
-def layer_kept(work: Work, modes: RecomputeModes) -> Array:
+def _of_layer(work: Work, modes: RecomputeModes) -> Array:
     """Return a layer's saved bytes by recomputation mode, shape ``[shapes, modes]``."""
     return modes.table(work.saved_bytes(), work.input_bytes, work.selective_bytes)
 

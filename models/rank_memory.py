@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.communicators import communicator_bytes
-from models.kept import Kept, layer_kept
+from models.kept import Kept
 from models.memory_bill import MemoryBill
 from models.named_axes import Recompute, RecomputeMethod, Schedule
 from models.pass_peak import PassPeak
@@ -51,7 +51,7 @@ class RankMemory:
         # FSDP keeps the gathered head between forward and backward.
         held = head * prepared.workload.states.parameter_bytes
         self.gathered_head = np.where(regathers(prepared), held, 0.0)
-        self.kept, self.together = Kept(prepared), prepared.together()
+        self.kept = Kept(prepared)
         self.warm_up = prepared.warm_up()
         self.head_saved = self.kept.loss * self.warm_up.head
         # The embedding keeps a number per token of all micro-batches.
@@ -231,22 +231,16 @@ class RankMemory:
 
     def _layer_peaks(self) -> list[Array]:
         """Return what each kind's backward pass needs beyond the saved tensors."""
-        shape, mode, modes = (
-            self.prepared.shape_index,
-            self.prepared.mode_index,
-            self.prepared.modes,
-        )
+        shape = self.prepared.shape_index
         peaks: list[Array] = [
-            ((work.working_bytes + work.saved_bytes())[:, None] - layer_kept(work, modes))[
-                shape, mode
-            ]
-            for work in self.prepared.layers
+            (work.working_bytes + work.saved_bytes())[shape] - kept
+            for work, kept in zip(self.prepared.layers, self.kept.alone, strict=True)
         ]
-        if self.together is None:
+        if self.kept.together is None:
             return peaks
         # All layers of a group are there before the last goes back.
         each = np.max([work.saved_bytes() for work in self.prepared.layers], axis=0)[shape]
-        return [peak + (self.together - 1.0) * each for peak in peaks]
+        return [peak + (self.kept.together - 1.0) * each for peak in peaks]
 
     def transit(self, parts: RankParts) -> Array:
         """Return what of a rank's buffers is of parameters and gradients."""

@@ -20,7 +20,7 @@ from models.inventory import head_work, layer_work
 from models.layer_cuts import split_layers
 from models.schedule import PATHS, Path
 from models.shape import Shapes, distinct
-from models.turns import most_held
+from models.turns import most_held, passes_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -203,7 +203,7 @@ def _as_held(
     """Return layers of each kind as interleaved micro-batches hold them, and how many in all."""
     vp, layers = len(chunks), [sum(chunk) for chunk in chunks]
     if len(set(chunks)) == 1:
-        passes = 2.0 * (pp - rank - 1) + (vp - 1) * pp + 1
+        passes = passes_ahead(pp, vp, rank) + 1.0
         return tuple(vp * kind for kind in chunks[0]), passes * layers[0]
     often = most_held(layers, pp, rank)
     each = vp / sum(often)

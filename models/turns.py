@@ -1,4 +1,4 @@
-"""When interleaved pipelines end: the turns of every rank, one after the other.
+"""The turns of interleaved ranks, one after the other: what they hold, and when they end.
 
 All ranks take turns in one order: as many micro-batches as there are ranks through a chunk, then
 through the next (:func:`models.simulation.pipeline_order.interleaved`). So a turn waits for the
@@ -12,6 +12,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+def passes_ahead(pp: int, vp: int, rank: int) -> int:
+    """Return how many forward passes a rank runs before one forward and one backward in turn.
+
+    Megatron-LM's warm-up count (core/pipeline_parallel/schedules.py).
+    """
+    return 2 * (pp - rank - 1) + (vp - 1) * pp
 
 
 def most_held(layers: Sequence[int], pp: int, rank: int) -> list[int]:
@@ -34,7 +42,7 @@ def most_held(layers: Sequence[int], pp: int, rank: int) -> list[int]:
     [7, 4, 4]
     """
     vp = len(layers)
-    ahead = 2 * (pp - rank - 1) + (vp - 1) * pp
+    ahead = passes_ahead(pp, vp, rank)
     held, most, best = [0] * vp, 0, [0] * vp
     for turn in range(2 * pp * vp):
         held[turn // pp % vp] += 1
@@ -67,7 +75,7 @@ class Turns:
         self.pp, self.vp = pp, len(forward) // pp
         self.seconds = forward, backward
         self.turns = rounds * len(forward)
-        self.ahead = [2 * (pp - rank - 1) + (self.vp - 1) * pp for rank in range(pp)]
+        self.ahead = [passes_ahead(pp, self.vp, rank) for rank in range(pp)]
         self.forward: list[list[float]] = [[] for _ in range(pp)]
         self.backward: list[list[float]] = [[] for _ in range(pp)]
         self.clock = [0.0] * pp
