@@ -24,6 +24,8 @@ from models.routing import parts_visited
 from topologies.collective import Collective
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from models.architecture import Moe
     from models.layout import Array
     from models.shape import Shapes
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
 def busiest(moe: Moe, shapes: Shapes, parts: Array) -> Array:
     """Return the tokens of the busiest of some equal parts of the experts over the mean."""
-    return np.array([shapes.routing.busiest(moe.experts, int(part)) for part in parts])
+    return _each(parts, lambda part: shapes.routing.busiest(moe.experts, part))
 
 
 def exchange(
@@ -69,8 +71,8 @@ def exchange(
     inside = shapes.ep_inside
     across = shapes.ep / inside
     near, far = np.where(inside > 1, 1.0, 0.0), np.where(across > 1, 1.0, 0.0)
-    ranks = np.array([parts_visited(moe, int(ep)) for ep in shapes.ep])
-    domains = np.array([parts_visited(moe, int(parts)) for parts in across])
+    ranks = _each(shapes.ep, lambda parts: parts_visited(moe, parts))
+    domains = _each(across, lambda parts: parts_visited(moe, parts))
     # No more reach a rank, or a domain, than there are.
     ranks = np.minimum(ranks * uneven, shapes.ep)
     domains = np.minimum(domains * busiest(moe, shapes, across), across)
@@ -94,6 +96,13 @@ def gather(name: str, moe: Moe, width: int, shapes: Shapes) -> Communication:
 def scatter(name: str, moe: Moe, width: int, shapes: Shapes) -> Communication:
     """Return how they sum up, and divide, what they made of them."""
     return _cut(name, Collective.REDUCE_SCATTER, moe, width, shapes)
+
+
+def _each(parts: Array, figure: Callable[[int], float]) -> Array:
+    """Return a figure of every number of parts, found once for those that are alike."""
+    kinds, place = np.unique(parts, return_inverse=True)
+    found: Array = np.array([figure(int(kind)) for kind in kinds])[place]
+    return found
 
 
 def _cut(name: str, what: Collective, moe: Moe, width: int, shapes: Shapes) -> Communication:
