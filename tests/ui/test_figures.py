@@ -190,8 +190,16 @@ def test_a_sweep_has_each_way_at_every_point_and_says_where_they_cross():
     figure = sweep(points, "seq_len")
     assert [trace.name for trace in figure.data][:1] == ["not cut"]
     rows = tables.swept(points, "seq_len")
-    drawn = sum(value is not None for trace in figure.data for value in trace.y)
-    assert drawn == len(rows)
+    rates, behind = figure.data[::2], figure.data[1::2]
+    for drawn in (rates, behind):
+        assert sum(value is not None for trace in drawn for value in trace.y) == len(rows)
+    for at, point in enumerate(points):
+        longer = {trace.name: trace.y[at] for trace in behind if trace.y[at] is not None}
+        assert min(longer.values()) == 0.0
+        slowest = max(plan.step_time_s for plan in point.by_method.values())
+        assert max(longer.values()) == pytest.approx(
+            100.0 * (slowest / point.best.step_time_s - 1.0)
+        )
     words = crossovers(points, "seq_len")
     assert words[0].startswith("From 8k on")
     assert sum(row["best"] for row in rows) == len(points)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import plotly.graph_objects as go
 
 from topologies.palette import COLOURS
-from ui.figures.look import empty, layout
+from ui.figures.look import empty, layout, logarithmic
 from ui.words import GREY, label
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ def scatter(points: Sequence[Point], unit: str, per_unit: float = 1.0) -> go.Fig
                 text=[_words(each, unit) for each in mine],
                 hovertemplate="%{text}<extra></extra>",
             )
-    figure.update_xaxes(title=f"measured, {unit}", type="log")
-    figure.update_yaxes(title=f"predicted, {unit}", type="log")
+    figure.update_xaxes(logarithmic(low, high, f"measured, {unit}"))
+    figure.update_yaxes(logarithmic(low, high, f"predicted, {unit}"))
     return figure
 
 

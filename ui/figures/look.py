@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+from math import ceil, floor, log10
 from typing import Any
 
 import plotly.graph_objects as go
@@ -21,6 +23,8 @@ def layout(height: int, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - plotly
     }
 
 
+#: Ends of a logarithmic axis that are further apart have labels at decades only.
+MOST_LABELLED = 1e4
 #: A legend of many names below a figure, in two columns whatever the width.
 BELOW = {
     "orientation": "h",
@@ -31,6 +35,25 @@ BELOW = {
     "entrywidthmode": "fraction",
     "traceorder": "normal",
 }
+
+
+def logarithmic(low: float, high: float, title: str) -> dict[str, Any]:
+    """Return a logarithmic axis, labelled at 1, 2 and 5 of each decade where decades are few.
+
+    >>> logarithmic(30.0, 700.0, "GiB")["ticktext"]
+    ['50', '100', '200', '500']
+    """
+    decades = range(floor(log10(low)), ceil(log10(high)) + 1)
+    steps = (1, 2, 5) if high < MOST_LABELLED * low else (1,)
+    ticks = [step * 10.0**decade for decade, step in product(decades, steps)]
+    shown = [tick for tick in ticks if low <= tick <= high]
+    return {
+        "title": title,
+        "type": "log",
+        "range": [log10(low), log10(high)],
+        "tickvals": shown,
+        "ticktext": [f"{tick:,.10g}" for tick in shown],
+    }
 
 
 def empty(words: str, height: int = 160) -> go.Figure:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import plotly.graph_objects as go
 
-from ui.figures.look import empty, layout
+from ui.figures.look import empty, layout, logarithmic
 from ui.words import BOUND_COLOURS, GREY
 
 if TYPE_CHECKING:
@@ -24,9 +24,10 @@ def roofline(operations: Sequence[TimedOperation], accelerator: Accelerator) -> 
         return empty("No operation computes and streams.")
     figure = go.Figure(layout=layout(330))
     peak, Bps = accelerator.bf16_flops.value, accelerator.hbm_Bps.value
-    low = min(intensity for _, intensity in points) / 2.0
-    high = max(*(intensity for _, intensity in points), 2.0 * peak / Bps) * 2.0
-    roof = np.array([low, peak / Bps, high])
+    ridge = peak / Bps
+    low = min(ridge, *(intensity for _, intensity in points)) / 2.0
+    high = max(ridge, *(intensity for _, intensity in points)) * 2.0
+    roof = np.array([low, ridge, high])
     figure.add_scatter(
         x=roof,
         y=np.minimum(peak, roof * Bps) / 1e12,
@@ -47,6 +48,7 @@ def roofline(operations: Sequence[TimedOperation], accelerator: Accelerator) -> 
                 text=[f"{each.part}, {each.phase}: {each.name}" for each, _ in mine],
                 hovertemplate="%{text}<br>%{x:.3g} FLOP/byte, %{y:.3g} TFLOP/s<extra></extra>",
             )
-    figure.update_xaxes(title="FLOP per byte of device memory", type="log")
-    figure.update_yaxes(title="TFLOP/s", type="log")
+    slowest = min(each.flop / each.seconds for each, _ in points)
+    figure.update_xaxes(logarithmic(low, high, "FLOP per byte of device memory"))
+    figure.update_yaxes(logarithmic(min(slowest, low * Bps) / 1.5e12, peak * 1.5 / 1e12, "TFLOP/s"))
     return figure

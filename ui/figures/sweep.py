@@ -6,11 +6,12 @@ from math import log10
 from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 from models.workload import format_count
 from planner.sweeps import METHODS, ways_found
 from topologies.palette import COLOURS
-from ui.figures.look import empty, layout
+from ui.figures.look import empty, layout, logarithmic
 from ui.words import GREY, TITLES, WAYS
 
 if TYPE_CHECKING:
@@ -31,28 +32,56 @@ def value(quantity: str, number: float) -> str:
 
 
 def sweep(points: Sequence[SweepPoint], quantity: str) -> go.Figure:
-    """Return the throughput of each way to cut the sequence over a quantity."""
+    """Return the throughput of each way to cut the sequence over a quantity.
+
+    Below it how much longer each takes than the best, which a few per cent above do not show.
+    """
     ways = ways_found(points)
     if not ways:
         return empty("Nothing fits at any point.")
     at = [getattr(point, quantity) for point in points]
-    figure = go.Figure(layout=layout(400))
+    figure = make_subplots(rows=2, shared_xaxes=True, row_heights=[0.6, 0.4], vertical_spacing=0.06)
+    figure.update_layout(layout(560))
     for name in ways:
         plans = [point.by_method.get(name) for point in points]
+        look = {
+            "x": at,
+            "mode": "lines+markers",
+            "name": WAYS[name],
+            "legendgroup": name,
+            "line": {"color": _COLOURS[name], "width": 2},
+        }
         figure.add_scatter(
-            x=at,
             y=[plan.tokens_per_s_per_gpu if plan else None for plan in plans],
-            mode="lines+markers",
-            name=WAYS[name],
-            line={"color": _COLOURS[name], "width": 2},
             text=[f"{plan.layout}<br>{plan.step_time_s:.4g} s" if plan else "" for plan in plans],
             hovertemplate="<b>%{y:.4g} tokens/s/GPU</b><br>%{text}",
+            row=1,
+            col=1,
+            **look,
         )
-    figure.update_xaxes(
-        title=TITLES[quantity], type="log", tickvals=at, ticktext=[value(quantity, x) for x in at]
-    )
-    figure.update_yaxes(title="tokens/s/GPU", type="log")
+        figure.add_scatter(
+            y=[_behind(point, name) for point in points],
+            hovertemplate="<b>%{y:.1f}%</b> longer than the best",
+            showlegend=False,
+            row=2,
+            col=1,
+            **look,
+        )
+    rates = [plan.tokens_per_s_per_gpu for point in points for plan in point.by_method.values()]
+    ticks = {"type": "log", "tickvals": at, "ticktext": [value(quantity, x) for x in at]}
+    figure.update_xaxes(ticks)
+    figure.update_xaxes(title=TITLES[quantity], row=2)
+    figure.update_yaxes(logarithmic(min(rates) / 1.1, max(rates) * 1.1, "tokens/s/GPU"), row=1)
+    figure.update_yaxes(title="longer than the best, %", rangemode="tozero", row=2)
     return figure
+
+
+def _behind(point: SweepPoint, name: str) -> float | None:
+    """Return how much longer a way takes than the best of a point, in per cent."""
+    plan, best = point.by_method.get(name), point.best_method
+    if plan is None or best is None:
+        return None
+    return 100.0 * (plan.step_time_s / point.by_method[best].step_time_s - 1.0)
 
 
 def crossovers(points: Sequence[SweepPoint], quantity: str) -> list[str]:
