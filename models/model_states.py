@@ -10,12 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from models.dtype import BF16, FP32
 from topologies.errors import Problem
-from topologies.figure import Figure, Provenance
 from topologies.schema import AmountSchema, Strict, checked, optional
 from topologies.yaml_file import read_yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from topologies.figure import Figure
 
 FILE = Path(__file__).parent / "data" / "optimizers.yaml"
 #: Bytes of an element of a gradient that is sent.
@@ -152,14 +157,10 @@ class ModelStates:
             if getattr(self, field) not in names
         ]
 
-    def assumed(self) -> list[str]:
-        """Return the figures of the optimizer that nothing backs."""
-        kept = optimizers()[self.optimizer]
-        return [
-            f"{self.optimizer}.{name}"
-            for name, figure in kept.figures().items()
-            if figure.kind is Provenance.ASSUMED
-        ]
+    def figures(self) -> Iterator[tuple[str, Figure]]:
+        """Yield every figure of the optimizer with its name."""
+        for name, figure in optimizers()[self.optimizer].figures().items():
+            yield f"{self.optimizer}.{name}", figure
 
     def __str__(self) -> str:
         """Return the recipe as people read it.

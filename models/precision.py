@@ -19,12 +19,14 @@ from pydantic import Field
 from models.dtype import BF16
 from topologies.catalogue import accelerator_names, load_accelerator
 from topologies.errors import Problem, SpecError, unknown_name
-from topologies.figure import Figure, Provenance
 from topologies.schema import AmountSchema, Strict, checked
 from topologies.yaml_file import read_yaml
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from topologies.accelerator import Accelerator
+    from topologies.figure import Figure
 
 FILE = Path(__file__).parent / "data" / "precisions.yaml"
 USUAL = "bf16"
@@ -174,15 +176,10 @@ class Precision:
         )
         return [Problem("--precision", self.name, mend)]
 
-    def assumed(self) -> list[str]:
-        """Return what nothing measured backs: figures, and rates that are bf16's share."""
-        figures = [
-            f"{self.name}.{name}"
-            for name in FIGURES
-            if getattr(self, name).kind is Provenance.ASSUMED
-        ]
-        rates = [f"{self.peak} products at bf16's share of the peak"] if self.quantised else []
-        return rates + figures
+    def figures(self) -> Iterator[tuple[str, Figure]]:
+        """Yield every figure with its name."""
+        for name in FIGURES:
+            yield f"{self.name}.{name}", getattr(self, name)
 
     def __str__(self) -> str:
         """Return its name."""

@@ -39,6 +39,8 @@ _FACTORS = (
     "hbm_fraction",
     "decode_fraction",
 )
+#: Parameters that only serving reads.
+DECODE = ("decode_fraction", "decode_s", "decode_pair_s")
 _SHARES = ("steal_scale_up", "steal_scale_out", "steal_data_parallel")
 
 
@@ -173,10 +175,6 @@ class Profile:
             value = getattr(self, entry.name)
             if isinstance(value, Figure):
                 yield entry.name, value
-
-    def assumed(self) -> list[str]:
-        """Return the names of parameters that nothing measured backs."""
-        return [name for name, figure in self.figures() if figure.kind is Provenance.ASSUMED]
 
 
 #: Size of the human unit a parameter's file name ends in.

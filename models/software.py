@@ -196,10 +196,6 @@ class Software:
         for name in FIGURES:
             yield f"{self.name}.{name}", getattr(self, name)
 
-    def assumed(self) -> list[str]:
-        """Return the names of figures that nothing measured backs."""
-        return [name for name, figure in self.figures() if figure.kind is Provenance.ASSUMED]
-
 
 class _SoftwareSchema(Strict):
     title: str

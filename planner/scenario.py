@@ -32,6 +32,7 @@ from models.workload import Workload, parse_count
 from planner.choices import USUAL_CHANCE, Choices
 from planner.placement import Placement
 from planner.plans import Plan, Provenances
+from planner.step_figures import step_figures
 from topologies.catalogue import load_cluster
 from topologies.ecmp import Ecmp, parse_ecmp
 from topologies.errors import Collected, Problem, raise_if_any
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from models.layout import Layout, LayoutBatch
     from models.profile import Profile
     from topologies.cluster import Cluster
+    from topologies.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -263,30 +265,24 @@ class Scenario:
         return plans
 
     @cached_property
+    def figures(self) -> dict[str, Figure]:
+        """Every figure that a training step here is computed from, with its name."""
+        return step_figures(self.workload, self.device.profile, self.cluster)
+
+    @cached_property
     def provenance(self) -> Provenances:
         """Where the numbers of this scenario come from, and which nothing backs."""
-        tiers = [
-            f"{tier.name}.{name}"
-            for tier in self.cluster.tiers
-            for name, figure in tier.figures()
-            if figure.kind is Provenance.ASSUMED
-        ]
-        profile, recipe = self.device.profile, self.workload.recipe
+        figures = self.figures.items()
+        assumed = tuple(name for name, each in figures if each.kind is Provenance.ASSUMED)
         return Provenances(
             model=self.architecture.source,
-            accelerator=self.cluster.accelerator.peaks()[recipe.peak].source,
+            accelerator=self.cluster.accelerator.peaks()[self.workload.recipe.peak].source,
             cluster=self.cluster.name,
             ecmp=str(self.ecmp),
             ecmp_seed=self.ecmp_seed if self.ecmp is Ecmp.SEEDED else None,
-            profile=profile.name,
+            profile=self.device.profile.name,
             software=self.workload.software,
-            assumed=tuple(
-                profile.assumed()
-                + tiers
-                + self.workload.states.assumed()
-                + recipe.assumed()
-                + self.workload.runs_on.assumed()
-            ),
+            assumed=assumed,
         )
 
     def _figure(self, name: str) -> float | None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from planner.compare import LINE_NAMES, PART_NAMES
 from planner.layout_words import details
+from topologies.figure import Provenance
 from topologies.units import GIB, MILLI
 from ui.words import TITLES, WAYS, of_page
 
@@ -130,20 +131,11 @@ def refused(offers: Sequence[Alternative]) -> list[dict[str, str]]:
 
 def assumed(scenario: Scenario) -> list[dict[str, Any]]:
     """Return every figure of a scenario that nothing measured backs, with its reason."""
-    figures = dict(scenario.device.profile.figures())
-    for tier in scenario.cluster.tiers:
-        figures |= {f"{tier.name}.{name}": figure for name, figure in tier.figures()}
-    rows = []
-    for name in scenario.provenance.assumed:
-        figure = figures.get(name)
-        rows.append(
-            {
-                "figure": name,
-                "value (SI units)": figure.value if figure else None,
-                "why": figure.source if figure else "see the data file of that name",
-            }
-        )
-    return rows
+    return [
+        {"figure": name, "value (SI units)": figure.value, "why": figure.source}
+        for name, figure in scenario.figures.items()
+        if figure.kind is Provenance.ASSUMED
+    ]
 
 
 def placed(plans: Sequence[Plan]) -> list[dict[str, Any]]:

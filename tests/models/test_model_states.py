@@ -30,6 +30,7 @@ from models.rank_parts import RankParts
 from models.workload import Workload
 from tests import strategies
 from tests.models.cases import machine, prepared, sent_for_weights
+from topologies.figure import Provenance
 
 if TYPE_CHECKING:
     from tests.strategies import Drawn
@@ -160,8 +161,10 @@ def test_every_figure_is_above_zero_and_says_where_it_is_from() -> None:
             assert figure.source
     for name, nbytes in OPTIMIZER_BYTES.items():
         assert ModelStates(name).optimizer_bytes == nbytes
-    assert ModelStates("adafactor").assumed() == ["adafactor.moment_bytes"]
-    assert USUAL_STATES.assumed() == []
+    kinds = {name: figure.kind for name, figure in ModelStates("adafactor").figures()}
+    assert kinds["adafactor.moment_bytes"] is Provenance.ASSUMED
+    assert list(kinds.values()).count(Provenance.ASSUMED) == 1
+    assert all(figure.kind is not Provenance.ASSUMED for _, figure in USUAL_STATES.figures())
 
 
 def test_every_unknown_name_is_a_problem_that_names_the_choices() -> None:
