@@ -40,8 +40,6 @@ def details(layout: Layout) -> str:
         parts.append(f"x{layout.dp_replicate} replicas")
     if layout.tp_sp:
         parts.append("tp-sp")
-    if layout.vp > 1:
-        parts.append(f"vp{layout.vp}")
     if layout.pp > 1 and layout.schedule not in _USUAL_SCHEDULES:
         parts.append(layout.schedule.label)
     if layout.pp > 1 and layout.stage_split == StageSplit.BALANCED:
@@ -85,7 +83,12 @@ def stages_in_words(stage_layers: Sequence[int]) -> str:
     return f"Layers per stage, first to last: {', '.join(said)}"
 
 
-def expert_degrees(layout: Layout) -> str:
-    """Return the degrees of experts, where they are spread or cut."""
-    degrees = {"ep": layout.ep, "etp": layout.etp}
-    return "".join(f"{axis}{degree} " for axis, degree in degrees.items() if degree > 1)
+def beside_mesh(layout: Layout, degrees: Sequence[str] = ("vp", "ep", "etp")) -> str:
+    """Return what tables have no columns for: some degrees where they are above 1, and details.
+
+    >>> from models.layout import Layout
+    >>> beside_mesh(Layout(pp=4, vp=2, ep=8, dp=8)), beside_mesh(Layout(ep=8, dp=8), ("vp",))
+    ('vp2 ep8 zero1', 'zero1')
+    """
+    shown = [f"{axis}{getattr(layout, axis)}" for axis in degrees if getattr(layout, axis) > 1]
+    return " ".join([*shown, details(layout)])

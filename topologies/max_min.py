@@ -67,19 +67,3 @@ def max_min_rates(load: Floats, capacity: Floats, limit: Floats | None = None) -
         stopped = growing & ((load[:, full] > 0).any(axis=1) | (ceiling <= level * (1 + TOGETHER)))
         growing &= ~stopped
     return rates
-
-
-def certificate(load: Floats, capacity: Floats, rates: Floats, tolerance: float = 1e-9) -> bool:
-    """Return whether rates are max-min fair: the proof, not the method.
-
-    No link carries more than its capacity, and every flow crosses a full link on which no other
-    flow is faster.
-    """
-    carried = rates @ load
-    if np.any(carried > capacity * (1 + tolerance)):
-        return False
-    full = carried >= capacity * (1 - tolerance)
-    fastest = np.where(load > 0, rates[:, None], 0.0).max(axis=0, initial=0.0)
-    bottleneck = (load > 0) & full & (rates[:, None] >= fastest * (1 - tolerance))
-    uses_links = (load > 0).any(axis=1)
-    return bool(np.all(bottleneck.any(axis=1) | ~uses_links))

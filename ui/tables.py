@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from planner.compare import LINE_NAMES, PART_NAMES
-from planner.layout_words import details
+from planner.layout_words import beside_mesh
 from topologies.figure import Provenance
 from topologies.units import GIB, MILLI
 from ui.words import TITLES, WAYS, of_page
@@ -41,15 +41,13 @@ def ranked(plans: Sequence[Plan], unbeaten: Sequence[Plan] = ()) -> list[dict[st
 
 def _ranked(place: int, plan: Plan, unbeaten: bool) -> dict[str, Any]:
     layout = plan.layout
-    degrees = {name: getattr(layout, name) for name in ("dp", "tp", "pp", "ulysses", "ring")}
-    experts = {"ep": layout.ep} if layout.ep > 1 else {}
+    degrees = ("dp", "tp", "pp", "ulysses", "ring", "ep")
     return {
         "#": place,
         "GPUs": plan.gpus,
-        **degrees,
-        **({"ep": 1} | experts),
+        **{axis: getattr(layout, axis) for axis in degrees},
         "mb": layout.micro_batch,
-        "and": details(layout),
+        "and": beside_mesh(layout, ("vp", "etp")),
         "step, s": plan.step_time_s,
         "p10, s": plan.interval_s[0],
         "p90, s": plan.interval_s[1],

@@ -19,7 +19,7 @@ from planner.cli import placement_report
 from planner.compare import LINE_NAMES, PART_NAMES, SUM_NAMES
 from planner.durations import interval, seconds
 from planner.host_wait import host_wait
-from planner.layout_words import details, expert_degrees, stages_in_words
+from planner.layout_words import beside_mesh, details, stages_in_words
 from topologies.ecmp import Ecmp, has_equal_links
 from topologies.units import GIB
 
@@ -143,7 +143,7 @@ def _ranked(place: int, plan: Plan) -> dict[str, str]:
         **{axis: str(getattr(layout, axis)) for axis in degrees},
         "mb": str(layout.micro_batch),
         # Modules wrap where they are joined.
-        "and": f"{expert_degrees(layout)}{details(layout)}".replace("+", " +"),
+        "and": beside_mesh(layout).replace("+", " +"),
         "step": seconds(plan.step_time_s),
         "events": _event_step(plan),
         "p10-p90": interval(*plan.interval_s),

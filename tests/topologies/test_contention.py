@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.oracles.max_min import certificate
 from topologies import load_cluster
 from topologies.algorithms import ALGORITHMS, way
 from topologies.collective import Collective
@@ -16,7 +17,6 @@ from topologies.contention import Flow, shares
 from topologies.ecmp import Ecmp, slowdown
 from topologies.fabric import Fabric
 from topologies.library import Algorithm
-from topologies.max_min import certificate
 
 DGX = Fabric(load_cluster("h100-dgx:32"))
 TPU = Fabric(load_cluster("tpu-v4", gpus=64))

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from topologies.max_min import certificate, max_min_rates
+from tests.oracles.max_min import certificate
+from topologies.max_min import max_min_rates
 
 
 @st.composite

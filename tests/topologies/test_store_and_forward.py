@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.oracles.store_and_forward import Algorithm, Dim, collective_seconds
 from topologies.errors import SpecError
-from topologies.store_and_forward import Algorithm, Dim, collective_seconds
 
 GIB, NS = 2**30, 1e-9
 KINDS: dict[str, Any] = {"Ring": "ring", "Switch": "switch", "FullyConnected": "fully_connected"}

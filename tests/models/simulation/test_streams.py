@@ -11,7 +11,7 @@ from models.simulation.program import Program
 from models.simulation.streams import Player
 from models.simulation.timeline import Stream
 from tests.models.simulation.programs import chain, programs, task, tasks
-from topologies.max_min import certificate
+from tests.oracles.max_min import certificate
 
 ROUNDED = 1 + 1e-9
 
