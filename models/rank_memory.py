@@ -9,10 +9,10 @@ import numpy as np
 from models.communicators import communicator_bytes
 from models.kept import Kept
 from models.memory_bill import MemoryBill
-from models.named_axes import Recompute, RecomputeMethod, Schedule
+from models.named_axes import Recompute, RecomputeMethod
 from models.pass_peak import PassPeak
 from models.rank_parts import RankParts
-from models.schedule import ALWAYS_APART
+from models.schedule import ALWAYS_APART, HOLDS_STAGES_APART
 from models.standing import Standing
 from models.state_bytes import (
     end_bytes,
@@ -69,10 +69,9 @@ class RankMemory:
         self.communicators = communicator_bytes(prepared, profile)
         fixed = profile.context_bytes.value + profile.workspace_bytes.value
         self.beside = fixed + self.communicators
-        # With one micro-batch a rank all of them are held, of every chunk alike.
-        uneven = (batch.schedule == Schedule.INTERLEAVED) & (prepared.micro_batches > batch.pp)
+        several = HOLDS_STAGES_APART.take(batch.schedule)
         apart = (prepared.stages.held != prepared.stages.counts).any(axis=(1, 2))
-        uneven &= apart[prepared.stage_index]
+        uneven = several & apart[prepared.stage_index]
         self.uneven = uneven if uneven.any() else None
         # Gradients of one micro-batch are there from its backward pass on.
         fresh = ~np.isin(batch.zero, prepared.workload.runs_on.gradient_buffers)
@@ -199,7 +198,12 @@ class RankMemory:
 
     def as_held(self, rank: int | NDArray[np.intp], parts: RankParts) -> RankParts:
         """Return a rank's layers as often as micro-batches hold them, over how many are held."""
-        return parts if self.uneven is None else parts.as_held(self.prepared, rank, self.uneven)
+        if self.uneven is None:
+            return parts
+        stages, cut = self.prepared.stages, self.prepared.stage_index
+        # A rank that holds all micro-batches of a step holds them of every stage alike.
+        some = ~self.warm_up.all_held(stages.look_up(stages.position, cut, rank))
+        return parts.as_held(self.prepared, rank, self.uneven & some)
 
     def _last(self, parts: RankParts, gradients: Array) -> PassPeak:
         """Return what passes need while one layer is left to go back."""

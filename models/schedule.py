@@ -48,6 +48,10 @@ ALWAYS_APART = APART & ~_those(Schedule.DUALPIPE, Schedule.DUALPIPE_V)
 PAIRED = _those(Schedule.DUALPIPE, Schedule.DUALPIPE_V)
 #: Ranks wait for each send, instead of sending beside the next pass.
 WAITING = _those(Schedule.GPIPE, Schedule.ONE_F_ONE_B)
+#: For each schedule one that holds micro-batches of a rank's stages in the same order.
+HOLDS_LIKE = np.where(VEE | BOTH_WAYS, [*Schedule], Schedule.INTERLEAVED)
+#: Of a rank's several stages other numbers of micro-batches are held (looped BFS holds all).
+HOLDS_STAGES_APART = _those(Schedule.INTERLEAVED) | VEE | BOTH_WAYS
 #: The :class:`Path` of each schedule.
 PATHS = np.where(VEE, Path.VEE, np.where(BOTH_WAYS, Path.BOTH_WAYS, Path.LOOP))
 

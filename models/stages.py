@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from models.held_stages import held_most
 from models.inventory import head_work, layer_work
 from models.layer_cuts import split_layers
-from models.schedule import PATHS, Path
+from models.named_axes import Schedule
+from models.schedule import HOLDS_LIKE, PATHS, Path
 from models.shape import Shapes, distinct
 from models.turns import most_held, passes_ahead
 
@@ -43,8 +45,8 @@ class StageTable:
     counts
         Layers of each kind, shape ``[cuts, ranks, kinds]``.
     held
-        The same, each as often as interleaved micro-batches hold its chunk where they hold most,
-        over how often they hold any: other than `counts` where chunks are unequal.
+        The same, each as often as micro-batches hold its stage where they hold most, over how
+        often they hold any: other than `counts` where a rank's stages are unequal.
     layers
         All layers of the rank.
     first, last
@@ -79,7 +81,7 @@ class StageTable:
         cls, architecture: Architecture, batch: LayoutBatch, workload: Workload
     ) -> tuple[StageTable, NDArray[np.intp]]:
         """Return the cuts a batch uses, and for each layout the index of its cut."""
-        columns = [batch.pp, batch.vp, batch.stage_split, PATHS.take(batch.schedule)]
+        columns = [batch.pp, batch.vp, batch.stage_split, HOLDS_LIKE.take(batch.schedule)]
         first, index = distinct(columns)
         axes = zip(*(column[first] for column in columns), strict=True)
         # Layers weigh alike in batches of any size, which share what is kept.
@@ -95,7 +97,7 @@ class StageTable:
     ) -> StageTable:
         """Return the cut of the one layout of a batch, every pipeline rank as a kind of its own."""
         weighed = replace(workload, global_batch=1)
-        columns = (batch.pp, batch.vp, batch.stage_split, PATHS.take(batch.schedule))
+        columns = (batch.pp, batch.vp, batch.stage_split, HOLDS_LIKE.take(batch.schedule))
         cut = (int(column[0]) for column in columns)
         made = _made(architecture, weighed, *cut)
         return cls._of([[(each, rank, 1) for rank, each in enumerate(made)]])
@@ -166,11 +168,11 @@ class _Made:
 
 @cache
 def _ranks(
-    architecture: Architecture, workload: Workload, pp: int, vp: int, split: int, path: int
+    architecture: Architecture, workload: Workload, pp: int, vp: int, split: int, schedule: int
 ) -> list[tuple[_Made, int, int]]:
     """Return the distinct ranks: what each is made of, position, multiplicity."""
     found: dict[tuple[tuple[int, ...], int, int], tuple[_Made, int, int]] = {}
-    for rank, made in enumerate(_made(architecture, workload, pp, vp, split, path)):
+    for rank, made in enumerate(_made(architecture, workload, pp, vp, split, schedule)):
         key = made.counts, made.first, made.last
         fullest, position, many = found.get(key, (made, rank, 0))
         if made.most > fullest.most:
@@ -180,9 +182,10 @@ def _ranks(
 
 
 def _made(
-    architecture: Architecture, workload: Workload, pp: int, vp: int, split: int, path: int
+    architecture: Architecture, workload: Workload, pp: int, vp: int, split: int, schedule: int
 ) -> list[_Made]:
     """Return what every rank is made of."""
+    path = int(PATHS[schedule])
     sizes = _sizes(architecture, workload, pp, vp, split, path)
     bounds = [0, *accumulate(sizes)]
     kinds = range(len(architecture.kinds))
@@ -192,7 +195,12 @@ def _made(
         members = [architecture.kind_of_layer[bounds[at] : bounds[at + 1]] for at in stages]
         chunks = [tuple(layers.count(kind) for kind in kinds) for layers in members]
         counts = tuple(map(sum, zip(*chunks, strict=True)))
-        held, most = _as_held(chunks, pp, rank) if path == Path.LOOP else (counts, -rank)
+        if path == Path.LOOP:
+            held, most = _as_held(chunks, pp, rank)
+        elif len(set(chunks)) == 1:
+            held, most = counts, -float(rank)  # all ranks hold as much: the earliest counts
+        else:
+            held, most = _as_held_of_two(chunks, stages, Schedule(schedule), pp, rank, pp * vp - 1)
         ranks.append(_Made(counts, held, int(0 in stages), int(pp * vp - 1 in stages), most))
     return ranks
 
@@ -213,6 +221,25 @@ def _as_held(
     )
     most = sum(many * one for many, one in zip(often, layers, strict=True))
     return tuple(kind * each for kind in held), float(most)
+
+
+def _as_held_of_two(
+    chunks: Sequence[tuple[int, ...]],
+    stages: Sequence[int],
+    schedule: Schedule,
+    pp: int,
+    rank: int,
+    last: int,
+) -> tuple[tuple[float, ...], float]:
+    """Return the same of a rank with a stage on the way out and one on the way back."""
+    layers = {stage: sum(chunk) for stage, chunk in zip(stages, chunks, strict=True)}
+    often, passes = held_most(schedule, pp, rank, layers, last)
+    times = [often[stage] * len(chunks) / passes for stage in stages]
+    held = (
+        sum(many * one for many, one in zip(times, kind, strict=True))
+        for kind in zip(*chunks, strict=True)
+    )
+    return tuple(held), float(sum(often[stage] * each for stage, each in layers.items()))
 
 
 def _stages(rank: int, pp: int, vp: int, path: int) -> list[int]:

@@ -10,7 +10,7 @@ import numpy as np
 from models.named_axes import Schedule
 
 if TYPE_CHECKING:
-    from models.layout import Array, LayoutBatch
+    from models.layout import Array, Bools, LayoutBatch
 
 #: What the first rank and the model's last stage hold: so many times ``pp``, and so many more.
 _HELD = np.full((len(Schedule), 4), (1.0, 0.0, 0.0, 1.0))
@@ -73,3 +73,8 @@ class WarmUp:
     def in_flight(self, position: Array) -> Array:
         """Return what the rank at a position of the pipeline holds."""
         return np.minimum(self.first - self.fewer * position, self.most)
+
+    def all_held(self, position: Array) -> Bools:
+        """Return where the rank at a position holds all micro-batches of a step at once."""
+        found: Bools = self.first - self.fewer * position >= self.most
+        return found

@@ -1,4 +1,4 @@
-"""Interleaved pipelines of unequal chunks, against their order walked pass by pass."""
+"""Pipelines whose ranks hold unequal stages, against their order walked pass by pass."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import planner
+from models.held_stages import held_most
 from models.layer_cuts import stage_weights
 from models.layout import Layout
 from models.named_axes import Schedule, StageSplit
 from models.pipeline import PassSeconds, PipelineClock
-from models.simulation.pipeline_order import Action, Pass
+from models.simulation.pipeline_order import Action, Pair, Pass
 from models.simulation.schedules import ordered
 from models.simulation.static_order import Compiled
 from models.stages import StageTable, stage_sizes
@@ -23,6 +24,7 @@ from models.uneven_chunks import passes_of, waits
 from tests.models.cases import machine, prepared, toy
 
 DEVICE, FABRIC = machine()
+SEVERAL = {Schedule.ZB_V: 2, Schedule.DUALPIPE_V: 2, Schedule.DUALPIPE: 1}
 
 
 def interleaved(pp: int, vp: int) -> Layout:
@@ -103,6 +105,30 @@ def test_both_clocks_agree_on_unequal_chunks(
     assert answer.plan.memory_total_bytes == pytest.approx(fullest, rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("model", "job"),
+    [
+        ("gemma-3-27b", {"global_batch": 128, "tp": 2, "pp": 8, "schedule": "zb-v"}),
+        ("gemma-3-27b", {"global_batch": 128, "tp": 2, "pp": 8, "schedule": "dualpipe-v"}),
+        ("llama-3.1-70b", {"global_batch": 64, "tp": 4, "pp": 8, "schedule": "zb-v"}),
+        ("gemma-3-1b", {"global_batch": 256, "pp": 4, "schedule": "zb-v"}),
+        ("gemma-3-1b", {"global_batch": 256, "pp": 4, "schedule": "dualpipe"}),
+        ("qwen3-0.6b", {"global_batch": 64, "pp": 4, "schedule": "interleaved"}),
+        ("qwen3-0.6b", {"global_batch": 128, "pp": 4, "schedule": "interleaved"}),
+    ],
+)
+def test_both_clocks_hold_as_much_of_unequal_stages(model: str, job: dict[str, object]) -> None:
+    """Ranks of two stages; interleaved ones with one round of micro-batches and with several."""
+    if job["schedule"] != "dualpipe":
+        job = {"vp": 2, **job}
+    answer = planner.simulate(
+        model, "h100-dgx:8", seq_len="8k", stage_split="balanced", zero=1, **job
+    )
+    assert len(set(answer.plan.stage_layers)) > 1
+    fullest = max(nbytes.max() for _, nbytes in answer.timeline.memory)
+    assert answer.plan.memory_total_bytes == pytest.approx(fullest, rel=1e-3)
+
+
 def test_no_step_is_shorter_than_its_slowest_rank() -> None:
     """Where a third round is shorter than the second, further ones are not."""
     plan = planner.estimate(
@@ -138,3 +164,36 @@ def test_ranks_hold_what_their_order_holds_at_most(
             most = max(most, sum(many * each for many, each in zip(held, layers, strict=True)))
     found = most_held(layers, pp, rank)
     assert sum(many * each for many, each in zip(found, layers, strict=True)) == most
+
+
+@given(
+    schedule=st.sampled_from([Schedule.ZB_V, Schedule.DUALPIPE_V, Schedule.DUALPIPE]),
+    pp=st.sampled_from([2, 4, 6, 8]),
+    layers=st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    data=st.data(),
+)
+def test_ranks_of_two_stages_hold_what_their_order_holds_at_most(
+    schedule: Schedule, pp: int, layers: tuple[int, int], data: st.DataObject
+) -> None:
+    """However long the step; what is held goes with the last of a micro-batch's passes."""
+    rank = data.draw(st.integers(0, pp - 1))
+    order, way = ordered(schedule, pp, 8 * pp, SEVERAL[schedule])
+    last = len(way.ranks) - 1
+    mine = sorted({act.stage for step in order[rank] for act in _actions(step)})
+    weights = dict(zip(mine, layers, strict=True))
+    held, most, passes = dict.fromkeys(mine, 0), 0, 0
+    for step in order[rank]:
+        for act in _actions(step):
+            held[act.stage] += act.kind is Pass.FORWARD
+        passes = max(passes, sum(held.values()))
+        if last not in mine or held[last]:
+            most = max(most, sum(many * weights[stage] for stage, many in held.items()))
+        for act in _actions(step):
+            held[act.stage] -= act.kind in (Pass.BACKWARD, Pass.WEIGHT_GRADIENT)
+    often, together = held_most(schedule, pp, rank, weights, last)
+    assert together == passes
+    assert sum(many * weights[stage] for stage, many in often.items()) == most
+
+
+def _actions(step: Action | Pair) -> list[Action]:
+    return [step] if isinstance(step, Action) else [*step]
