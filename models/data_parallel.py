@@ -9,18 +9,18 @@ workload's states. Per optimizer step and rank with ``P`` parameters:
   all-gather of bf16 parameters;
 * ZeRO-2: the reduce-scatter after every micro-batch;
 * ZeRO-3 (FSDP): parameters gathered for the forward and again for the backward pass of every
-  micro-batch, gradients reduce-scattered; with pipeline stages parameters are gathered once. Each
-  layer, the embedding and the head have messages of their own. All parts are gathered again: FSDP2
-  keeps its root unit between the passes, which saves a gathering of the last norm and head and
-  holds them meanwhile (torch 2.13, counted on a fake process group).
+  micro-batch, gradients reduce-scattered; with pipeline stages either is done once. Each layer, the
+  embedding and the head have messages of their own. All parts are gathered again: FSDP2 keeps its
+  root unit between the passes, which saves a gathering of the last norm and head and holds them
+  meanwhile (torch 2.13, counted on a fake process group).
 
 With HSDP the shards' gradients are then all-reduced over the replicas, as often as they are
 scattered (frameworks that defer it to the last micro-batch save the difference). Reduction hides
-behind the backward pass of the last micro-batch (of every one with ZeRO-2 and 3), gathering behind
-the first forward pass, both layer by layer, so one layer's share is always exposed. Of a pipeline
-the first rank counts: it starts first and ends last. The gradients of a head tied to the embedding
-are summed between the first and the last pipeline rank where these hold one each, and all gradients
-between ranks that hold the same stages where the pipeline runs both ways (DualPipe).
+behind the backward pass of the last micro-batch (of every one where each is reduced), gathering
+behind the first forward pass, both layer by layer, so one layer's share is always exposed. The
+gradients of a head tied to the embedding are summed between the first and the last pipeline rank
+where these hold one each, and all gradients between ranks that hold the same stages where the
+pipeline runs both ways (DualPipe).
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ from models.layer_chain import LayerChain, Parts
 from models.layout import strides
 from models.muon import newton_schulz
 from models.overlap import beside
-from models.schedule import BOTH_WAYS
+from models.schedule import APART, BOTH_WAYS
 from models.sharing import Sharing
+from models.state_bytes import reduces_each_pass
 from topologies.collective import Collective
 
 if TYPE_CHECKING:
@@ -155,8 +156,13 @@ class DataParallelClock:
         products = newton_schulz(work, self.states.iterations, experts=sharing is not self.shared)
         return [self.device.seconds(op) for op in products]
 
-    def exposed(self, forward: HidingPass, backward: HidingPass, computing: Array) -> Array:
-        """Return communication that nothing hides.
+    def exposed(
+        self, forward: HidingPass, backward: HidingPass, computing: Array
+    ) -> tuple[Array, Array, Array]:
+        """Return communication that nothing hides: of parameters, and of gradients.
+
+        And by how much hidden reductions slow the rank's last pass, which ranks of a pipeline run
+        one after the other.
 
         Parameters
         ----------
@@ -180,19 +186,19 @@ class DataParallelClock:
             left = np.where(batch.zero == 1, gather, left)
         if not self.hides_gradients:
             reduced = reducing
-        if (batch.zero >= 2).any():
-            # A pass that waits for its gradients holds up the ranks behind it, as it fills and
-            # drains the pipeline too.
-            passes = many + (batch.pp - 1.0) / batch.vp
-            waiting = passes * self._each_time(reducing, backward, steal)
-            reduced = np.where(batch.zero >= 2, waiting, reduced)
+        if (each_pass := reduces_each_pass(batch)).any():
+            apart = reducing * self.first_share
+            room = backward.busy_s - backward.edge_s
+            waiting = many * (apart + beside(reducing - apart, room, steal))
+            reduced = np.where(each_pass, waiting, reduced)
         if every.any():
             chain = self._chain()
             waiting = many * chain.backward(gather, reducing, backward.parts_s, steal)
             reduced = np.where(every, waiting, reduced)
             left = np.where(every, many * chain.forward(gather, forward.parts_s, near), left)
-        total: Array = left + reduced + self.between_s()
-        return total
+        beside_once = self.hides_gradients & ~each_pass
+        slowed = np.where(beside_once, self._slowed(reducing, backward, steal), 0.0)
+        return left, reduced + self.between_s(), slowed
 
     def _once(self, time: Array, beyond: HidingPass, steal: Array) -> Array:
         """Return what of a step's gathering or reduction is exposed: the first bucket and more.
@@ -210,17 +216,15 @@ class DataParallelClock:
         everything = time - apart - (between_s + stage_s - beyond.edge_s)
         return apart + np.maximum(np.maximum(own, everything), steal * (time - apart))
 
-    def _each_time(self, time: Array, beyond: HidingPass, steal: Array) -> Array:
-        """Return what of a reduction is exposed if every pass waits for it, chunk by chunk.
+    def _slowed(self, time: Array, beyond: HidingPass, steal: Array) -> Array:
+        """Return what a step's reduction takes of the rank's last pass through its first stage.
 
-        Where the pipeline runs both ways, a pass has the gradients of one of the rank's two stages.
+        Where gradients of weights are apart they fill the end, and no other rank waits for them.
         """
         batch = self.prepared.batch
-        time = np.where(BOTH_WAYS.take(batch.schedule), time / 2.0, time)
-        further = batch.vp - 1.0
-        apart = time * (self.first_share + further * self.layer_share)
-        room = beyond.busy_s - (1.0 + further) * beyond.edge_s
-        return apart + beside(time - apart, room, steal)
+        room = np.maximum(beyond.busy_s / batch.vp - beyond.edge_s, 0.0)
+        slowed = steal * np.minimum(time / batch.vp, room / (1.0 - steal))
+        return np.where(APART.take(batch.schedule), 0.0, slowed)
 
     def _chain(self) -> LayerChain:
         """Return the layers of a rank that holds the whole model."""
@@ -235,11 +239,11 @@ class DataParallelClock:
         return LayerChain(self.prepared.architecture.kind_of_layer, shares)
 
     def apart_s(self) -> Array:
-        """Return what of it software hides nothing of with ZeRO-0 and 1: done once all else is."""
-        zero, nothing = self.prepared.batch.zero, np.zeros(len(self.prepared))
+        """Return what of it software hides nothing of and does once, when all else is done."""
+        batch, nothing = self.prepared.batch, np.zeros(len(self.prepared))
         reduced = nothing if self.hides_gradients else self.scatter_s() + self.across_s()
-        gathered = nothing if self.hides_parameters else (zero == 1) * self.gather_s()
-        return np.where(zero < 2, reduced + gathered, 0.0)
+        gathered = nothing if self.hides_parameters else (batch.zero == 1) * self.gather_s()
+        return np.where(reduces_each_pass(batch), 0.0, reduced + gathered)
 
     def between_s(self) -> Array:
         """Return the sum of gradients that ranks at both ends of the pipeline have of one tensor.

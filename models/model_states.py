@@ -120,14 +120,18 @@ class ModelStates:
         return kept.master_bytes.value + kept.moment_bytes.value
 
     @property
+    def has_masters(self) -> bool:
+        """Whether the optimizer keeps weights of its own."""
+        return optimizers()[self.optimizer].master_bytes.value > 0
+
+    @property
     def traffic_bytes(self) -> float:
         """Bytes of memory per parameter that the optimizer's step moves.
 
         Master weight and moments read and written, the gradient read, the parameter written; read
         as well where it has no master weight.
         """
-        alone = optimizers()[self.optimizer].master_bytes.value == 0
-        parameter = self.parameter_bytes * (2.0 if alone else 1.0)
+        parameter = self.parameter_bytes * (1.0 if self.has_masters else 2.0)
         return 2.0 * self.optimizer_bytes + self.gradient_bytes + parameter
 
     @property

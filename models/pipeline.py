@@ -103,6 +103,8 @@ class PipelineClock:
         once = self._over_ranks(both, slice(None))
         steady: Array = many * slowest + (once - slowest) / batch.vp
         steady += slowest * self.uneven
+        if (alone := batch.schedule == Schedule.ONE_F_ONE_B).any():
+            steady = np.where(alone, self._one_f_one_b(passes), steady)
         gpipe = batch.schedule == Schedule.GPIPE
         if gpipe.any():
             apart = passes.forward.max(axis=0) + passes.backward.max(axis=0)
@@ -115,6 +117,26 @@ class PipelineClock:
             if len(rows):
                 steady[rows] = self._ending(schedule, rows, passes)
         return steady
+
+    def _one_f_one_b(self, passes: PassSeconds) -> Array:
+        """Return the time of every layout's pipeline if it is one of 1F1B.
+
+        A rank waits for all ranks before it at either end. While its first micro-batch is with
+        those behind it, it runs as many more forward as they are, and at last as many more
+        backward: what is left of them counts. The rank that ends up latest sets the time.
+        """
+        stages, cut = self.prepared.stages, self.prepared.stage_index
+        many, behind, ranks = self.prepared.micro_batches, np.zeros(len(cut)), np.zeros(len(cut))
+        once, latest = self._over_ranks(passes.both, slice(None)), np.zeros(len(cut))
+        for kind in reversed(range(stages.width)):  # kinds are in the order of their first ranks
+            both, those = passes.both[kind], stages.look_up(stages.multiplicity, cut, kind)
+            ahead = np.minimum(ranks, many - 1.0)
+            left = np.maximum(behind - ahead * passes.forward[kind], 0.0)
+            left += np.maximum(behind - ahead * passes.backward[kind], 0.0)
+            total = (many - 1.0) * both + once - behind + np.minimum(behind, left)
+            latest = np.where(those > 0, np.maximum(latest, total), latest)
+            behind, ranks = behind + those * both, ranks + those
+        return latest
 
     def _ending(self, schedule: Schedule, rows: NDArray[np.intp], passes: PassSeconds) -> Array:
         """Return the time of one schedule's pipelines, by its bubble."""

@@ -76,6 +76,9 @@ class Software:
         Whether ZeRO-1 sums gradients for every rank, not for each its own.
     gathers_in_turn
         Whether ZeRO-1 gathers parameters by a broadcast from each rank after the other.
+    shards_masters
+        Whether ZeRO-3's shards are of the master weights alone, which are cast as they are
+        gathered; else shards in 16 bits are beside them.
     tp_hidden
         Share of tensor parallelism's gathering and scattering along the sequence that runs beside
         products.
@@ -111,6 +114,7 @@ class Software:
     repeats_kv: bool
     reduces_to_all: bool
     gathers_in_turn: bool
+    shards_masters: bool
     host_ahead: bool
     repeats_last: bool
     tp_hidden: Figure
@@ -214,6 +218,7 @@ class _SoftwareSchema(Strict):
     repeats_kv: bool
     reduces_to_all: bool
     gathers_in_turn: bool
+    shards_masters: bool
     host_ahead: bool
     repeats_last: bool
     tp_hidden: AmountSchema

@@ -13,7 +13,7 @@ import numpy as np
 from models.expert_mesh import expert_data_ranks
 
 if TYPE_CHECKING:
-    from models.layout import Array
+    from models.layout import Array, Bools, LayoutBatch
     from models.prepared import Prepared
 
 
@@ -28,6 +28,18 @@ def expert_shard_ranks(prepared: Prepared) -> Array:
     return expert_data_ranks(prepared.batch) / prepared.batch.dp_replicate
 
 
+def reduces_each_pass(batch: LayoutBatch) -> Bools:
+    """Return where the gradients of every micro-batch are reduced, and only shards of them kept.
+
+    That is ZeRO-2 and 3 without pipeline stages. Ranks of a pipeline keep them whole, as they are
+    summed, until the last micro-batch has been (torch 2.13 ``distributed/pipelining/stage.py``
+    ``backward_maybe_with_nosync``, ``fsdp/_fully_shard/_fsdp_param.py``
+    ``unsharded_accumulated_grad``: the only software known to run both together).
+    """
+    found: Bools = (batch.zero >= 2) & (batch.pp == 1)
+    return found
+
+
 def state_bytes(prepared: Prepared, shards: Array) -> tuple[Array, Array, Array]:
     """Return bytes per parameter of a rank, sharded so many ways: parameters, gradients, optimizer.
 
@@ -38,7 +50,7 @@ def state_bytes(prepared: Prepared, shards: Array) -> tuple[Array, Array, Array]
     share = 1.0 / shards
     whole, sharded = _held(prepared)
     parameters = whole + sharded * share
-    gradients = np.where(batch.zero >= 2, share, 1.0)
+    gradients = np.where(reduces_each_pass(batch), share, 1.0)
     optimizer = np.where(batch.zero >= 1, share, 1.0)
     return (
         states.parameter_bytes * parameters,
@@ -50,11 +62,13 @@ def state_bytes(prepared: Prepared, shards: Array) -> tuple[Array, Array, Array]
 def _held(prepared: Prepared) -> tuple[Array, Array]:
     """Return how often a rank holds its parameters whole between layers, and how often as a shard.
 
-    With ZeRO-3 and pipeline stages it does both.
+    With ZeRO-3 and pipeline stages it does both. Shards of master weights alone are the
+    optimizer's.
     """
-    batch = prepared.batch
+    batch, work = prepared.batch, prepared.workload
     sharded = batch.zero == 3
-    return np.where(sharded & (batch.pp == 1), 0.0, 1.0), np.where(sharded, 1.0, 0.0)
+    beside = not (work.runs_on.shards_masters and work.states.has_masters)
+    return np.where(sharded & (batch.pp == 1), 0.0, 1.0), np.where(sharded & beside, 1.0, 0.0)
 
 
 def weight_bytes(prepared: Prepared, shards: Array) -> Array:

@@ -11,19 +11,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.bubble import turning
-from models.data_parallel import DataParallelClock, HidingPass
-from models.layer_chain import Parts
 from models.named_axes import Recompute
 from models.operation import Axis
-from models.part_times import PartClock, PartTimes, Spent
+from models.part_times import PartClock, Spent
+from models.pass_tables import PassTables
 from models.pipeline import PassSeconds, PipelineClock
 from models.rank_parts import RankParts
 from models.schedule import ALWAYS_APART, APART, paired_passes
+from models.step_ends import StepEnds
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from models.compute import Device
@@ -108,9 +105,11 @@ class StepClock:
         )
         paired = paired_passes(batch)
         steal = clock.steal(Axis.EP) if paired.any() else None
-        self.layers = [_Tables.of(clock.times(work, modes.sets), steal) for work in prepared.layers]
-        self.embedding = _Tables.of(clock.times(prepared.embedding), steal)
-        self.head = _Tables.of(clock.times(prepared.head), steal)
+        self.layers = [
+            PassTables.of(clock.times(work, modes.sets), steal) for work in prepared.layers
+        ]
+        self.embedding = PassTables.of(clock.times(prepared.embedding), steal)
+        self.head = PassTables.of(clock.times(prepared.head), steal)
         self.pipeline = PipelineClock(prepared, device, fabric)
         #: Where each layout finds its times: after those of all shapes are those of paired passes.
         self.shape = shape = prepared.shape_index
@@ -119,13 +118,13 @@ class StepClock:
         self.partial = bool(np.any(batch.recompute_layers))
         self.again = [table.repeated_total[shape, prepared.mode_index] for table in self.layers]
         self.whole_or_apart = 2 * shape + ALWAYS_APART.take(batch.schedule)
-        self.forward = self._per_part("forward", shape)
-        layers, embedding, head = self._per_part("backward", self.whole_or_apart)
+        self.forward = self.per_part("forward", shape)
+        layers, embedding, head = self.per_part("backward", self.whole_or_apart)
         if not self.partial:  # what is recomputed is so in every layer
             layers = [own + again for own, again in zip(layers, self.again, strict=True)]
         self.backward = layers, embedding, head
 
-    def _per_part(self, phase: str, index: NDArray[np.intp]) -> tuple[list[Array], Array, Array]:
+    def per_part(self, phase: str, index: NDArray[np.intp]) -> tuple[list[Array], Array, Array]:
         """Return a phase's seconds of each kind of layer and of the two ends, per layout."""
         return (
             [getattr(table, phase).take(index) for table in self.layers],
@@ -146,18 +145,17 @@ class StepClock:
         steady = prepared.micro_batches * pace
         pp = np.maximum(steady - compute - recompute - tp - cp - ep, 0.0)
         bubble = np.maximum(pipeline - steady, 0.0)
-        ends = RankParts.of(prepared, 0)
-        data = DataParallelClock(prepared, self.device, self.fabric, ends)
+        data = StepEnds(self, (busy[0] + busy[1]) / sum(busy)).latest(passes)
         spent = {
-            "compute": compute + data.casting(),
+            "compute": compute + data.casting,
             "recompute": recompute,
             "tp": tp,
             "cp": cp,
             "ep": ep,
             "pp": pp,
             "bubble": bubble,
-            "dp": data.exposed(*self._beside_gradients(ends), (busy[0] + busy[1]) / sum(busy)),
-            "optimizer": data.optimizer(),
+            "dp": data.gathering + data.reducing,
+            "optimizer": data.optimizer,
             "overhead": prepared.host_s(self.device.profile),
         }
         low, high = self._interval(spent)
@@ -168,7 +166,7 @@ class StepClock:
         kinds = range(self.prepared.stages.width)
         parts = [RankParts.of(self.prepared, rank) for rank in kinds]
         sent = [
-            self.pipeline.sending(parts[rank], *self._computed(parts[rank], rank)) for rank in kinds
+            self.pipeline.sending(parts[rank], *self.computed(parts[rank], rank)) for rank in kinds
         ]
         forward, backward = (np.stack(passes) for passes in zip(*sent, strict=True))
         inputs, weights = self._apart(backward)
@@ -185,73 +183,23 @@ class StepClock:
             for rank in range(those.stages.width):
                 parts = RankParts.of(those, rank)
                 later, unhidden = (
-                    parts.sum(*self._per_part(phase, shape)) * share
+                    parts.sum(*self.per_part(phase, shape)) * share
                     for phase in ("weights", "unhidden")
                 )
                 weights[rank, rows] = later
                 inputs[rank, rows] = backward[rank, rows] - later + whole * unhidden
         return inputs, weights
 
-    def _computed(self, parts: RankParts, rank: int) -> tuple[Array, Array]:
+    def computed(self, parts: RankParts, rank: int | NDArray[np.intp]) -> tuple[Array, Array]:
         """Return one micro-batch's passes through one kind of rank, without hops."""
         forward, backward = parts.sum(*self.forward), parts.sum(*self.backward)
         if self.partial:
-            backward += parts.sum_layers(self.again) * self._repeats(rank)
+            backward += parts.sum_layers(self.again) * self.repeats(rank)
         if self.pipeline.both_ways:
             forward, backward = forward * self.pipeline.share, backward * self.pipeline.share
         return forward, backward
 
-    def _beside_gradients(self, parts: RankParts) -> tuple[HidingPass, HidingPass]:
-        """Return the passes of the first rank that parameters and gradients hide behind.
-
-        Gradients are there when the backward pass has been, or that of the weights where it is run
-        apart.
-        """
-        batch = self.prepared.batch
-        stages_ahead = batch.pp / batch.vp
-        forward, backward = self._computed(parts, 0)
-        (_, *ahead), (_, *behind) = self.forward, self.backward
-        between = stages_ahead * backward
-        apart = APART.take(batch.schedule)
-        if apart.any():
-            layers, *ends = self._per_part("weights", self.shape)
-            weights = parts.sum(layers, *ends) * self.pipeline.share
-            inputs = (backward - weights) / batch.vp + self.pipeline.hop
-            turned = turning(batch.schedule, batch.pp, inputs, weights / batch.vp)
-            between = np.where(apart, turned, between)
-            backward = np.where(apart, weights, backward)
-            behind = [np.where(apart, *each) for each in zip(ends, behind, strict=True)]
-        return (
-            self._pass(parts, forward, stages_ahead * forward, self.forward[0], *ahead),
-            self._pass(parts, backward, between, self._kinds_backward(), *behind),
-        )
-
-    def _pass(
-        self,
-        parts: RankParts,
-        busy: Array,
-        between: Array,
-        kinds: Sequence[Array],
-        embedding: Array,
-        head: Array,
-    ) -> HidingPass:
-        """Return a pass over a rank, given what a layer of each kind and the ends take of it."""
-        share = self.pipeline.share
-        last = share * parts.last * head
-        layers = busy - share * parts.first * embedding - last
-        each = Parts(layers=tuple(kinds), embedding=embedding, head=head)
-        return HidingPass(busy, layers / (share * parts.layers) + last, between, each)
-
-    def _kinds_backward(self) -> list[Array]:
-        """Return a backward pass through a layer of each kind, with what is computed again."""
-        if not self.partial:
-            return list(self.backward[0])
-        share = self._repeats(0)
-        return [
-            own + again * share for own, again in zip(self.backward[0], self.again, strict=True)
-        ]
-
-    def _repeats(self, rank: int | NDArray[np.intp]) -> Array | float:
+    def repeats(self, rank: int | NDArray[np.intp]) -> Array | float:
         """Return the share of a rank's layers whose recomputation counts."""
         if not self.partial:
             return 1.0
@@ -263,7 +211,7 @@ class StepClock:
     def _busy(self, rank: NDArray[np.intp], parts: RankParts) -> tuple[Array, ...]:
         """Return compute, recompute, tp, cp and ep seconds of one micro-batch on named ranks."""
         shape, mode = self.shape, self.prepared.mode_index
-        repeats = self._repeats(rank)
+        repeats = self.repeats(rank)
         spent, again = [], []
         for kind in range(len(fields(Spent))):
             layers = [table.both[self.whole_or_apart, kind] for table in self.layers]
@@ -282,47 +230,3 @@ class StepClock:
         computed = (total - sent) * profile.compute_spread.value
         spread = np.hypot(computed, sent * profile.communication_spread.value) / total
         return total * np.exp(-P90 * spread), total * np.exp(P90 * spread)
-
-
-@dataclass(frozen=True, slots=True)
-class _Tables:
-    """One part's seconds as tables over shapes (and recomputation modes).
-
-    Backward passes have two rows per shape: whole, and with gradients of weights apart. Where
-    passes are paired, all shapes come once more with times of such passes.
-    """
-
-    forward: Array
-    backward: Array
-    weights: Array
-    unhidden: Array
-    both: Array
-    repeated: Array
-    repeated_total: Array
-
-    @classmethod
-    def of(cls, times: PartTimes, steal: Array | None = None) -> _Tables:
-        if steal is None:
-            return cls._of(times)
-        both = cls._of(times), cls._of(times.paired(steal))
-        columns = {each.name: [getattr(table, each.name) for table in both] for each in fields(cls)}
-        return cls(**{name: np.concatenate(pair) for name, pair in columns.items()})
-
-    @classmethod
-    def _of(cls, times: PartTimes) -> _Tables:
-        nothing = np.zeros_like(times.forward.stacked())
-        sets = (spent.stacked() for spent in times.repeated_selective)
-        repeated = np.stack([nothing, times.repeated.stacked(), *sets], axis=1)
-        whole = times.backward.stacked()
-        apart = times.inputs.stacked() + times.weights.stacked()
-        backward = np.stack([whole, apart], axis=1)
-        both = times.forward.stacked()[:, None] + backward
-        return cls(
-            forward=times.forward.total,
-            backward=backward.sum(axis=-1).ravel(),
-            weights=times.weights.total,
-            unhidden=(apart - whole).sum(axis=-1),
-            both=both.reshape(-1, both.shape[-1]),
-            repeated=repeated,
-            repeated_total=repeated.sum(axis=-1),
-        )

@@ -17,7 +17,7 @@ from models.simulation.operations import load
 from models.simulation.program import Task
 from models.simulation.stages import parts_of
 from models.simulation.timeline import Call, Stream
-from models.state_bytes import shard_ranks
+from models.state_bytes import reduces_each_pass, shard_ranks
 from topologies.collective import Collective
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Gradients:
         """Return the gathering of every bucket of a stage, first layer first."""
         if stage not in self._gathers:
             whole = self._gathering
-            beside = float(self._beside(hides=self.clock.hides_parameters))
+            beside = float(self._gathers_beside)
             self._gathers[stage] = [
                 replace(whole.bucket(share), seconds=whole.seconds * share * beside)
                 for share in self._shares(stage)
@@ -97,7 +97,7 @@ class Gradients:
 
         Within the shards, and with replicas of them a second one.
         """
-        beside = self._beside(hides=self.clock.hides_gradients)
+        beside = self._reduces_beside
         return [
             [each.bucket(share) for each in self._reducing if beside and each.seconds > 0]
             for share in self._shares(stage)
@@ -105,15 +105,21 @@ class Gradients:
 
     def apart(self) -> list[Task]:
         """Return what software hides nothing of, which is sent once all passes are done."""
-        clock = self.clock
-        left = [] if self._beside(hides=clock.hides_gradients) else list(self._reducing)
-        if not self._beside(hides=clock.hides_parameters):
+        left = [] if self._reduces_beside else list(self._reducing)
+        if not self._gathers_beside:
             left.append(self._gathering)
         return [each.bucket(1.0) for each in left if each.seconds > 0]
 
-    def _beside(self, *, hides: bool) -> bool:
-        """Return whether an exchange runs beside passes: by layer, or as software does it."""
-        return hides or bool(self.prepared.batch.zero[0] >= 2)
+    @property
+    def _reduces_beside(self) -> bool:
+        """Whether gradients are reduced beside passes: by layer, or as software does it."""
+        each_pass = reduces_each_pass(self.prepared.batch)
+        return self.clock.hides_gradients or bool(each_pass[0])
+
+    @property
+    def _gathers_beside(self) -> bool:
+        """Whether parameters are gathered beside passes."""
+        return self.clock.hides_parameters or bool(self.prepared.batch.zero[0] >= 2)
 
     @cached_property
     def _gathering(self) -> Exchange:

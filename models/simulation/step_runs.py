@@ -10,6 +10,7 @@ import numpy as np
 
 from models.simulation.passes import ALONE, Company
 from models.simulation.pipeline_order import Pass
+from models.state_bytes import reduces_each_pass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -169,7 +170,7 @@ class StepRuns:
                 if zero and (self._every or action.kind is Pass.FORWARD):
                     gathers.setdefault(every if self._every else own, (at, action))
                 if makes:
-                    reduces[every if zero >= 2 else own] = (at, action)
+                    reduces[every if self._waits_for_gradients else own] = (at, action)
         return set(gathers.values()), set(reduces.values())
 
     @property
@@ -180,8 +181,8 @@ class StepRuns:
 
     @property
     def _waits_for_gradients(self) -> bool:
-        """Whether a pass ends only when its gradients are reduced: with ZeRO-2 and 3."""
-        return bool(self.prepared.batch.zero[0] >= 2)
+        """Whether a pass ends only when its gradients are reduced."""
+        return bool(reduces_each_pass(self.prepared.batch)[0])
 
     def _sends(self, step: int) -> bool:
         """Return whether a step makes what another rank needs."""

@@ -180,5 +180,5 @@ def sent_for_weights(work: Prepared) -> SentForWeights:
     nothing = HidingPass(busy_s=none, edge_s=none, between_s=none, parts_s=parts)
     sums = clock.gather_s(), clock.scatter_s(), clock.across_s()
     gather, scatter, across = (float(each[0]) for each in sums)
-    step = float(clock.exposed(nothing, nothing, none)[0])
+    step = float(sum(clock.exposed(nothing, nothing, none))[0])
     return SentForWeights(gather=gather, scatter=scatter, across=across, step=step)

@@ -177,8 +177,14 @@ def test_tensor_parallel_ranks_shard_what_they_hold(shards: int, tp: int, tp_sp:
     assert sent.total_bytes == pytest.approx(said + norms, rel=1e-12)
 
 
-def test_a_pass_of_a_pipeline_both_ways_reduces_one_of_the_ranks_two_stages() -> None:
-    """ZeRO-2: parameters gathered once, and gradients of half of them reduced in 16 + 1 passes."""
-    layout = Layout(dp=4, pp=2, zero=2, schedule=Schedule.DUALPIPE)
-    found = sent_for_weights(prepared(load_architecture("llama-3.1-8b"), layout))
-    assert found.step == pytest.approx(found.gather + 17 * found.scatter / 2)
+@pytest.mark.parametrize("schedule", [Schedule.ONE_F_ONE_B, Schedule.DUALPIPE])
+@pytest.mark.parametrize("zero", [1, 2, 3])
+def test_ranks_of_a_pipeline_gather_and_reduce_once(zero: int, schedule: Schedule) -> None:
+    """However they are sharded; without stages ZeRO-2 and 3 do so in each of 16 passes."""
+    model = load_architecture("llama-3.1-8b")
+    staged = Layout(dp=4, pp=2, zero=zero, schedule=schedule)
+    found = sent_for_weights(prepared(model, staged))
+    assert found.step == pytest.approx(found.gather + found.scatter)
+    whole = sent_for_weights(prepared(model, Layout(dp=4, zero=zero)))
+    gathers, reductions = (32, 16) if zero == 3 else (1, 16 if zero == 2 else 1)
+    assert whole.step == pytest.approx(gathers * whole.gather + reductions * whole.scatter)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -18,6 +18,9 @@ from models.simulation.schedules import ordered
 from models.simulation.static_order import Compiled
 from tests.models.cases import machine, prepared, toy
 from tests.models.schedules import Row, one_f_one_b_makespan, rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 DEVICE, FABRIC = machine()
 
@@ -49,27 +52,36 @@ def test_equal_stages_take_what_the_published_generators_take(row: Row) -> None:
         assert row.makespan == pytest.approx(turns * 3.0, abs=0.01)
 
 
-@given(
-    ranks=st.lists(st.floats(0.5, 2.0), min_size=3, max_size=3),
-    micro_batches=st.integers(4, 24),
-)
-def test_one_f_one_b_with_unequal_stages_against_a_schedule_run_pass_by_pass(
-    ranks: list[float], micro_batches: int
-) -> None:
-    """Exact where the last stage is the slowest (the head's); above the truth elsewhere.
-
-    A slow early stage works while the others still fill, which the closed form does not credit.
-    """
+def off(ranks: Sequence[float], micro_batches: int) -> float:
+    """Return how far the closed form is off a schedule of four unequal ranks run pass by pass."""
     first, middle, last = ranks
     (closed,) = pipeline_of(Layout(pp=4), micro_batches, layers=4).seconds(
         passes(ranks, ranks, ranks)
     )
     every = [first, middle, middle, last]
     run = one_f_one_b_makespan(every, [2 * f for f in every], micro_batches)
-    assert closed >= run * (1 - 1e-12)
-    assert closed <= run * 1.25
-    if last == max(ranks):
-        assert closed == pytest.approx(run, rel=1e-12)
+    return float(closed / run - 1.0)
+
+
+@given(
+    ranks=st.lists(st.floats(0.5, 2.0), min_size=3, max_size=3),
+    micro_batches=st.integers(1, 24),
+)
+def test_one_f_one_b_with_unequal_stages_against_a_schedule_run_pass_by_pass(
+    ranks: list[float], micro_batches: int
+) -> None:
+    """Exact where the last stage is the slowest (the head's)."""
+    found = off(ranks, micro_batches)
+    assert -0.05 < found < 0.15
+    if ranks[-1] == max(ranks):
+        assert found == pytest.approx(0.0, abs=1e-12)
+
+
+def test_nine_of_ten_one_f_one_b_pipelines_take_what_their_passes_take() -> None:
+    """Ranks up to four times apart, one to 24 micro-batches."""
+    draw = np.random.default_rng(0)
+    found = [abs(off(draw.uniform(0.5, 2.0, 3), int(draw.integers(1, 25)))) for _ in range(300)]
+    assert np.quantile(found, [0.5, 0.9]) == pytest.approx([0.0, 0.0], abs=0.01)
 
 
 @pytest.mark.parametrize("schedule", [s for s in Schedule if s > Schedule.INTERLEAVED])

@@ -13,6 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from models.catalogue import load_architecture
 from models.inventory import layer_work
 from models.layout import Layout
+from models.memory import memory_bill
+from models.model_states import ModelStates
 from models.named_axes import Recompute, Schedule
 from models.part_times import PartClock
 from models.sequence_parallel.sent import CORE_ATTENTION
@@ -305,3 +307,29 @@ def test_unknown_software_is_named():
         Scenario.load(
             "gpt3-175b", "a100-dgx:8", seq_len=2048, global_batch=64, software="megatron-1999"
         )
+
+
+@pytest.mark.parametrize("software", ["torch-fsdp", "llm-foundry-2024", "jax"])
+@pytest.mark.parametrize("pp", [1, 2])
+def test_shards_of_master_weights_alone_have_no_copies_in_16_bits(software, pp):
+    """Two of the 14 bytes of a parameter; stages of a pipeline hold what is gathered as before."""
+    bills = [
+        memory_bill(
+            prepared(GPT, Layout(dp=8, pp=pp, zero=3), global_batch=64, software=each),
+            DEVICE.profile,
+        )
+        for each in ("usual", software)
+    ]
+    usual, found = bills
+    assert usual.optimizer[0] == found.optimizer[0]
+    copies = usual.parameters[0] - found.parameters[0]
+    assert copies == pytest.approx(found.optimizer[0] * 2 / 12)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adamw-pure-bf16"])
+def test_without_master_weights_the_shards_are_the_parameters(optimizer):
+    states = ModelStates(optimizer, gradients="bf16", reduce="bf16")
+    work = prepared(GPT, Layout(dp=8, zero=3), seq_len=2048, global_batch=64, software="torch-fsdp")
+    work = replace(work, workload=replace(work.workload, states=states))
+    bill = memory_bill(work, DEVICE.profile)
+    assert (bill.parameters[0] > 0) == (optimizer == "adamw-pure-bf16")

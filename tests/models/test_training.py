@@ -22,6 +22,7 @@ from models.rank_parts import RankParts
 from models.rates import rates
 from models.recompute_modules import RecomputeModules
 from models.schedule import APART
+from models.step_ends import StepEnds
 from models.training import PARTS, StepClock, StepTime, step_time
 from tests import strategies
 from tests.models.cases import machine, prepared, toy, tuned
@@ -393,7 +394,7 @@ def test_what_is_reduced_apart_hides_behind_gradients_of_weights_only(schedule: 
     model = toy(vocab_size=262144, num_hidden_layers=4)
     work = prepared(model, Layout(pp=2, vp=2, schedule=schedule, dp=2))
     clock = StepClock(work, DEVICE, FABRIC)
-    _, backward = clock._beside_gradients(RankParts.of(work, 0))
+    _, backward = StepEnds(clock, np.ones(1)).beside_gradients(RankParts.of(work, 0), 0)
     assert (0.5 * backward.busy_s < backward.edge_s).all()
     assert (backward.edge_s < backward.busy_s).all()
 

