@@ -13,6 +13,7 @@ from validate.published.parts import by_source, counted, grouped, memory_kinds, 
 from validate.published.predicted import Quantity
 from validate.published.standing import Standing, standing_of
 from validate.published.sweeps import Sweeps
+from validate.published.taken import TAKEN, taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -36,6 +37,7 @@ CSV_COLUMNS = (
     "error",
     "fits",
     "skipped_because",
+    *TAKEN,
 )
 
 
@@ -95,9 +97,9 @@ def _split(accuracy: Accuracy) -> tuple[list[dict[str, Any]], list[dict[str, Any
     }
     for each in accuracy.predicted:
         counts = standing_of(each.row) is Standing.COUNTED
-        records[id(each.row)].append({**each.record(), "counted": counts})
+        records[id(each.row)].append({**each.record(), "counted": counts, **taken(each)})
     for each in accuracy.left_out:
-        records[id(each.row)].append({**each.record(), "counted": False})
+        records[id(each.row)].append({**each.record(), "counted": False, **taken(each)})
     return (
         [found[0] for found in records.values()],
         [each for found in records.values() for each in found[1:]],

@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """One row with its plan, or the reason why it has none."""
+    """One row with its plan and what that was evaluated on, or the reason why it has none."""
 
     row: Row
     plan: Plan | None
     reason: str = ""
+    scenario: Scenario | None = None
 
 
 def evaluate(
@@ -84,7 +85,9 @@ class _Job:
         except SpecError as error:
             told = reason_of(error)
         return {
-            at: Evaluated(rows[at], plan and relieved(rows[at], plan, self.scenario), told)
+            at: Evaluated(
+                rows[at], plan and relieved(rows[at], plan, self.scenario), told, self.scenario
+            )
             for plan, places in zip(plans, self.rows.values(), strict=True)
             for at in places
         }

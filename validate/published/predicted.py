@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from models.layout import Layout
+    from planner.scenario import Scenario
     from validate.published.row import Row
 
 
@@ -34,6 +35,8 @@ class Predicted:
         What was measured, in SI units; None if nothing was. Of ``fits``, 1 or 0.
     layout, predicted, interval, fits
         The prediction; None for rows that are skipped. Of ``fits``, `predicted` is 1 or 0.
+    scenario
+        What `layout` was evaluated on; None where none was.
     skipped_because
         Why, or empty.
     """
@@ -45,6 +48,7 @@ class Predicted:
     predicted: float | None = None
     interval: tuple[float, float] | None = None
     fits: bool | None = None
+    scenario: Scenario | None = None
     skipped_because: str = ""
 
     @property

@@ -173,6 +173,7 @@ class _Step:
             predicted=predicted,
             interval=interval,
             fits=self.fits,
+            scenario=self.scenario,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from validate.published.asked import asked
@@ -36,7 +37,7 @@ def predict_runs(rows: Sequence[Row], progress: Callable[[int], None]) -> Iterat
                 yield Predicted(row=each.row, quantity=quantity, skipped_because=each.reason)
                 continue
             try:
-                yield of_plan(each.row, each.plan)
+                yield replace(of_plan(each.row, each.plan), scenario=each.scenario)
             except UNPREDICTED as error:
                 yield Predicted(row=each.row, quantity=quantity, skipped_because=reason_of(error))
 
