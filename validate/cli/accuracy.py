@@ -51,12 +51,17 @@ def accuracy(
     weighs one over the rows of its file that repeat its configuration.
     """
     from planner.cli import output
-    from validate.cli.accuracy_files import check_grades, check_places, write_report
+    from validate.cli.accuracy_files import (
+        check_grades,
+        check_places,
+        column_lines,
+        write_report,
+    )
     from validate.fitting.run_sheets import cross_validation
     from validate.published.accuracy import Accuracy
     from validate.published.accuracy_json import json_text
     from validate.published.accuracy_record import csv_text, record
-    from validate.published.accuracy_sheets import sheets
+    from validate.published.accuracy_sheets import screen_sheets
     from validate.published.peers import compare
     from validate.published.row import read_table
 
@@ -79,13 +84,12 @@ def accuracy(
     if "-" in (json_file, csv_file, report):
         return
     screen = output.console()
-    for sheet in (*sheets(found, beside), *further):
+    for sheet in (*screen_sheets(found, beside), *further):
         screen.print(f"[bold]{sheet.title}[/bold]")
         screen.print(sheet.to_screen())
         screen.print()
-    for table in tables:
-        if table.missing:
-            screen.print(f"Columns not in {table.file}: {', '.join(table.missing)}.", markup=False)
+    for line in (line for table in tables for line in column_lines(table)):
+        screen.print(line, markup=False)
 
 
 def _run_fit(found: Accuracy) -> RunFit:

@@ -1,4 +1,4 @@
-"""The files that ``meshwright accuracy`` writes: refused before the work, and the report."""
+"""The files that ``meshwright accuracy`` reads and writes: what is said of them, the report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from topologies.errors import Problem, SpecError
 from validate.published.accuracy_report import markdown, scatter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from validate.published.accuracy import Accuracy
     from validate.published.peers import PeerErrors
@@ -50,6 +50,15 @@ def check_grades(grades: str, tables: Sequence[Table]) -> None:
     if graded and not set(grades) & set(known):
         mend = f"no row has such a grade: letters among {', '.join(known)}"
         raise SpecError([Problem("--grades", grades, mend)])
+
+
+def column_lines(table: Table) -> Iterator[str]:
+    """Give a line on the columns of a table that are not read, and on those that it lacks."""
+    if table.unread:
+        meant = (f"{name} (did you mean {' or '.join(of)}?)" for name, of in table.unread.items())
+        yield f"Columns of {table.file} not read: {', '.join(meant)}."
+    if table.missing:
+        yield f"Columns not in {table.file}: {', '.join(table.missing)}."
 
 
 def write_report(

@@ -66,6 +66,10 @@ def record(accuracy: Accuracy, peers: Sequence[PeerErrors] = ()) -> dict[str, An
         "skips": skips(accuracy.predicted),
         "left_out": skips(accuracy.left_out),
         "missing_columns": {table.file: list(table.missing) for table in accuracy.tables},
+        "unread_columns": {
+            table.file: {column: list(meant) for column, meant in table.unread.items()}
+            for table in accuracy.tables
+        },
         "rows": first,
         "further_rows": further,
     }

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from planner.scatter_chart import ScatterChart
+from validate.published.accuracy_rows import rows_sheet
 from validate.published.accuracy_sheets import sheets
 from validate.published.fitted_parameters import fitted_parameters
-from validate.published.parts import accelerator, grouped, source
-from validate.published.predicted import Quantity
-from validate.published.sheet import Sheet, percent
+from validate.published.parts import accelerator, grouped
+from validate.published.sheet import Sheet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,12 +18,6 @@ if TYPE_CHECKING:
     from validate.published.peers import PeerErrors
     from validate.published.predicted import Predicted
 
-#: What a value is divided by for people, and the unit it then has.
-UNITS = {
-    Quantity.TIME: (1.0, "s"),
-    Quantity.MEMORY: (2.0**30, "GiB"),
-    Quantity.LENGTH: (1.0, "tokens"),
-}
 #: Kinds of points that a chart has room for; the rest are one kind.
 KINDS = 6
 
@@ -55,7 +49,12 @@ def markdown(
         "smaller, than predicted.\n"
     )
     drawn = [f"![Predicted over measured seconds of a step]({picture})\n"] if picture else []
-    tables = [*sheets(accuracy, peers), *further, _parameters(), _rows(accuracy)]
+    tables = [
+        *sheets(accuracy, peers),
+        *further,
+        _parameters(),
+        rows_sheet("Every row", (*accuracy.predicted, *accuracy.left_out)),
+    ]
     return "\n".join([head, *drawn, *(sheet.to_markdown() for sheet in tables)])
 
 
@@ -90,46 +89,3 @@ def _parameters() -> Sheet:
             "directly or assumed say so in the same files."
         ),
     )
-
-
-def _rows(accuracy: Accuracy) -> Sheet:
-    return Sheet(
-        title="Every row",
-        columns=("id", "source", "what was run", "measured", "predicted", "interval", "error"),
-        rows=tuple(_row(each) for each in (*accuracy.predicted, *accuracy.left_out)),
-        texts=3,
-    )
-
-
-def _row(each: Predicted) -> tuple[str, ...]:
-    row = each.row
-    names = (row.text("id"), *source(row), _what(each))
-    if each.skipped_because:
-        return (*names, "", each.skipped_because, "", "")
-    if each.quantity is Quantity.FITS:
-        return (*names, _fits(each.measured), _fits(each.predicted), "", "")
-    low, high = each.interval or (None, None)
-    interval = f"{_amount(each, low)} to {_amount(each, high)}" if each.interval else ""
-    amounts = (_amount(each, each.measured), _amount(each, each.predicted))
-    return (*names, *amounts, interval, percent(each.error))
-
-
-def _amount(each: Predicted, value: float | None) -> str:
-    divisor, unit = UNITS[each.quantity]
-    return f"{(value or 0.0) / divisor:.4g} {unit}"
-
-
-def _fits(value: float | None) -> str:
-    return "fits" if value else "does not fit"
-
-
-def _what(each: Predicted) -> str:
-    """Return model, sequences, devices and layout in short, as far as a row states them."""
-    row = each.row
-    parts = [row.text("model")]
-    if row.text("seq_len"):
-        parts.append(f"{row.text('global_batch', '?')} x {row.text('seq_len')} tokens")
-    parts.append(f"{row.text('gpus', '?')} {row.text('accelerator')}")
-    parts.append(row.text("precision_class"))
-    parts.append(str(each.layout) if each.layout else "")
-    return ", ".join(part for part in parts if part)

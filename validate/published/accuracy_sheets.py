@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from validate.published.accuracy_record import skips
+from validate.published.accuracy_rows import rows_sheet
 from validate.published.errors import Errors
 from validate.published.memory_limits import MemoryLimits
 from validate.published.parts import by_source, counted, grouped, memory_kinds, parts
@@ -15,34 +17,58 @@ from validate.published.standing import Standing
 from validate.published.sweeps import Sweeps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from validate.published.accuracy import Accuracy
     from validate.published.peers import PeerErrors
     from validate.published.predicted import Predicted
 
 ERRORS = ("n", "skipped", "median |error|", "p90", "mean", "bias", "in the interval")
+#: Rows of tables that are shown one by one on the screen, and those that are named of each reason.
+FEW_ROWS, FEW_NAMED = 20, 3
 RANKS = ("jobs", "pairs", "Kendall's tau", "mean regret", "max regret")
 
 
 def sheets(accuracy: Accuracy, peers: Sequence[PeerErrors]) -> Iterator[Sheet]:
     """Give every table that has rows."""
-    by = parts(accuracy.times)
-    sources = by["source"]
-    for sheet in (
+    sources = parts(accuracy.times)["source"]
+    yield from _filled(
         _parts(accuracy),
         errors_sheet("Errors by source", "source", _errors(sources)),
         _files(accuracy),
         _quantities(accuracy),
         _limits(accuracy),
-        _ranks(accuracy, sources),
+        *_further(accuracy, peers),
+    )
+
+
+def screen_sheets(accuracy: Accuracy, peers: Sequence[PeerErrors]) -> Iterator[Sheet]:
+    """Give the tables for the screen: of a few rows each of them, in place of errors by part."""
+    if sum(len(table.rows) for table in accuracy.tables) > FEW_ROWS:
+        yield from sheets(accuracy, peers)
+        return
+    done = [each for each in accuracy.predicted if not each.skipped_because]
+    overall = {"overall": Errors.of(accuracy.counted)} if len(accuracy.counted) > 1 else {}
+    yield from _filled(
+        rows_sheet("Predicted and measured", done),
+        errors_sheet("Errors of times of steps", "runs", overall),
+        *_further(accuracy, peers),
+    )
+
+
+def _further(accuracy: Accuracy, peers: Sequence[PeerErrors]) -> tuple[Sheet, ...]:
+    """Return what is told of tables of any length."""
+    return (
+        _ranks(accuracy, parts(accuracy.times)["source"]),
         _peers(peers),
         _quoted(accuracy),
         _reasons("Skipped", "predictions", accuracy.predicted),
         _reasons("Left out", "rows", accuracy.left_out),
-    ):
-        if sheet.rows:
-            yield sheet
+    )
+
+
+def _filled(*found: Sheet) -> Iterator[Sheet]:
+    return (sheet for sheet in found if sheet.rows)
 
 
 def errors_sheet(title: str, name: str, errors: Mapping[str, Errors], note: str = "") -> Sheet:
@@ -201,9 +227,21 @@ def _quoted(accuracy: Accuracy) -> Sheet:
     )
 
 
-def _reasons(title: str, what: str, rows: Iterable[Predicted]) -> Sheet:
+def _reasons(title: str, what: str, rows: Sequence[Predicted]) -> Sheet:
+    ids: dict[str, list[str]] = defaultdict(list)
+    for each in rows:
+        ids[each.skipped_because].append(each.row.text("id", "without id"))
     return Sheet(
         title=f"{title}, and why",
-        columns=("reason", what),
-        rows=tuple((reason, f"{many}") for reason, many in skips(rows).items()),
+        columns=("reason", "such as", what),
+        rows=tuple(
+            (reason, _first_of(ids[reason]), f"{many}") for reason, many in skips(rows).items()
+        ),
+        texts=2,
     )
+
+
+def _first_of(ids: Sequence[str]) -> str:
+    """Return the first few of some rows."""
+    named = list(dict.fromkeys(ids))
+    return ", ".join([*named[:FEW_NAMED], *(["..."] if len(named) > FEW_NAMED else [])])

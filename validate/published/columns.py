@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from topologies.errors import Problem, SpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 #: What a column is called here, in tables of training runs, and in tables of sequence parallelism;
 #: empty where a table has none.
@@ -100,6 +101,9 @@ NONE_AT_ZERO = (
 TRAINING, SEQUENCE_PARALLEL = "row_id", "id"
 #: What rows of the first schema are of; those of the second say it themselves (``scope``).
 TRAINING_RUN = "training_run"
+#: How like a column that a file lacks an unread one is that may be meant for it, and how many of
+#: those are named: a wrong name here costs a line, a column that is not read costs the prediction.
+LIKE, MOST_MEANT = 0.7, 2
 #: Scopes of the second schema that are predicted.
 ATTENTION_ONLY, TRAIN_STEP = "attention_only", "train_step"
 
@@ -122,3 +126,31 @@ def names_of(header: Sequence[str], file: str) -> dict[str, str]:
             [Problem(file, ",".join(header[:4]) or "empty", f"no known table: it needs {mend}")]
         )
     return {each[0]: each[schema] for each in COLUMNS if each[schema]}
+
+
+def meant_by(header: Sequence[str], names: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """Return the columns of a file that are not read but look like some that it lacks.
+
+    Tables have columns for people too: one that is like no missing column is passed over.
+
+    Parameters
+    ----------
+    header
+        The file's columns.
+    names
+        What each column is called in its schema, by what it is called here.
+
+    >>> meant_by(["row_id", "stepp_time", "remarks"], names_of(["row_id"], "mine.csv"))
+    {'stepp_time': ('ref_step_time_s',)}
+    """
+    lacking = {name: column for name, column in names.items() if column not in header}
+    known = {**lacking, **{column: column for column in lacking.values()}}
+    unread = [column for column in header if column and column not in names.values()]
+    found = {
+        column: get_close_matches(column.lower(), known, n=4, cutoff=LIKE) for column in unread
+    }
+    return {
+        column: tuple(dict.fromkeys(known[name] for name in near))[:MOST_MEANT]
+        for column, near in found.items()
+        if near
+    }

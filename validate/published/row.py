@@ -16,6 +16,7 @@ from validate.published.columns import (
     SEQUENCE_PARALLEL,
     TRAINING,
     TRAINING_RUN,
+    meant_by,
     names_of,
 )
 
@@ -114,11 +115,14 @@ class Table:
         All of them, in order.
     missing
         Columns of its schema that the file does not have.
+    unread
+        Columns that are none of its schema but look like missing ones, with those.
     """
 
     file: str
     rows: tuple[Row, ...]
     missing: tuple[str, ...]
+    unread: Mapping[str, tuple[str, ...]]
 
     @property
     def graded(self) -> bool:
@@ -160,4 +164,5 @@ def read_table(path: str) -> Table:
             for at, (cells, kind) in enumerate(zip(found, kinds, strict=True))
         ),
         missing=tuple(column for column in names.values() if column not in header),
+        unread=meant_by(header, names),
     )

@@ -10,17 +10,22 @@ import numpy as np
 import pytest
 
 from tests.planner.test_cli import refused, run
+from tests.validate.published.made_up import guess, row
 from tests.validate.published.sample import FILE, sample
+from validate.published.accuracy import Accuracy
 from validate.published.accuracy_record import record
 from validate.published.accuracy_report import markdown
-from validate.published.accuracy_sheets import errors_sheet
+from validate.published.accuracy_sheets import errors_sheet, screen_sheets, sheets
 from validate.published.errors import Errors
 from validate.published.machine_of import _node_Bps, machine_of
 from validate.published.model_of import model_of
-from validate.published.row import Row, read_table
+from validate.published.row import Row, Table, read_table
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from validate.published.predicted import Predicted
+    from validate.published.sheet import Sheet
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +55,8 @@ def test_networks_are_read_as_rows_state_them(text: str, gigabits: float | None)
 
 
 def test_a_machine_has_the_network_of_its_row(rows: tuple[Row, ...]) -> None:
-    row = next(row for row in rows if row.text("source") == "internevo")
-    (card,) = (tier for tier in machine_of(row).tiers if tier.fabric == "nic")
+    ran = next(row for row in rows if row.text("source") == "internevo")
+    (card,) = (tier for tier in machine_of(ran).tiers if tier.fabric == "nic")
     assert card.Bps.value == pytest.approx(400e9 / 8 / 8)
 
 
@@ -164,3 +169,55 @@ def _few(folder: Path, name: str, every: int) -> str:
     kept = [each for at, each in enumerate(lines) if at % every == 0 or "vtrain-multi" in each]
     (folder / name).write_text("\n".join([head, *kept]) + "\n", encoding="utf-8")
     return str(folder / name)
+
+
+def test_a_misspelt_column_is_named_with_the_one_that_is_missing(tmp_path: Path) -> None:
+    head, *lines = FILE.read_text(encoding="utf-8").splitlines()
+    table, found = tmp_path / "mine.csv", tmp_path / "found.json"
+    table.write_text("\n".join([head.replace("ref_step_time_s", "stepp_time"), *lines[:5]]))
+    done = run("accuracy", str(table), "--json", str(found))
+    assert "stepp_time (did you mean ref_step_time_s?)" in done.stdout
+    unread = json.loads(found.read_text())["unread_columns"]["mine.csv"]
+    assert unread["stepp_time"] == ["ref_step_time_s"]
+    assert "mfu" not in unread  # known to people, like nothing that is missing
+    table.write_text("\n".join([head, *lines[:5]]))
+    assert "not read" not in run("accuracy", str(table)).stdout
+
+
+@pytest.mark.parametrize("name", ["published_runs", "published_memory", "sequence_parallel_rows"])
+def test_columns_of_the_reference_tables_are_no_misspellings(name: str) -> None:
+    assert not read_table(str(FILE.with_name(f"{name}.csv"))).unread
+
+
+def test_reasons_name_the_first_of_their_rows() -> None:
+    rows = [row(id=f"r{at}") for at in range(5)]
+    skipped = [guess(each, 1.0, None) for each in rows]
+    found = Accuracy(tables=(), predicted=tuple(skipped), left_out=tuple(skipped[4:]))
+    by_title = {sheet.title: sheet for sheet in sheets(found, [])}
+    assert by_title["Skipped, and why"].rows == (("no reason", "r0, r1, r2, ...", "5"),)
+    assert by_title["Left out, and why"].rows == (("no reason", "r4", "1"),)
+
+
+def test_a_few_rows_are_shown_one_by_one(tmp_path: Path) -> None:
+    head, *lines = FILE.read_text(encoding="utf-8").splitlines()
+    table = tmp_path / "few.csv"
+    table.write_text("\n".join([head, *lines[:2]]))
+    shown = run("accuracy", str(table)).stdout
+    for each in read_table(str(table)).rows:
+        (line,) = (line for line in shown.splitlines() if line.startswith(each.text("id")))
+        assert f"{each.number('step_s'):.4g} s" in line
+    assert "Errors by" not in shown
+    one = sheets_of(guess(row(id="alone"), 1.0, 1.1))
+    assert [sheet.title for sheet in one] == ["Predicted and measured"]
+
+
+def test_more_rows_are_shown_by_part() -> None:
+    shown = [sheet.title for sheet in screen_sheets(sample(), [])]
+    assert "Predicted and measured" not in shown
+    assert "Errors by source" in shown
+
+
+def sheets_of(*predicted: Predicted) -> list[Sheet]:
+    """Return what the screen shows of some predictions."""
+    table = Table(file="", rows=tuple(each.row for each in predicted), missing=(), unread={})
+    return [*screen_sheets(Accuracy(tables=(table,), predicted=predicted, left_out=()), [])]
