@@ -73,11 +73,15 @@ def model_of(row: Row) -> Architecture:
     Raises
     ------
     UnexpressedError
-        If the row does not say enough.
+        If the row does not say enough, or predicts tokens further ahead than the model known.
     """
     found = _catalogued(row) or _built(_sizes(row))
-    depth = row.count("predict_depth", 0)
-    return found.predicting(depth) if depth <= len(found.predict_layers) else found
+    depth, most = row.count("predict_depth", 0), len(found.predict_layers)
+    if depth > most:
+        raise UnexpressedError(
+            f"{depth} layers of multi-token prediction of {found.title}, of which {most} are known"
+        )
+    return found.predicting(depth)
 
 
 def _catalogued(row: Row) -> Architecture | None:

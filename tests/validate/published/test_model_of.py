@@ -101,6 +101,14 @@ def test_layers_that_predict_further_tokens_count_where_the_row_has_them() -> No
     assert (len(plain.layers), len(predicting.layers)) == (61, 62)
 
 
+@pytest.mark.parametrize(("cells", "depth"), [({**DEEPSEEK, "layers": 61}, 2), (KIMI, 1)])
+def test_layers_of_prediction_that_a_model_is_not_known_to_have_are_not_dropped(
+    cells: dict[str, object], depth: int
+) -> None:
+    with pytest.raises(UnexpressedError, match=f"{depth} layers of multi-token prediction"):
+        model_of(row(**cells, predict_depth=depth))
+
+
 def test_experts_that_a_table_has_no_columns_for_come_from_the_catalogue() -> None:
     sizes = {"model": "Qwen3-30B-A3B", "layers": 48, "hidden": 2048, "vocab": 151936}
     assert model_of(row(**sizes)) is load_architecture("qwen3-30b-a3b")
