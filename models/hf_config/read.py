@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from models.architecture import Architecture, Layer
+from models.hf_config.asked import Asked
 from models.hf_config.families import FAMILIES
 from models.hf_config.family import Size
 from models.hf_config.reader import LARGEST_LAYERS, LAYERS, ConfigReader
@@ -42,7 +43,7 @@ def architecture_from_config(config: Mapping[str, Any], name: str) -> Architectu
     """
     described = config.get("_source")
     described = described if isinstance(described, dict) else {}
-    reader = ConfigReader(text_part(config, name), name)
+    reader = ConfigReader(Asked(text_part(config, name)), name)
     family = _family(reader)
     layers = family.layers(reader) if family.layers else reader.whole(*LAYERS, most=LARGEST_LAYERS)
     size = Size(reader.whole(*_HIDDEN), layers)
@@ -66,6 +67,7 @@ def architecture_from_config(config: Mapping[str, Any], name: str) -> Architectu
         max_positions=positions,
         notes=_quantisation(reader),
     )
+    reader.no_slips()
     raise_if_any(reader.problems)
     return architecture
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from models.architecture.mlp import ACTIVATIONS
 from topologies.errors import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from models.hf_config.asked import Asked
 
 #: Larger than any model anyone has trained; a slip of the keyboard otherwise.
 LARGEST_FIELD = 10_000_000
@@ -24,7 +26,7 @@ Flag = bool | tuple[str, bool]
 class ConfigReader:
     """Reads fields of one config and collects what is wrong with them, each once."""
 
-    config: Mapping[str, Any]
+    config: Asked
     where: str
     problems: list[Problem] = field(default_factory=list)
 
@@ -45,6 +47,7 @@ class ConfigReader:
                 self._note(names[0], "missing", "this field is required")
                 return max(least, 1)
             return default
+        self.config.answered(*names)
         value = self.config[given[0]]
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
             self.refuse(given[0], f"a whole number from {least} to {most}")
@@ -58,7 +61,10 @@ class ConfigReader:
         """Return the first of `names` that is there, or `default`, as a number of (0, 1]."""
         name = next((name for name in names if self.config.get(name) is not None), names[0])
         value = self.config.get(name)
-        value = default if value is None else value
+        if value is None:
+            value = default
+        else:
+            self.config.answered(*names)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
             self.refuse(name, "a number above 0 and up to 1")
             return 1.0
@@ -88,6 +94,7 @@ class ConfigReader:
         name = next((name for name in names if self.config.get(name)), None)
         if name is None:
             return default
+        self.config.answered(*names)
         value = self.config[name]
         if not isinstance(value, str) or value not in ACTIVATIONS:
             self.refuse(name, f"one of {', '.join(sorted(ACTIVATIONS))}")
@@ -132,6 +139,16 @@ class ConfigReader:
             given = self.config.get(name)
             if given is not None and given != only:
                 self.refuse(name, f"read only where it is {str(only).lower()}")
+
+    def no_slips(self) -> None:
+        """Refuse fields that look like one that was asked for and is not there.
+
+        What is said of the absent one is then the same mistake, said twice.
+        """
+        for name, meant in self.config.slips().items():
+            absent = f"{self.where}: {meant}"
+            self.problems = [problem for problem in self.problems if problem.field != absent]
+            self.refuse(name, f"no field that is read; did you mean {meant}?")
 
     def sound(self, *names: str) -> bool:
         """Return whether no problem was found with any of these fields."""
