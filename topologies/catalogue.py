@@ -7,6 +7,7 @@ or ``parts`` that other files describe. Human units become SI here and nowhere e
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from topologies.accelerator import Accelerator
 from topologies.errors import Collected, Problem, SpecError, raise_if_any, unknown_name
 from topologies.mix import MixSchema, PartSchema
 from topologies.schema import FigureSchema, Strict, checked, optional
+from topologies.stated import StatedSize
 from topologies.tier_file import ClusterSchema
 from topologies.units import GB, GIB, TERA
 from topologies.yaml_file import read_yaml
@@ -126,7 +128,8 @@ def load_cluster(spec: str, gpus: int | None = None) -> Cluster:
         ``h100-dgx:32`` is 32 nodes of that kind; without a number of nodes, what the file says,
         or one node.
     gpus
-        Take this many accelerators instead.
+        Take this many accelerators: instead of one node, or of those that the name or the file
+        states.
 
     Raises
     ------
@@ -139,7 +142,16 @@ def load_cluster(spec: str, gpus: int | None = None) -> Cluster:
     256
     """
     cluster = _load(spec, "--cluster", ())
-    return cluster if gpus is None else cluster.take(gpus)
+    return cluster if gpus is None else _bounded(cluster, spec).take(gpus)
+
+
+def _bounded(cluster: Cluster, spec: str) -> Cluster:
+    """Return a cluster with no more nodes to take from than stand after its name, if any do."""
+    name, nodes = _split_nodes(spec, "--cluster")
+    if nodes is None:
+        return cluster
+    mend = f"leave :{nodes} out after {name}"
+    return replace(cluster, stated=StatedSize(nodes, f"--cluster {spec}", mend))
 
 
 def _load(spec: str, field: str, within: tuple[Path, ...]) -> Cluster:
@@ -169,6 +181,9 @@ def _tiered(content: Mapping[str, Any], where: str, nodes: int | None, field: st
     accelerator = found.attempt(lambda: _accelerator_of(schema.accelerator, where))
     found.raise_if_any()
     cluster = schema.build(accelerator)
+    if schema.nodes is not None:
+        stated = StatedSize(schema.nodes, where, f"raise nodes in {where}")
+        cluster = replace(cluster, stated=stated)
     nodes = nodes if nodes is not None else schema.nodes or 1
     return cluster.take(nodes * cluster.accelerators_per_node, field)
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from topologies.accelerator import Accelerator
     from topologies.graph import ClusterGraph
+    from topologies.stated import StatedSize
 
 #: Jobs that would leave more of their racks idle fill one after the other instead.
 LEAST_FILLED = 0.75
@@ -156,6 +157,9 @@ class Cluster:
         Links from the inside out; the last tier spans the cluster.
     max_nodes
         Where it ends; ``None`` for nowhere.
+    stated
+        The nodes that a user says there are; ``None`` for a kind of nodes, of which there are as
+        many as a job wants.
     graph
         Every single link, where a file says them; `tiers` are then what is left of it.
     parts
@@ -169,6 +173,7 @@ class Cluster:
     accelerators: int
     tiers: tuple[Tier, ...]
     max_nodes: int | None = None
+    stated: StatedSize | None = None
     graph: ClusterGraph | None = None
     parts: tuple[Cluster, ...] = ()
 
@@ -212,8 +217,8 @@ class Cluster:
         Raises
         ------
         SpecError
-            If it is not a divisor of a node or a whole number of nodes, or more than exists; of
-            links one by one and of a mix, if it is not all there is.
+            If it is not a divisor of a node or a whole number of nodes, or more than exists or is
+            said to be there; of links one by one and of a mix, if it is not all there is.
         """
         raise_if_any(self._size_problems(accelerators, field))
         node = self.accelerators_per_node
@@ -254,6 +259,8 @@ class Cluster:
         if self.max_nodes is not None and accelerators > self.max_nodes * node:
             most = self.max_nodes * node
             return [Problem(field, accelerators, f"{self.name} ends at {most} accelerators")]
+        if self.stated is not None and accelerators > self.stated.nodes * node:
+            return [Problem(field, accelerators, self.stated.refusal(node))]
         return []
 
 

@@ -180,7 +180,45 @@ def test_a_file_says_how_many_nodes_it_has(write: Callable[[str], str]) -> None:
     path = write(f"{NODE}nodes: 4\n")
     assert load_cluster(path).accelerators == 32
     assert load_cluster(f"{path}:2").accelerators == 16
-    assert load_cluster(path, gpus=64).accelerators == 64
+    assert load_cluster(path, gpus=16).accelerators == 16
+
+
+@pytest.mark.parametrize(
+    ("after", "gpus", "field", "mend"),
+    [
+        ("", 64, "--gpus", "mine.yaml states 4 nodes of 8: take at most 32 accelerators, or raise"),
+        (":8", None, "--cluster {}:8", "take at most 32 accelerators, or raise nodes in mine.yaml"),
+        (":8", 16, "--cluster {}:8", "take at most 32 accelerators, or raise nodes in mine.yaml"),
+        (":2", 24, "--gpus", "states 2 nodes of 8: take at most 16 accelerators, or leave :2 out"),
+        (":1", 16, "--gpus", "states 1 node of 8: take at most 8 accelerators, or leave :1 out"),
+    ],
+)
+def test_no_more_is_taken_than_is_said_to_be_there(
+    write: Callable[[str], str], after: str, gpus: int | None, field: str, mend: str
+) -> None:
+    path = write(f"{NODE}nodes: 4\n")
+    found = problems(f"{path}{after}", gpus=gpus)
+    assert list(found) == [field.format(path)]
+    assert mend in found[field.format(path)]
+
+
+def test_nodes_after_a_catalogue_name_bound_what_is_taken_of_them() -> None:
+    assert load_cluster("h100-dgx:4", gpus=16).accelerators == 16
+    assert load_cluster("h100-dgx:4", gpus=32).accelerators == 32
+    assert problems("h100-dgx:4", gpus=64) == {
+        "--gpus": "--cluster h100-dgx:4 states 4 nodes of 8: take at most 32 accelerators, "
+        "or leave :4 out after h100-dgx"
+    }
+    # A sweep takes the other sizes from what it took first.
+    with pytest.raises(SpecError, match="states 4 nodes"):
+        load_cluster("h100-dgx:4", gpus=16).take(64)
+
+
+def test_kinds_of_nodes_grow_without_bound(write: Callable[[str], str]) -> None:
+    for name in ("h100-dgx", write(NODE)):
+        assert load_cluster(name, gpus=64).accelerators == 64
+        # What is asked when nothing fits on what a job has: would more accelerators do?
+        assert load_cluster(f"{name}:4").take(64).accelerators == 64
 
 
 # ------------------------------------------------------------------------------------ broken files
