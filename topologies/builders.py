@@ -9,9 +9,11 @@
 ``torus``
     links to both neighbours along every dimension, round the ends where it wraps;
 ``nic``
-    a network card per accelerator, joined to the leaf switch of its rail (rail-optimised) or of its
-    nodes, and the leaves of a block to its spine without oversubscription; of every plane a leaf
-    and a spine of its own, and as many spines as there are paths;
+    the network cards of every node, one per accelerator unless the file says how many, and shared
+    or several for each where they are fewer or more; joined to the leaf switch of their rail
+    (rail-optimised) or of their nodes, and the leaves of a block to its spine without
+    oversubscription; of every plane a leaf and a spine of its own, and as many spines as there are
+    paths;
 ``spine``
     the spines of blocks joined to a core, at the rate their uplinks have; as many cores in every
     plane as there are paths;
@@ -25,13 +27,16 @@ and what is outermost in each is joined by the tiers of the mix.
 from __future__ import annotations
 
 import gc
+from collections import Counter
 from contextlib import contextmanager
 from itertools import combinations, groupby, product
 from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
+from topologies.cables import Cables, tier_link
+from topologies.cards import card_shares
 from topologies.errors import Problem, SpecError
-from topologies.graph import ClusterGraph, Link, NodeKind
+from topologies.graph import ClusterGraph, NodeKind
 from topologies.torus import Slice
 
 if TYPE_CHECKING:
@@ -123,20 +128,6 @@ def _side_by_side(graph: ClusterGraph, parts: Iterable[Cluster]) -> Iterator[Gat
         first += part.accelerators
 
 
-def _link(tier: Tier, level: int, Bps: float) -> Link:
-    return Link(
-        name=tier.name,
-        level=level,
-        scale_out=tier.scale_out,
-        Bps=Bps,
-        latency_s=tier.latency_s.value,
-        usable_fraction=tier.usable_fraction.value,
-        source=tier.Bps.source,
-        start_s=tier.start_s.value,
-        chunk_s=tier.chunk_s.value,
-    )
-
-
 def _blocks(total: int, span: int) -> Iterator[range]:
     for first in range(0, total, span):
         yield range(first, min(first + span, total))
@@ -146,21 +137,6 @@ def _gathered(gates: Sequence[Gate], span: int) -> Iterator[list[Gate]]:
     """Yield the gates of every block of `span` accelerators."""
     for _, group in groupby(gates, lambda gate: gate.first // span):
         yield list(group)
-
-
-class _Cables:
-    """Pairs of nodes by the rate of their link, joined at the end: a class of links per rate."""
-
-    def __init__(self, graph: ClusterGraph, level: int, tier: Tier) -> None:
-        self.graph, self.level, self.tier = graph, level, tier
-        self.pairs: dict[float, list[tuple[int, int]]] = {}
-
-    def lay(self, pairs: Iterable[tuple[int, int]], Bps: float) -> None:
-        self.pairs.setdefault(Bps, []).extend(pairs)
-
-    def join(self) -> None:
-        for Bps, pairs in self.pairs.items():
-            self.graph.join(pairs, _link(self.tier, self.level, Bps))
 
 
 def _switched(
@@ -174,7 +150,7 @@ def _meshed(
     graph: ClusterGraph, level: int, tier: Tier, gates: list[Gate], span: int
 ) -> list[Gate]:
     _check_mesh(graph, tier, span, "accelerators", "spans")
-    link = _link(tier, level, tier.peer_Bps.value)
+    link = tier_link(tier, level, tier.peer_Bps.value)
     for block in _blocks(graph.accelerators, span):
         graph.join(combinations(block, 2), link)
     return gates
@@ -187,7 +163,7 @@ def _check_mesh(graph: ClusterGraph, tier: Tier, size: int, of: str, key: str) -
 
 
 def _torus(graph: ClusterGraph, level: int, tier: Tier, gates: list[Gate], span: int) -> list[Gate]:
-    link = _link(tier, level, tier.peer_Bps.value)
+    link = tier_link(tier, level, tier.peer_Bps.value)
     for block in _blocks(graph.accelerators, span):
         box = Slice.of(tier.dims or (span,), len(block), tier.wrap_multiple)
         graph.join(((block[a], block[b]) for a, b in _neighbours(box)), link)
@@ -209,21 +185,31 @@ def _neighbours(box: Slice) -> Iterator[tuple[int, int]]:
 def _carded(
     graph: ClusterGraph, level: int, tier: Tier, _gates: Sequence[Gate], span: int
 ) -> list[Gate]:
-    """Give every accelerator a card, every block leaves, and join its leaves to its spines."""
+    """Give every node its cards, every block leaves, and join its leaves to its spines."""
     total, node = graph.accelerators, graph.accelerators_per_node
-    cables = _Cables(graph, level, tier)
-    cards = graph.add(NodeKind.NIC, total)
-    cables.lay(zip(range(total), cards, strict=True), tier.Bps.value)
-    port_Bps = tier.Bps.value / tier.planes
+    of_node = tier.cards or node
+    cables = Cables(graph, level, tier)
+    shares = list(card_shares(total, node, of_node))
+    cards = graph.add(NodeKind.NIC, shares[-1].card + 1)
+    for share in shares:
+        pair = share.accelerator, cards[share.card]
+        cables.lay([pair], tier.Bps.value * (share.parts / of_node))
     found = []
-    for block in _blocks(total, span):
-        rails = min(node, len(block)) if tier.rails else 1
+    for place, group in groupby(shares, lambda share: share.accelerator // span):
+        block = range(place * span, min((place + 1) * span, total))
+        ports: Counter[int] = Counter()
+        for share in group:
+            ports[share.card] += share.parts
+        rails = len({card % of_node for card in ports}) if tier.rails else 1
         planes = []
         for _ in range(tier.planes):
             leaves = graph.add(NodeKind.LEAF, rails)
-            cables.lay(((cards[i], leaves[i % node % rails]) for i in block), port_Bps)
+            for card, parts in ports.items():
+                pair = cards[card], leaves[card % of_node % rails]
+                cables.lay([pair], tier.Bps.value * (parts / of_node) / tier.planes)
             spines = graph.add(NodeKind.SPINE, tier.paths)
-            cables.lay(product(leaves, spines), port_Bps * len(block) / rails / tier.paths)
+            uplink = tier.Bps.value / tier.planes * len(block) / rails / tier.paths
+            cables.lay(product(leaves, spines), uplink)
             planes.append(tuple(spines))
         found.append(Gate(tuple(planes), block.start, len(block)))
     cables.join()
@@ -240,7 +226,7 @@ def _joined(
     graph: ClusterGraph, level: int, tier: Tier, gates: Sequence[Gate], span: int, kind: NodeKind
 ) -> list[Gate]:
     """Join what lies in a block through new nodes of its own, in every plane one for each path."""
-    cables = _Cables(graph, level, tier)
+    cables = Cables(graph, level, tier)
     found = []
     for block in _gathered(gates, span):
         planes = []
@@ -258,7 +244,7 @@ def _grouped(
     graph: ClusterGraph, level: int, tier: Tier, gates: Sequence[Gate], span: int
 ) -> list[Gate]:
     """Join every two groups of a dragonfly directly."""
-    cables = _Cables(graph, level, tier)
+    cables = Cables(graph, level, tier)
     found = []
     for block in _gathered(gates, span):
         _check_mesh(graph, tier, len(block), "groups", "groups")

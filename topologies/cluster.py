@@ -207,7 +207,11 @@ class Cluster:
 
     @property
     def cards(self) -> int:
-        """Network cards of a node."""
+        """Network cards of a node; of nodes that differ, what the poorest kind has."""
+        if self.parts:
+            return min(part.cards for part in self.parts)
+        if self.graph is not None and (each := self.graph.cards // self.nodes):
+            return each
         said = (tier.cards for tier in self.tiers if tier.cards is not None)
         return next(said, self.accelerators_per_node)
 

@@ -181,7 +181,8 @@ class _Folder:
         front = shown[:columns] if form.is_grid else shown
         switches = self._reached(inner, set(shown))
         behind = [card for node in domain for card in self.cards.get(node, ())]
-        before = {card for node in (*front, *switches) for card in self.cards.get(node, ())}
+        near = {*front, *switches}
+        before = {card for card in behind if near & set(self.graph.graph.predecessors(card))}
         hosts = len({self._host(node) for node in members})
         return Box(
             label=self._box_label(number, members, hosts),

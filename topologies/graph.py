@@ -179,6 +179,11 @@ class ClusterGraph:
             sorted(counts.items(), key=lambda item: (item[0][0].level, item[0][0].name, item[0][1]))
         )
 
+    @property
+    def cards(self) -> int:
+        """How many network cards there are."""
+        return self.kinds().get(NodeKind.NIC, 0)
+
     def kinds(self) -> dict[NodeKind, int]:
         """Return how many nodes of each kind there are."""
         counts = Counter(data["kind"] for data in self.graph.nodes.values())

@@ -164,13 +164,18 @@ class Page:
             return
         hung = [card for card in box.cards if self._hangs(card)]
         self._hang(hung, box, frame)
-        for card in (card for card in box.cards if card not in hung):
-            if card.hidden and box.form.is_grid:
-                self.spots[card.key] = Spot(frame.right - 48, y, 80, 20)
-            else:
+        rest = [card for card in box.cards if card not in hung]
+        crowd = -(-len(rest) // len(box.accelerators))
+        for x, group in groupby(rest, self._over):
+            beside = list(group)
+            for at, card in enumerate(beside):
                 widest = 80 if card.hidden else 36
                 side = min(widest, *(spot.w for spot in self._served(card)))
-                self.spots[card.key] = Spot(self._over(card), y, side, 20)
+                share = side / max(crowd, len(beside))
+                middle = x + share * (at - (len(beside) - 1) / 2)
+                self.spots[card.key] = Spot(middle, y, share, 20)
+            if box.form.is_grid and card.hidden:
+                self.spots[card.key] = Spot(frame.right - 48, y, 80, 20)
 
     def _over(self, card: Mark) -> float:
         served = self._served(card)

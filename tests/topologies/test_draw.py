@@ -6,6 +6,7 @@ import re
 import time
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from topologies.builders import build_graph
 from topologies.draw import to_dot, to_svg
 from topologies.fold import Box, first_and_last, fold
 from topologies.graph import ClusterGraph, Link, NodeKind
+from topologies.place import Page
 from topologies.text import latency, rate
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -118,6 +120,23 @@ def test_two_hosts_are_drawn_whole():
     assert len(picture.wires) == sum(graph.links().values()) / 2
     svg = to_svg(graph, "two")
     assert shapes(svg) == 1 + 2 + graph.graph.number_of_nodes() + 2 * len(graph.links())
+
+
+@pytest.mark.parametrize(
+    ("spec", "cards", "joined"),
+    [("aws-p4d:2", 8, 16), ("aws-p5en:2", 32, 32), ("aws-p5:2", 64, 64)],
+)
+def test_as_many_cards_are_drawn_as_nodes_have_and_none_over_another(spec, cards, joined):
+    graph = graph_of(spec)
+    picture = fold(graph)
+    page = Page(picture, 700)
+    spots = [page.spots[mark.key] for box in picture.boxes for mark in box.cards]
+    assert len(spots) == cards
+    spots.sort(key=lambda spot: spot.x)
+    assert all(one.right <= other.left + 1e-6 for one, other in pairwise(spots))
+    pairs = [(a, b) for a, b, _ in picture.wires if NodeKind.NIC in (a.kind, b.kind)]
+    assert sum(NodeKind.ACCELERATOR in (a.kind, b.kind) for a, b in pairs) == joined
+    assert f"{cards} NICs" in " ".join(texts(to_svg(graph, spec)))
 
 
 def test_many_hosts_fold_to_two_and_the_last():

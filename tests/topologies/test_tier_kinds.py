@@ -88,6 +88,66 @@ def test_planes_and_paths_share_the_rate_of_a_card_and_of_an_uplink(tmp_path, ra
     assert total["spine", "core"] == pytest.approx(64 * 10e9)
 
 
+@pytest.mark.parametrize(
+    ("cards", "of_accelerators", "of_cards"),
+    [(None, 1, 1), (4, 1, 1), (2, 1, 2), (1, 1, 4), (8, 2, 1), (16, 4, 1)],
+)
+@pytest.mark.parametrize("rails", [False, True])
+@pytest.mark.parametrize("planes", [1, 2])
+def test_a_node_has_the_cards_its_file_states(
+    tmp_path, cards, of_accelerators, of_cards, rails, planes
+):
+    more = {} if cards is None else {"cards": cards}
+    content = cluster(NODE, tier("cards", "nic", "all", 20, rails=rails, planes=planes, **more))
+    found = load_cluster(written(tmp_path, content))
+    many = cards or 4
+    assert found.cards == many
+    graph = build_graph(found)
+    assert graph.kinds()[NodeKind.NIC] == graph.cards == 16 * many
+    assert degrees(graph, NodeKind.ACCELERATOR) == {(("nic", of_accelerators), ("switch", 1))}
+    leaves = ("leaf", planes)
+    assert degrees(graph, NodeKind.NIC) == {(("accelerator", of_cards), leaves)}
+    assert graph.kinds()[NodeKind.LEAF] == (many if rails else 1) * planes
+    assert quotient(graph)[-1].Bps == pytest.approx(20e9)  # of an accelerator, whoever shares
+    rates = {(str(kind[0]), str(kind[1])): link.Bps for link, kind in graph.joins()}
+    assert rates["accelerator", "nic"] == pytest.approx(20e9 / of_accelerators)
+    assert rates["nic", "leaf"] == pytest.approx(4 * 20e9 / many / planes)
+
+
+@pytest.mark.parametrize("cards", [1, 2, 3, 5, 6, 7, 9, 12])
+@pytest.mark.parametrize("accelerators", [1, 2, 4, 12])
+def test_whatever_cards_a_node_has_accelerators_have_their_rate(tmp_path, cards, accelerators):
+    content = cluster(NODE, tier("cards", "nic", "all", 20, cards=cards))
+    graph = build_graph(load_cluster(written(tmp_path, content), gpus=accelerators))
+    hosts, part = divmod(accelerators, 4)
+    assert graph.cards == hosts * cards + -(-part * cards // 4)
+    sent, received = Counter(), Counter()
+    kind = dict(graph.graph.nodes.data("kind"))
+    for tail, head, li in graph.edges():
+        if (kind[tail], kind[head]) == (NodeKind.ACCELERATOR, NodeKind.NIC):
+            sent[tail] += li.Bps
+            received[head] += li.Bps
+        elif (kind[tail], kind[head]) == (NodeKind.NIC, NodeKind.LEAF):
+            received[tail] -= li.Bps  # a card passes on what its accelerators send
+    assert [sent[i] for i in range(accelerators)] == pytest.approx([20e9] * accelerators)
+    assert [received[card] for card in received] == pytest.approx([0.0] * graph.cards, abs=1.0)
+
+
+@pytest.mark.parametrize(("name", "cards"), [("aws-p4d", 8), ("gcp-a3-high", 8), ("aws-p5", 64)])
+def test_catalogue_nodes_are_built_with_the_cards_they_have(name, cards):
+    assert build_graph(load_cluster(f"{name}:2")).cards == cards
+
+
+def test_cards_of_single_links_and_of_mixes_are_those_of_a_node(tmp_path):
+    assert load_cluster(str(EXAMPLES / "bridged-boxes.yaml")).cards == 2
+    written(tmp_path, cluster(NODE, tier("cards", "nic", "all", 20, cards=2)), "few.yaml")
+    written(tmp_path, cluster(NODE, tier("cards", "nic", "all", 20)), "many.yaml")
+    parts = [{"cluster": "many.yaml"}, {"cluster": "few.yaml"}]
+    mix = {"name": "mine", "title": "Mine", "parts": parts}
+    core = tier("core", "spine", "all", 10)
+    assert load_cluster(written(tmp_path, mix | {"tiers": [core]})).cards == 2
+
+
 def test_groups_of_two_planes_are_joined_plane_by_plane(tmp_path):
     cards = tier("cards", "nic", 16, 20, planes=2)
     graph = build_graph(load_cluster(written(tmp_path, cluster(NODE, cards, GLOBAL))))
