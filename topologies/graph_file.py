@@ -33,10 +33,11 @@ from topologies.graph import ClusterGraph, Link, NodeKind
 from topologies.graph_levels import settle
 from topologies.node_names import expand
 from topologies.schema import (
-    AmountSchema,
     FigureSchema,
+    LatencySchema,
     RateSchema,
     Strict,
+    WaitSchema,
     card_problems,
     share_problems,
 )
@@ -87,9 +88,9 @@ class LinkSchema(Strict):
     GBps: RateSchema
     back_GBps: RateSchema | None = None
     usable_fraction: FigureSchema
-    latency_us: FigureSchema
-    start_us: AmountSchema | None = None
-    chunk_us: AmountSchema | None = None
+    latency_us: LatencySchema
+    start_us: WaitSchema | None = None
+    chunk_us: WaitSchema | None = None
     pairing: Pairing = "all"
     between: list[list[Names]] = Field(min_length=1)
 

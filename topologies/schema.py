@@ -1,12 +1,14 @@
 """What files are checked with: strict schemas, figures with an origin, and slips named one by one.
 
 Rates are bytes per second. Network cards are sold in bits, so a rate that was copied with its
-number of bits is the slip to look for: in a key, in a figure's own source, or by its size.
+number of bits is the slip to look for: in a key, in a figure's own source, or by its size. Waits
+are microseconds, and programs measure seconds: a wait that is next to nothing is one of those.
 """
 
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -26,6 +28,9 @@ _Schema = TypeVar("_Schema", bound=BaseModel)
 _BIT_KEY = re.compile(r"(?:\w+_)?[GgTtMm](?:b|[Bb][Ii][Tt])(?:s|ps|/s|_s|_per_s|E)?")
 #: A rate in words: number, size of the unit, and whether it is bits or bytes.
 _RATE = re.compile(r"([0-9][0-9,]*(?:\.[0-9]+)?) ?([GT])(b|B|[Bb]it)(?:/s|ps)")
+#: No wait of a link is shorter; beyond the second it would be long even in seconds, so that a
+#: number above it counts milliseconds.
+SHORTEST_WAIT_US, LONGEST_WAIT_S = 0.01, 1e-3
 #: No network card is faster, in GB/s: twice the 800 Gb/s of today's.
 FASTEST_CARD_GBPS = 200.0
 
@@ -54,6 +59,28 @@ class AmountSchema(FigureSchema):
     """A figure that may be nothing at all: a wait, a memory, a share."""
 
     value: float = Field(ge=0.0, le=1e9)
+
+
+class WaitSchema(AmountSchema):
+    """A wait in microseconds, nothing at all or long enough that it was not meant in seconds."""
+
+    @model_validator(mode="after")
+    def _counts_microseconds(self) -> Self:
+        if 0.0 < self.value < SHORTEST_WAIT_US:
+            meant = self.value * (1e3 if self.value >= LONGEST_WAIT_S else 1e6)
+            given = format(Decimal(repr(self.value)), "f")
+            raise PydanticCustomError(
+                "seconds",
+                "in microseconds: {meant}, not {number}",
+                {"meant": f"{meant:g}", "number": given},
+            )
+        return self
+
+
+class LatencySchema(WaitSchema):
+    """What a hop takes in microseconds, which is never nothing."""
+
+    value: float = Field(gt=0.0, le=1e9)
 
 
 class RateSchema(FigureSchema):
@@ -125,7 +152,7 @@ def _problem(schema: type[BaseModel], entry: ErrorDetails, where: str) -> Proble
     if entry["type"] == "model_type":
         mend = "a mapping, of a figure {value: 50, kind: assumed, source: where it is from}"
         return Problem(field, entry["input"], mend)
-    if entry["type"] == "bits":
+    if entry["type"] in ("bits", "seconds"):
         return Problem(f"{field}.value", entry["ctx"]["number"], entry["msg"])
     return Problem(field, entry["input"], str(entry["msg"]).lower())
 

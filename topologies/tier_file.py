@@ -11,10 +11,11 @@ from pydantic import Field
 from topologies.cluster import Cluster, Tier, TierFabric
 from topologies.errors import Problem
 from topologies.schema import (
-    AmountSchema,
     FigureSchema,
+    LatencySchema,
     RateSchema,
     Strict,
+    WaitSchema,
     card_problems,
     checked,
     optional,
@@ -43,14 +44,14 @@ class TierSchema(Strict):
     GBps: RateSchema
     peer_GBps: RateSchema | None = None
     usable_fraction: FigureSchema
-    latency_us: FigureSchema
-    start_us: AmountSchema | None = None
-    chunk_us: AmountSchema | None = None
-    relay_us: FigureSchema | None = None
+    latency_us: LatencySchema
+    start_us: WaitSchema | None = None
+    chunk_us: WaitSchema | None = None
+    relay_us: LatencySchema | None = None
     send_fraction: FigureSchema | None = None
     nvls_fraction: FigureSchema | None = None
-    nvls_start_us: FigureSchema | None = None
-    peer_issue_us: FigureSchema | None = None
+    nvls_start_us: LatencySchema | None = None
+    peer_issue_us: LatencySchema | None = None
     staged: bool = False
     shift_fraction: FigureSchema | None = None
     rails: bool = False
@@ -126,8 +127,8 @@ class TierSchema(Strict):
 class UnstatedSchema(Strict):
     """``data/unstated_tier.yaml``: figures of tiers whose file does not give them."""
 
-    start_us: AmountSchema
-    chunk_us: AmountSchema
+    start_us: WaitSchema
+    chunk_us: WaitSchema
 
 
 @cache

@@ -6,7 +6,8 @@ from collections import Counter
 
 import pytest
 
-from tests.topologies.files import EXAMPLES, figure, mends, tier, written
+from tests.topologies.files import EXAMPLES, figure, link, mends, tier, written
+from tests.topologies.files import graph as graph_file
 from topologies.builders import build_graph
 from topologies.catalogue import cluster_names, load_cluster
 from topologies.graph import NodeKind
@@ -236,6 +237,42 @@ def test_a_rate_whose_own_words_count_bits_is_refused(tmp_path, words, slip):
     ((field, value, mend),) = mends(path)
     assert (field, value) == ("tiers.1.GBps.value", "100")
     assert mend.endswith("says 100 Gb/s: divide Gb/s by 8")
+
+
+@pytest.mark.parametrize("key", ["latency_us", "start_us", "chunk_us", "relay_us", "peer_issue_us"])
+@pytest.mark.parametrize(
+    ("value", "meant", "given"),
+    [
+        (0.00000893, "8.93", "0.00000893"),
+        (8.93e-7, "0.893", "0.000000893"),
+        (0.0003, "300", "0.0003"),
+        (0.00893, "8.93", "0.00893"),  # milliseconds
+    ],
+)
+def test_a_wait_in_seconds_is_refused(tmp_path, key, value, meant, given):
+    card = CARDS | {"spans": "all", key: figure(value)}
+    ((field, said, mend),) = mends(written(tmp_path, cluster(NODE, card)))
+    assert (field, said) == (f"tiers.1.{key}.value", given)
+    assert mend == f"in microseconds: {meant}, not {given}"
+
+
+def test_a_wait_of_single_links_in_seconds_is_refused(tmp_path):
+    nodes = {"accelerator": "g[0-3]", "switch": "sw"}
+    slow = link("a", 9, ["g[0-3]", "sw"], latency_us=figure(2e-6), start_us=figure(5e-6))
+    found = {field: mend for field, _, mend in mends(written(tmp_path, graph_file(nodes, slow)))}
+    assert found == {
+        "links.0.latency_us.value": "in microseconds: 2, not 0.000002",
+        "links.0.start_us.value": "in microseconds: 5, not 0.000005",
+    }
+
+
+def test_waits_may_be_nothing_and_latencies_short(tmp_path):
+    none = {"start_us": figure(0), "chunk_us": figure(0), "latency_us": figure(0.01)}
+    found = load_cluster(written(tmp_path, cluster(NODE, CARDS | {"spans": "all"} | none))).tiers[1]
+    assert (found.start_s.value, found.chunk_s.value) == (0.0, 0.0)
+    assert found.latency_s.value == pytest.approx(1e-8)
+    path = written(tmp_path, cluster(NODE, CARDS | {"spans": "all", "latency_us": figure(0)}))
+    assert [field for field, _, _ in mends(path)] == ["tiers.1.latency_us.value"]
 
 
 def test_no_catalogue_file_is_taken_for_a_slip():
