@@ -3,27 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from planner.cli.job_options import EcmpMode, JsonFile, ProfileName
-from topologies.units import GB, GIB, MICRO, TERA
-
-#: Units that figures of accelerators, and of tiers by the end of their names, are quoted in.
-DEVICE_UNITS = {
-    "compute_units": ("", 1.0),
-    "bf16_flops": ("TFLOP/s", TERA),
-    "fp8_flops": ("TFLOP/s", TERA),
-    "fp4_flops": ("TFLOP/s", TERA),
-    "matmul_flops": ("TFLOP/s", TERA),
-    "fp8_matmul_flops": ("TFLOP/s", TERA),
-    "hbm_bytes": ("GiB", GIB),
-    "hbm_Bps": ("GB/s", GB),
-    "power_W": ("W", 1.0),
-    "price_usd_per_hour": ("USD/h", 1.0),
-}
-TIER_UNITS = {"Bps": ("GB/s", GB), "_s": ("us", MICRO), "fraction": ("", 1.0)}
 
 app = typer.Typer(help="Clusters: list them, or show one.", no_args_is_help=True)
 ClusterArgument = Annotated[str, typer.Argument(help="NAME, NAME:NODES or FILE.yaml.")]
@@ -49,42 +33,31 @@ Seed = Annotated[int, typer.Option("--seed", help="Of the draw of --ecmp seeded.
 @app.command(name="list")
 def list_clusters(json_file: JsonFile = None) -> None:
     """List the cluster catalogue."""
-    from planner.cli import output
+    from planner.cli import output, topology_report
     from topologies import cluster_names, load_cluster
 
-    rows = [_summary(load_cluster(name)) for name in cluster_names()]
+    rows = [topology_report.summary(load_cluster(name)) for name in cluster_names()]
     if json_file is not None:
         output.write_json(json_file, {"topologies": rows})
     if json_file != "-":
-        output.print_rows([_quoted_summary(row) for row in rows])
+        topology_report.show_list(rows)
 
 
 @app.command()
 def show(cluster: ClusterArgument, json_file: JsonFile = None) -> None:
     """Show one cluster: its accelerator, every tier of links, and the parts and links of its file.
 
-    Each figure has its source; the figures of a mix are the worst of its parts.
+    Each figure has its source; the figures of a mix are the worst of its parts. The README lists
+    all that a file of tiers may say.
     """
-    from planner.cli import output
+    from planner.cli import output, topology_report
     from topologies import load_cluster
 
     loaded = load_cluster(cluster)
-    figures = [*_device_figures(loaded.accelerator), *_tier_figures(loaded)]
-    parts, links = _parts(loaded), _links(loaded)
     if json_file is not None:
-        more = {"parts": parts, "links": links}
-        found = {key: rows for key, rows in more.items() if rows}
-        output.write_json(json_file, {**_summary(loaded), "figures": figures, **found})
-    if json_file == "-":
-        return
-    screen = output.console()
-    screen.print(
-        f"[bold]{loaded.title}[/bold]  {loaded.accelerators} x {loaded.accelerator.title}\n"
-    )
-    for rows in (parts, [*map(_quoted_link, links)], [*map(_quoted, figures)]):
-        if rows:
-            output.print_rows(rows)
-            screen.print()
+        output.write_json(json_file, topology_report.content(loaded))
+    if json_file != "-":
+        topology_report.show(loaded)
 
 
 @app.command()
@@ -202,97 +175,3 @@ def collectives(
     for found in errors:
         if found.reported_only:
             output.console().print(f"{found.system}, reported only: {found.reported_only}.")
-
-
-def _summary(cluster: Any) -> dict[str, Any]:  # noqa: ANN401 - imported when run
-    inner, outer = cluster.tiers[0], cluster.tiers[-1]
-    return {
-        "name": cluster.name,
-        "accelerator": cluster.accelerator.name,
-        "a_node": cluster.accelerators_per_node,
-        "inner": {"name": inner.name, "Bps": inner.Bps.value, "spans": inner.spans},
-        "outer": {"name": outer.name, "Bps": outer.Bps.value},
-        "title": cluster.title,
-    }
-
-
-def _parts(cluster: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - imported when run
-    """Return the parts of a mix."""
-    return [
-        {
-            "part": part.name,
-            "nodes": part.nodes,
-            "accelerators": f"{part.accelerators} x {part.accelerator.title}",
-            "title": part.title,
-        }
-        for part in cluster.parts
-    ]
-
-
-def _links(cluster: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - imported when run
-    """Return the classes of links of a file that gives them one by one, from the inside out."""
-    if cluster.graph is None:
-        return []
-    return [
-        {
-            "link": link.name,
-            "joins": " - ".join(dict.fromkeys(map(str, kinds))),
-            "Bps": link.Bps,
-            "one way": count,
-            "tier": cluster.tiers[link.level].name,
-            "source": link.source,
-        }
-        for (link, kinds), count in cluster.graph.joins().items()
-    ]
-
-
-def _device_figures(accelerator: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - imported when run
-    pairs = [(name, getattr(accelerator, name)) for name in DEVICE_UNITS]
-    return [_figure(name, figure) for name, figure in pairs if figure is not None]
-
-
-def _tier_figures(cluster: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - imported when run
-    return [
-        _figure(f"{tier.name} {name}", figure)
-        for tier in cluster.tiers
-        for name, figure in tier.figures()
-    ]
-
-
-def _figure(name: str, figure: Any) -> dict[str, Any]:  # noqa: ANN401 - imported when run
-    """Return a figure in SI units, which its name ends in."""
-    return {
-        "figure": name,
-        "value": figure.value,
-        "kind": str(figure.kind),
-        "source": figure.source,
-    }
-
-
-def _quoted_summary(summary: dict[str, Any]) -> dict[str, Any]:
-    """Return a cluster's row as people read it, rates in GB/s."""
-    inner, outer = summary["inner"], summary["outer"]
-    over = inner["spans"] or "all"
-    return summary | {
-        "inner": f"{inner['name']} {inner['Bps'] / GB:g} GB/s over {over}",
-        "outer": f"{outer['name']} {outer['Bps'] / GB:g} GB/s",
-    }
-
-
-def _quoted_link(link: dict[str, Any]) -> dict[str, Any]:
-    """Return the row of a class of links with its rate in GB/s."""
-    found = {("GB/s" if key == "Bps" else key): value for key, value in link.items()}
-    return found | {"GB/s": f"{link['Bps'] / GB:g}"}
-
-
-def _quoted(figure: dict[str, Any]) -> dict[str, Any]:
-    """Return the row of a figure in the unit it is quoted in."""
-    unit, size = _unit(figure["figure"])
-    return figure | {"value": f"{figure['value'] / size:g} {unit}".strip()}
-
-
-def _unit(figure: str) -> tuple[str, float]:
-    """Return the unit that a figure is quoted in, and its size."""
-    if figure in DEVICE_UNITS:
-        return DEVICE_UNITS[figure]
-    return next(unit for ending, unit in TIER_UNITS.items() if figure.endswith(ending))

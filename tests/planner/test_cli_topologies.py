@@ -25,6 +25,23 @@ def test_every_example_is_shown_and_drawn(path, tmp_path, monkeypatch):
     assert {file.name for file in tmp_path.iterdir()} == {f"{path.stem}.svg", f"{path.stem}.dot"}
 
 
+def test_how_tiers_are_built_is_shown():
+    answer = json.loads(run("show", "alibaba-hpn", "--json", "-").stdout)
+    keys = ("fabric", "spans", "rails", "planes")
+    assert [tuple(tier[key] for key in keys) for tier in answer["tiers"]] == [
+        ("nvswitch", 8, False, 1),
+        ("nic", 1024, True, 2),
+        ("spine", None, False, 1),
+    ]
+    lines = [line.split() for line in run("show", "alibaba-hpn").stdout.splitlines()]
+    assert ["tier", "fabric", "spans", "rails", "and"] in lines
+    assert ["nvlink", "nvswitch", "8", "-"] in lines
+    assert ["roce", "nic", "1,024", "yes", "2", "planes"] in lines
+    assert ["spine", "spine", "all", "-"] in lines
+    assert "4 cards a node" in run("show", "aws-p4d").stdout
+    assert "sides 16 x 20 x 28, closed at multiples of 4" in run("show", "tpu-v5p").stdout
+
+
 def test_the_parts_of_a_mix_are_shown():
     path = str(EXAMPLES / "h100-and-a100.yaml")
     answer = json.loads(run("show", path, "--json", "-").stdout)
