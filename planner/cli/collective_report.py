@@ -8,12 +8,24 @@ from models.agreement import ACROSS_TARGET, INSIDE_TARGET, agreements
 from models.measured_tables import read_table
 from models.profile import load_profile
 from planner.cli import output
+from planner.cli.columns import Columns
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from models.profile_file import ProfileFile
+
+
+#: Columns that stay whole where a screen is narrow; what else a row has are words.
+NAMES = ("cluster", "collective")
+
+
+def show(rows: Sequence[Mapping[str, str]]) -> None:
+    """Print errors as a table."""
+    screen = output.console()
+    words = tuple(name for name in rows[0] if name not in NAMES)
+    screen.print(Columns(names=NAMES, words=words).table(rows, screen.width))
 
 
 def compare(files: Sequence[Path], profile: ProfileFile | None, json_file: str | None) -> None:
@@ -39,7 +51,7 @@ def compare(files: Sequence[Path], profile: ProfileFile | None, json_file: str |
         )
         if json_file != "-":
             output.console().print(f"{file}: {table.shape}, {table.left_out} rows left out\n")
-            output.print_rows([group.row() for group in found])
+            show([group.row() for group in found])
             output.console().print()
     if json_file is not None:
         output.write_json(json_file, {"tables": content})

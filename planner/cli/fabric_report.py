@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
-from rich.table import Table
 
 from planner.cli.byte_count import format_bytes
+from planner.cli.columns import Columns
 from planner.cli.report import ecmp_note
 from topologies.ecmp import Ecmp
 from topologies.units import GB, MICRO
@@ -16,9 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.console import Console
+    from rich.table import Table
 
     from planner.fabric_rows import FabricRow
     from topologies.fabric_table import FabricTable
+
+#: What a narrow screen leaves out, the first first.
+DISPENSABLE = ("sharing", "latency us", "busbw GB/s")
+COLUMNS = Columns(names=("reach", "collective", "algorithm"), dispensable=DISPENSABLE)
 
 
 def content(
@@ -47,36 +52,36 @@ def show(screen: Console, table: FabricTable, rows: Sequence[FabricRow], nbytes:
     if table.ecmp is not Ecmp.PERFECT:
         screen.print(ecmp_note(cluster, table.ecmp, table.seed))
     screen.print()
-    screen.print(_table(rows, nbytes))
+    screen.print(_table(rows, nbytes, screen.width))
 
 
-def _table(rows: Sequence[FabricRow], nbytes: int) -> Table:
+def _table(rows: Sequence[FabricRow], nbytes: int, width: int) -> Table:
     """Return rows as a table; what a row has from the one above it stays empty."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("size", "stride"):
-        table.add_column(name, justify="right")
-    for name in ("reach", "collective", "algorithm"):
-        table.add_column(name)
-    for name in ("latency us", "busbw GB/s", "sharing", f"us for {format_bytes(nbytes)}"):
-        table.add_column(name, justify="right", no_wrap=True)
-    above: FabricRow | None = None
+    cells, above = [], None
     for row in rows:
         known = above is not None and above.pair == row.pair
-        axis = ["", "", ""] if known else [f"{row.size}", f"{row.stride:,}", escape(row.reach)]
         again = known and above is not None and above.collective == row.collective
-        table.add_row(*axis, "" if again else row.collective, *_figures(row))
+        cells.append(
+            {
+                "size": "" if known else f"{row.size}",
+                "stride": "" if known else f"{row.stride:,}",
+                "reach": "" if known else row.reach,
+                "collective": "" if again else row.collective,
+                **_figures(row, nbytes),
+            }
+        )
         above = row
-    return table
+    return COLUMNS.table(cells, width)
 
 
-def _figures(row: FabricRow) -> list[str]:
-    return [
-        f"{row.algorithm}{' *' if row.taken else ''}",
-        f"{row.latency_s / MICRO:,.1f}",
-        f"{row.bus_Bps / GB:,.1f}",
-        f"{row.sharing:.3g}",
-        f"{row.time_s / MICRO:,.1f}",
-    ]
+def _figures(row: FabricRow, nbytes: int) -> dict[str, str]:
+    return {
+        "algorithm": f"{row.algorithm}{' *' if row.taken else ''}",
+        "latency us": f"{row.latency_s / MICRO:,.1f}",
+        "busbw GB/s": f"{row.bus_Bps / GB:,.1f}",
+        "sharing": f"{row.sharing:.3g}",
+        f"us for {format_bytes(nbytes)}": f"{row.time_s / MICRO:,.1f}",
+    }
 
 
 def footing(screen: Console, table: FabricTable, profile: str, nbytes: int) -> None:

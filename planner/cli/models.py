@@ -7,10 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from planner.cli.columns import Columns
 from planner.cli.job_options import JsonFile, Model
 
 if TYPE_CHECKING:
     from models.architecture import Architecture, Layer
+
+#: Of the summary, what a narrow screen leaves out, the first first.
+DISPENSABLE = (
+    *("max positions", "head dim", "vocab", "mlp", "experts"),
+    *("kv heads", "heads", "hidden", "layers", "active"),
+)
+SUMMARIES = Columns(names=("name",), dispensable=DISPENSABLE)
+KINDS = Columns(words=("token mixer", "channel mixer", "norms"), dispensable=("active each",))
 
 app = typer.Typer(help="Architectures: list them, or show one.", no_args_is_help=True)
 
@@ -25,7 +34,8 @@ def list_models(json_file: JsonFile = None) -> None:
     if json_file is not None:
         output.write_json(json_file, {"models": rows})
     if json_file != "-":
-        output.print_rows([_written(row) for row in rows])
+        screen = output.console()
+        screen.print(SUMMARIES.table([_written(row) for row in rows], screen.width))
 
 
 @app.command()
@@ -47,9 +57,11 @@ def show(model: Model, json_file: JsonFile = None) -> None:
     for note in _notes(architecture):
         screen.print(note)
     screen.print()
-    output.print_rows([_written(_summary(architecture))])
-    screen.print()
-    output.print_rows([_words(architecture, layer) for layer in architecture.kinds])
+    for part in SUMMARIES.parts([_written(_summary(architecture))], screen.width):
+        screen.print(part)
+        screen.print()
+    kinds = [_words(architecture, layer) for layer in architecture.kinds]
+    screen.print(KINDS.table(kinds, screen.width))
 
 
 def _summary(architecture: Architecture) -> dict[str, Any]:
@@ -83,7 +95,8 @@ def _softmax(layer: Layer) -> list[Any]:
 def _written(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row as people read it: parameters in billions, a dash where there is nothing."""
     billions = {name: f"{row[name] / 1e9:.2f} B" for name in ("parameters", "active")}
-    return {name: "-" if value is None else value for name, value in (row | billions).items()}
+    written = {name: "-" if value is None else value for name, value in (row | billions).items()}
+    return {name.replace("_", " "): value for name, value in written.items()}
 
 
 def _first(parts: list[Any], name: str) -> int | None:
@@ -119,10 +132,10 @@ def _words(architecture: Architecture, layer: Layer) -> dict[str, Any]:
     """Return one kind of layer in words."""
     return {
         "layers": architecture.layers.count(layer),
-        "parameters_each": f"{layer.params(architecture.hidden):,}",
-        "active_each": f"{layer.active_params(architecture.hidden):,}",
-        "token_mixer": layer.mixer.words if layer.mixer else "none",
-        "channel_mixer": layer.mlp.words if layer.mlp else "none",
+        "parameters each": f"{layer.params(architecture.hidden):,}",
+        "active each": f"{layer.active_params(architecture.hidden):,}",
+        "token mixer": layer.mixer.words if layer.mixer else "none",
+        "channel mixer": layer.mlp.words if layer.mlp else "none",
         "norms": layer.norm_words,
     }
 

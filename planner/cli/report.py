@@ -16,6 +16,7 @@ from models.workload import format_count
 from planner.answer import likely
 from planner.choices import USUAL_CHANCE
 from planner.cli import placement_report
+from planner.cli.columns import Columns
 from planner.compare import LINE_NAMES, PART_NAMES, SUM_NAMES
 from planner.durations import interval, seconds
 from planner.host_wait import host_wait
@@ -24,8 +25,6 @@ from topologies.ecmp import Ecmp, has_equal_links
 from topologies.units import GIB
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from rich.console import Console
 
     from models.profile import Profile
@@ -34,10 +33,9 @@ if TYPE_CHECKING:
     from planner.scenario import Scenario
     from topologies.cluster import Cluster
 
-#: Columns of plans that words fill, and those that a narrow screen leaves out, the first first.
-WORDS = ("and", "runs in")
+#: Columns of plans that a narrow screen leaves out, the first first.
 DISPENSABLE = ("p10-p90", "bubble", "comm", "tokens/s/GPU", "events", "MFU", "runs in")
-COLUMN_GAP = 2
+RANKING = Columns(words=("and", "runs in"), dispensable=DISPENSABLE)
 KILOWATT_HOUR_J, MEGAWATT_HOUR_J = 3.6e6, 3.6e9
 
 
@@ -104,35 +102,10 @@ def ranking(plans: tuple[Plan, ...], width: int) -> Table:
     What tells layouts apart stays, word by word.
     """
     rows = [_ranked(place, plan) for place, plan in enumerate(plans, start=1)]
-    shown = list(rows[0])
     if not any(row["events"] for row in rows):
-        shown.remove("events")
-    for name in DISPENSABLE:
-        if _least_width(rows, shown) >= width and name in shown:
-            shown.remove(name)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in shown:
-        if name in WORDS:
-            table.add_column(name, min_width=_longest_word(rows, name))
-        else:
-            table.add_column(name, justify="right", no_wrap=True, min_width=_longest(rows, name))
-    for row in rows:
-        table.add_row(*(row[name] for name in shown))
-    return table
-
-
-def _least_width(rows: Sequence[Mapping[str, str]], shown: Sequence[str]) -> int:
-    """Return how wide a table of some columns is where words wrap."""
-    widths = [(_longest_word if name in WORDS else _longest)(rows, name) for name in shown]
-    return sum(widths) + COLUMN_GAP * (len(shown) - 1)
-
-
-def _longest(rows: Sequence[Mapping[str, str]], name: str) -> int:
-    return max(len(name), *(len(row[name]) for row in rows))
-
-
-def _longest_word(rows: Sequence[Mapping[str, str]], name: str) -> int:
-    return max(len(word) for row in rows for word in (name, *row[name].split()))
+        for row in rows:
+            del row["events"]
+    return RANKING.table(rows, width)
 
 
 def _ranked(place: int, plan: Plan) -> dict[str, str]:

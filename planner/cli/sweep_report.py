@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-
 from models.workload import format_count
+from planner.cli.columns import Columns
 from planner.cli.report import model_and_cluster
 from planner.durations import seconds
 from planner.layout_words import label
@@ -33,6 +33,9 @@ QUANTITIES = {
     "global_batch": "sequences per step",
     "network": "network speed over the catalogue's",
 }
+LAYOUT = "best layout"
+#: What a narrow screen leaves out, the first first; ways to cut the sequence come after these.
+COLUMNS = Columns(words=(LAYOUT,), dispensable=("GiB/rank", "tokens/s/GPU", "MFU"))
 
 
 def factors(text: str) -> list[float]:
@@ -50,40 +53,44 @@ def factors(text: str) -> list[float]:
 
 
 def show(screen: Console, base: Scenario, points: list[SweepPoint]) -> None:
-    """Print the sweep as a table."""
+    """Print the sweep as a table; where a screen is narrow, layouts in a table of their own."""
     model_and_cluster(screen, base)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    varied = varied_quantities(points)
-    for name in varied:
-        table.add_column(QUANTITIES[name], justify="right")
-    for name in ("best layout", "step", "tokens/s/GPU", "MFU", "GiB/rank"):
-        table.add_column(name, justify="left" if name == "best layout" else "right")
     ways = ways_found(points)
-    for name in ways:
-        table.add_column(name, justify="right")
-    for point in points:
-        table.add_row(*(_written(point, name) for name in varied), *_cells(point, ways))
-    screen.print(table)
+    rows = [_row(point, varied_quantities(points), ways) for point in points]
+    columns = replace(COLUMNS, dispensable=(*COLUMNS.dispensable, *reversed(ways)))
+    if not COLUMNS.fits(rows, COLUMNS.shown(rows, screen.width), screen.width):
+        varied = [QUANTITIES[name] for name in varied_quantities(points)]
+        layouts = [{name: row[name] for name in (*varied, LAYOUT)} for row in rows]
+        screen.print(columns.table(layouts, screen.width))
+        screen.print()
+        rows = [{name: row[name] for name in row if name != LAYOUT} for row in rows]
+    screen.print(columns.table(rows, screen.width))
     screen.print(
         "The last columns are the step time of the best layout of each way to cut the sequence "
         "over ranks (none: not cut); empty, or not there, where none is legal and fits."
     )
+    shown = columns.shown(rows, screen.width)
+    if left_out := [name for name in rows[0] if name not in shown]:
+        screen.print(f"Left out on so narrow a screen: {', '.join(left_out)}.")
 
 
-def _cells(point: SweepPoint, ways: Sequence[str]) -> list[str]:
-    best = point.best
-    if best is None:
-        why = "nothing fits" if point.legal else "nothing is legal"
-        return [why, "", "", "", "", *("" for _ in ways)]
-    plans = point.by_method
-    return [
-        label(best.layout),
-        seconds(best.step_time_s),
-        f"{best.tokens_per_s_per_gpu:,.0f}",
-        f"{best.mfu:.1%}",
-        f"{best.memory_total_bytes / GIB:.1f}",
-        *(seconds(plans[name].step_time_s) if name in plans else "" for name in ways),
-    ]
+def _row(point: SweepPoint, varied: Sequence[str], ways: Sequence[str]) -> dict[str, str]:
+    best, plans = point.best, point.by_method
+    figures = dict.fromkeys(("step", "tokens/s/GPU", "MFU", "GiB/rank"), "")
+    if best is not None:
+        figures = {
+            "step": seconds(best.step_time_s),
+            "tokens/s/GPU": f"{best.tokens_per_s_per_gpu:,.0f}",
+            "MFU": f"{best.mfu:.1%}",
+            "GiB/rank": f"{best.memory_total_bytes / GIB:.1f}",
+        }
+    nothing = "nothing fits" if point.legal else "nothing is legal"
+    return {
+        **{QUANTITIES[name]: _written(point, name) for name in varied},
+        LAYOUT: nothing if best is None else label(best.layout),
+        **figures,
+        **{name: seconds(plans[name].step_time_s) if name in plans else "" for name in ways},
+    }
 
 
 def varied_quantities(points: list[SweepPoint]) -> list[str]:

@@ -167,7 +167,7 @@ def collectives(
         output.write_json(json_file, {"systems": [found.record() for found in errors]})
     if json_file == "-":
         return
-    output.print_rows([found.row() for found in errors])
+    collective_report.show([found.row() for found in errors])
     output.console().print(
         "\nMedian relative errors of single collectives, with the number of rows. Rows held out of "
         f"the fits: at most {LARGE_TARGET:.0%} wanted from 64 MiB up, {SMALL_TARGET:.0%} below."

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from planner.cli import output
+from planner.cli.columns import Columns
 from topologies.units import GB, GIB, MICRO, TERA
 
 if TYPE_CHECKING:
@@ -27,6 +28,15 @@ DEVICE_UNITS = {
     "power_W": ("W", 1.0),
     "price_usd_per_hour": ("USD/h", 1.0),
 }
+COLUMNS = Columns(
+    names=(
+        *("name", "accelerator", "part", "link", "joins", "tier", "fabric", "spans", "rails"),
+        *("figure", "value", "kind"),
+    ),
+    words=("inner", "outer", "title", "accelerators", "and"),
+    text=("source",),
+    dispensable=("a node", "accelerator", "one way"),
+)
 TIER_UNITS = {"Bps": ("GB/s", GB), "_s": ("us", MICRO), "fraction": ("", 1.0)}
 
 
@@ -52,13 +62,14 @@ def show(cluster: Cluster) -> None:
     links, figures = map(_quoted_link, _links(cluster)), map(_quoted, _figures(cluster))
     for rows in (_parts(cluster), tiers, [*links], [*figures]):
         if rows:
-            output.print_rows(rows)
+            screen.print(COLUMNS.table(rows, screen.width))
             screen.print()
 
 
 def show_list(rows: list[dict[str, Any]]) -> None:
     """Print the list of clusters."""
-    output.print_rows([_quoted_summary(row) for row in rows])
+    screen = output.console()
+    screen.print(COLUMNS.table([_quoted_summary(row) for row in rows], screen.width))
 
 
 def summary(cluster: Cluster) -> dict[str, Any]:
@@ -135,7 +146,8 @@ def _quoted_summary(summary: dict[str, Any]) -> dict[str, Any]:
     """Return a cluster's row as people read it, rates in GB/s."""
     inner, outer = summary["inner"], summary["outer"]
     over = inner["spans"] or "all"
-    return summary | {
+    named = {key.replace("_", " "): value for key, value in summary.items()}
+    return named | {
         "inner": f"{inner['name']} {inner['Bps'] / GB:g} GB/s over {over}",
         "outer": f"{outer['name']} {outer['Bps'] / GB:g} GB/s",
     }
