@@ -44,7 +44,7 @@ def estimate(
     from planner import ask
     from planner.bounds import Bounds
     from planner.cli import output, placement_report, report
-    from topologies.errors import Collected, Problem
+    from topologies.errors import Collected
 
     found = Collected()
     scenario = found.attempt(
@@ -58,8 +58,7 @@ def estimate(
         )
     )
     found.attempt(lambda: Bounds.parse(given(options)))
-    if map_file is not None and map_file == json_file:
-        found.problems.append(Problem("--map", map_file, "--json is written there: take another"))
+    found.attempt(lambda: output.check_places({"--json": json_file, "--map": map_file}))
     found.raise_if_any()
     plan = ask.estimate_scenario(scenario, given(options))
     if json_file is not None:

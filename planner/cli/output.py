@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from topologies import whole_file
+from topologies.errors import Collected, Problem, SpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 #: Columns where the output is no terminal.
 PLAIN_WIDTH = 140
@@ -53,8 +56,36 @@ def check_place(path: str | None, field: str) -> None:
     SpecError
         If it cannot.
     """
-    if path is not None and path != "-":
-        whole_file.check_place(path, field)
+    if path is None or path == "-":
+        return
+    folder = Path(path).parent
+    if not folder.exists():
+        raise SpecError([Problem(field, path, f"no folder {folder}: make it first")])
+    whole_file.check_place(path, field)
+
+
+def check_places(places: Mapping[str, str | None]) -> None:
+    """Check every file that options ask for, before what takes long.
+
+    Parameters
+    ----------
+    places
+        The file of each option; None where it was not given.
+
+    Raises
+    ------
+    SpecError
+        With every file that cannot be written, or that two options ask for.
+    """
+    found, taken = Collected(), dict[str, str]()
+    for option, path in places.items():
+        if path is None:
+            continue
+        first = taken.setdefault(path, option)
+        if first != option:
+            found.problems.append(Problem(option, path, f"{first} is written there: take another"))
+        found.attempt(partial(check_place, path, option))
+    found.raise_if_any()
 
 
 def write_json(path: str, content: dict[str, Any]) -> None:

@@ -83,6 +83,7 @@ def plan(
     bounds = found.attempt(lambda: Bounds.parse(given(options)))
     found.attempt(lambda: ask.check_choices(task, framework))
     layouts = [found.attempt(partial(ask.parse_layout, text)) for text in beside or []]
+    found.attempt(lambda: output.check_places({"--json": json_file}))
     found.raise_if_any()
     base = scenarios[0]
     others = [found.attempt(partial(ask.estimate_scenario, base, chosen)) for chosen in layouts]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -133,6 +134,8 @@ def simulate(
         found.attempt(lambda: disturbances.check(scenario))
     if trace is not None:
         found.attempt(lambda: check_name(trace))
+    places = {"--json": json_file, "--trace": _place(trace)}
+    found.attempt(lambda: output.check_places(places))
     found.raise_if_any()
     with output.working("Simulating"):
         answer = ask.simulate_scenario(scenario, given(options), disturbances)
@@ -148,3 +151,10 @@ def simulate(
             if not trace.endswith("/"):
                 viewer = "open it in ui.perfetto.dev"
             output.console().print(f"Wrote {trace}: {viewer}.", markup=False)
+
+
+def _place(trace: str | None) -> str | None:
+    """Return the file that tells whether a trace can be written: of a folder there, one in it."""
+    if trace is None or not trace.endswith("/") or not Path(trace).exists():
+        return trace
+    return f"{trace}rank-0.json.gz"

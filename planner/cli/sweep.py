@@ -60,6 +60,8 @@ def sweep(
     bounds = found.attempt(lambda: Bounds.parse(given(options)))
     if figure is not None and not figure.endswith(".svg"):
         found.problems.append(Problem("--figure", figure, "end the name in .svg"))
+    places = {"--json": json_file, "--csv": csv_file, "--figure": figure}
+    found.attempt(lambda: output.check_places(places))
     found.attempt(lambda: ask.check_choices("train", framework))
     first = str(sizes[0]) if sizes else None
     base = found.attempt(

@@ -277,7 +277,7 @@ def test_all_problems_of_a_request_come_at_once():
         (["--precision", "fp4"], "--precision = fp4", "bf16"),
         (["--task", "serve"], "--task = serve", "train"),
         (["--beside", "tp4"], "--beside = tp4", "tp=4,ulysses=4"),
-        (["--json", "/no/such/folder/x.json"], "/no/such/folder/x.json", "cannot be written"),
+        (["--json", "/no/such/folder/x.json"], "--json = /no/such", "no folder /no/such/folder"),
         (["--tp", "4", "--ulysses", "4", "--dp", "1"], "--dp = 1", "the cluster has 8"),
         (["--tp", "9" * 5000], "--tp = 9", "a whole number from 1"),
         (["--seq-len", "４k"], "--seq-len", "a whole number above zero"),
@@ -287,8 +287,8 @@ def test_all_problems_of_a_request_come_at_once():
         (["--inner-ring", "2"], "--framework = any", "no double ring"),
         (["--ring", "8", "--inner-ring", "3"], "--inner-ring = 3", "must divide ring"),
         (["--beside", "tp=2,tp=4"], "--beside", "give tp once"),
-        (["--json", ""], "file = ''", "the name of a file"),
-        (["--json", "/"], "file = /", "Is a directory"),
+        (["--json", ""], "--json = ''", "the name of a file"),
+        (["--json", "/"], "--json = /", "Is a directory"),
     ],
 )
 def test_wrong_flags_name_field_value_and_mend(flags, field, mend):

@@ -129,7 +129,7 @@ def test_the_map_of_one_accelerator_has_no_axes() -> None:
     [
         (["--map", "-", "--json", "-"], "--map = -: --json is written there"),
         (["--map", "x", "--json", "x"], "--map = x: --json is written there"),
-        (["--map", "/no/such/folder/x.csv"], "cannot be written"),
+        (["--map", "/no/such/folder/x.csv"], "no folder /no/such/folder: make it first"),
         (["--map", ""], "the name of a file"),
     ],
 )
