@@ -92,7 +92,7 @@ class Plan:
     price_usd_per_hour, power_W
         Of one accelerator, where known.
     event_step_s
-        The step on the event clock; None where it was not asked.
+        The step on the event clock, the mean of those drawn; None where it was not asked.
     """
 
     layout: Layout

@@ -44,6 +44,7 @@ def estimate(
     from planner import ask
     from planner.bounds import Bounds
     from planner.cli import output, placement_report, report
+    from planner.job_block import job_block
     from topologies.errors import Collected
 
     found = Collected()
@@ -62,7 +63,7 @@ def estimate(
     found.raise_if_any()
     plan = ask.estimate_scenario(scenario, given(options))
     if json_file is not None:
-        output.write_json(json_file, plan.to_dict())
+        output.write_json(json_file, {"job": job_block([scenario])} | plan.to_dict())
     if map_file is not None:
         output.write_out(map_file, placement_report.csv_text(plan.placement))
     if "-" not in (json_file, map_file):

@@ -60,6 +60,7 @@ def plan(
     from planner.bounds import Bounds
     from planner.cli import output, report
     from planner.compare import why_better
+    from planner.job_block import job_block
     from planner.plans import PlanSet
     from planner.ranking import plan_scenario
     from topologies.errors import Collected
@@ -95,8 +96,9 @@ def plan(
         ]
     plans = PlanSet.merged(answers)
     if json_file is not None:
+        asked = {"job": job_block(scenarios)}
         content = plans.to_dict() | {"beside": [other.to_dict() for other in others]}
-        output.write_json(json_file, content)
+        output.write_json(json_file, asked | content)
     if json_file == "-":
         return
     screen = output.console()

@@ -99,6 +99,7 @@ def simulate(
     from planner.cli import output, simulation_report
     from planner.complete import legal_layout
     from planner.disturbances import Disturbances, by_rank, lengths
+    from planner.job_block import job_block
     from topologies.errors import Collected
 
     found = Collected()
@@ -143,7 +144,7 @@ def simulate(
         with output.working("Writing the trace"):
             write_trace(answer.timeline, trace, device=scenario.cluster.accelerator.title)
     if json_file is not None:
-        output.write_json(json_file, answer.to_dict())
+        output.write_json(json_file, {"job": job_block([scenario])} | answer.to_dict())
     if json_file != "-":
         simulation_report.print_simulated(output.console(), scenario, answer)
         if trace is not None:

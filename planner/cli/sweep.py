@@ -49,6 +49,7 @@ def sweep(
     from planner import ask
     from planner.bounds import Bounds
     from planner.cli import output, sweep_report
+    from planner.job_block import job_block
     from planner.sweeps import Grid, run_sweep
     from topologies.errors import Collected, Problem
 
@@ -84,7 +85,8 @@ def sweep(
     with output.counting(f"Sweeping {len(grid)} points", "points") as progress:
         points: list[SweepPoint] = run_sweep(base, grid, bounds, framework, progress)
     if json_file is not None:
-        output.write_json(json_file, {"points": [point.to_dict() for point in points]})
+        asked = {"job": job_block([each for each, _ in grid.scenarios(base)])}
+        output.write_json(json_file, asked | {"points": [point.to_dict() for point in points]})
     if csv_file is not None:
         output.write_text(csv_file, sweep_report.csv_text(points))
     if figure is not None:

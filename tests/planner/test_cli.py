@@ -112,7 +112,7 @@ def test_plan_json_has_the_documented_keys_and_is_the_same_twice(tmp_path):
     file = tmp_path / "plan.json"
     assert run("plan", "llama-3.1-8b", *JOB, "--json", str(file)).returncode == 0
     answer = json.loads(file.read_text())
-    assert set(answer) == {"plans", "search", "notes", "smallest", "beside"}
+    assert set(answer) == {"job", "plans", "search", "notes", "smallest", "beside"}
     assert set(answer["search"]) == {"legal", "fit", "costed", "seconds"}
     for plan in answer["plans"]:
         assert set(plan) == PLAN_KEYS
@@ -135,7 +135,7 @@ def test_readme_documents_every_json_key():
 def test_estimate_json_is_one_plan():
     done = run("estimate", "llama-3.1-8b", *JOB, "--tp", "2", "--json", "-")
     plan = json.loads(done.stdout)
-    assert set(plan) == PLAN_KEYS
+    assert set(plan) == PLAN_KEYS | {"job"}
     assert (plan["layout"]["tp"], plan["layout"]["dp"], plan["layout"]["tp_sp"]) == (2, 4, True)
 
 
