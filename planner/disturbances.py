@@ -11,6 +11,7 @@ from topologies.errors import Problem, raise_if_any
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from models.layout import Layout
     from planner.scenario import Scenario
 
 
@@ -27,9 +28,10 @@ class Disturbances:
     contention
         Whether collectives that share links at the same time slow each other.
     async_ulysses
-        Whether Ulysses exchanges a tensor beside the projection of the next one.
+        Whether Ulysses exchanges a tensor beside the projection of the next one; for layouts that
+        have it.
     samples, seed
-        Steps to draw, and the seed of all that is drawn.
+        Steps to draw, and the seed of all that is drawn; for jitter and packed lengths alone.
     jitter
         Standard deviation of the logarithm of one accelerator's pass.
     stragglers
@@ -59,22 +61,44 @@ class Disturbances:
         """Whether steps differ from each other."""
         return self.jitter > 0 or self.packed_tokens is not None
 
-    def check(self, scenario: Scenario) -> None:
-        """Raise if something cannot be.
+    def check(self, scenario: Scenario, layout: Layout | None) -> None:
+        """Raise if something cannot be, or would change nothing.
+
+        Parameters
+        ----------
+        scenario
+            Where the step is played.
+        layout
+            What is played; None where it could not be read.
 
         Raises
         ------
         SpecError
             With every value that cannot.
         """
-        raise_if_any([*self._wrong_numbers(scenario), *self._wrong_ranks(scenario)])
+        found = [*self._wrong_draws(), *self._wrong_numbers(scenario), *self._wrong_ranks(scenario)]
+        if self.async_ulysses and layout is not None and layout.ulysses == 1:
+            mend = "the layout has no Ulysses: it belongs to --ulysses 2 or more"
+            found.append(Problem("--async-ulysses", "on", mend))
+        raise_if_any(found)
+
+    def _wrong_draws(self) -> list[Problem]:
+        """Return what is wrong with how much is drawn, by which seed."""
+        found = []
+        usual, mend = Disturbances(), "nothing is drawn: it belongs to --jitter or --packed"
+        idle = self.jitter == 0 and self.packed_tokens is None
+        if self.samples < 1:
+            found.append(Problem("--samples", self.samples, "at least 1"))
+        elif idle and self.samples != usual.samples:
+            found.append(Problem("--samples", self.samples, mend))
+        if self.seed < 0:
+            found.append(Problem("--seed", self.seed, "0 or more"))
+        elif idle and self.seed != usual.seed:
+            found.append(Problem("--seed", self.seed, mend))
+        return found
 
     def _wrong_numbers(self, scenario: Scenario) -> list[Problem]:
         found = []
-        if self.samples < 1:
-            found.append(Problem("--samples", self.samples, "at least 1"))
-        if self.seed < 0:
-            found.append(Problem("--seed", self.seed, "0 or more"))
         if not 0 <= self.jitter <= 1:
             found.append(Problem("--jitter", self.jitter, "between 0 and 1, such as 0.05"))
         longest = scenario.workload.seq_len

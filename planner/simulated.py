@@ -110,7 +110,7 @@ def simulate_layout(scenario: Scenario, layout: Layout, disturbances: Disturbanc
     SpecError
         If a disturbance or the schedule cannot be.
     """
-    disturbances.check(scenario)
+    disturbances.check(scenario, layout)
     batch = LayoutBatch.of([layout])
     prepared = scenario.prepared(batch)
     simulation = StepSimulation(

@@ -38,11 +38,11 @@ AsyncUlysses = Annotated[
     bool,
     typer.Option(
         "--async-ulysses",
-        help="Exchange each of q, k and v beside the projection of the next one.",
+        help="Ulysses exchanges each of q, k and v beside the projection of the next one.",
     ),
 ]
 Samples = Annotated[int, typer.Option("--samples", help="Steps to draw with --jitter or --packed.")]
-Seed = Annotated[int, typer.Option("--seed", help="Of all that is drawn.")]
+Seed = Annotated[int, typer.Option("--seed", help="Of all that --jitter or --packed draws.")]
 JitterSpread = Annotated[
     float, typer.Option("--jitter", help="Spread of one accelerator's passes: 0.05 is 5%.")
 ]
@@ -131,8 +131,8 @@ def simulate(
         packed_spread=spread,
     )
     if scenario is not None:
-        found.attempt(lambda: legal_layout(scenario, given(options)))
-        found.attempt(lambda: disturbances.check(scenario))
+        layout = found.attempt(lambda: legal_layout(scenario, given(options)))
+        found.attempt(lambda: disturbances.check(scenario, layout))
     if trace is not None:
         found.attempt(lambda: check_name(trace))
     places = {"--json": json_file, "--trace": _place(trace)}

@@ -93,6 +93,9 @@ WRONG = [
     (["--failed-nics", "1:nan"], "--failed-nics", "from 1 to 7"),
     (["--jitter", "5"], "--jitter", "between 0 and 1"),
     (["--samples", "0", "--jitter", "0.1"], "--samples", "at least 1"),
+    (["--samples", "50"], "--samples = 50", "it belongs to --jitter or --packed"),
+    (["--seed", "7", "--straggler", "3:1.5"], "--seed = 7", "it belongs to --jitter or --packed"),
+    (["--async-ulysses"], "--async-ulysses = on", "it belongs to --ulysses 2 or more"),
     (["--packed", "16k"], "--packed", "8192 tokens of a pack"),
     (["--packed", "1k:wide"], "--packed", "8k:0.7"),
     (["--packed", "1k", "--packed-len", "1024"], "--packed", "leave one out"),
@@ -161,6 +164,9 @@ def test_python_asks_the_same():
     ("wrong", "field"),
     [
         ({"seed": -1}, "--seed"),
+        ({"seed": 7}, "--seed = 7: nothing is drawn"),
+        ({"samples": 50}, "--samples = 50: nothing is drawn"),
+        ({"async_ulysses": True}, "--async-ulysses = on: the layout has no Ulysses"),
         ({"packed_tokens": 512.0, "packed_spread": -1.0}, "--packed"),
         ({"packed_tokens": 512.0, "packed_spread": float("nan")}, "--packed"),
         ({"slow_links": {0: 0.0}}, "--slow-link"),
@@ -171,6 +177,20 @@ def test_python_asks_the_same():
 def test_disturbances_that_cannot_be_are_refused(wrong, field):
     with pytest.raises(SpecError, match=field):
         simulate("llama-3.1-8b", "h100-dgx:4", disturbances=Disturbances(**wrong), **OPTIONS)
+
+
+def test_what_draws_or_has_ulysses_takes_seeds_samples_and_asynchronous_exchanges():
+    for drawn in ({"jitter": 0.1}, {"packed_tokens": 1024.0}):
+        given = Disturbances(**drawn, samples=5, seed=7)
+        assert (
+            len(simulate("llama-3.1-8b", "h100-dgx:4", disturbances=given, **OPTIONS).steps_s) == 5
+        )
+    axes = OPTIONS | {"dp": 2, "ulysses": 2}
+    beside, after = (
+        simulate("llama-3.1-8b", "h100-dgx:4", disturbances=Disturbances(async_ulysses=on), **axes)
+        for on in (True, False)
+    )
+    assert beside.step.step_s < after.step.step_s
 
 
 def slowed(**disturbances):
