@@ -23,3 +23,8 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands fo
 
         return getattr(ask, name)
     raise AttributeError(name)
+
+
+def __dir__() -> list[str]:
+    """Return all names, those that are imported on first use too."""
+    return sorted({*globals(), *__all__})

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from numbers import Integral
+from typing import TYPE_CHECKING, Any
 
 from models.framework_choice import framework_names
 from models.layout import LayoutBatch
@@ -12,6 +14,7 @@ from models.workload import LONGEST_SEQUENCE, parse_count
 from planner.bounds import Bounds
 from planner.choices import Choices
 from planner.complete import legal_layout
+from planner.plans import PlanSet
 from planner.ranking import plan_scenario
 from planner.scenario import Scenario
 from planner.sweeps import Grid, run_sweep
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from planner.disturbances import Disturbances
-    from planner.plans import Plan, PlanSet
+    from planner.plans import Plan
     from planner.simulated import Simulated
     from planner.sweeps import SweepPoint
 
@@ -32,7 +35,7 @@ def plan(
     *,
     seq_len: int | str,
     global_batch: int | str,
-    gpus: int | None = None,
+    gpus: int | Sequence[int] | None = None,
     framework: str = "any",
     top: int = 10,
     simulate: bool = True,
@@ -47,7 +50,8 @@ def plan(
     seq_len, global_batch
         Tokens per sequence (``"256k"``) and sequences per step.
     gpus
-        Accelerators, instead of nodes after the cluster's name.
+        Accelerators, instead of nodes after the cluster's name; of several numbers, all are
+        planned and their plans are in one answer (:meth:`PlanSet.merged`).
     framework
         Restrict to what one framework runs; ``any`` for at least one, ``unrestricted`` for all.
     top
@@ -70,12 +74,20 @@ def plan(
     8
     """
     found = Collected()
-    scenario, axes = _asked(found, model, cluster, seq_len, global_batch, gpus, options)
+    sizes = _several(gpus)
+    if not sizes:
+        found.problems.append(Problem("gpus", gpus, "one number or more"))
+    asked = [_asked(found, model, cluster, seq_len, global_batch, size, options) for size in sizes]
     found.attempt(lambda: check_choices("train", framework))
     if top < 1:
         found.problems.append(Problem("top", top, "at least 1"))
     found.raise_if_any()
-    return plan_scenario(scenario, Bounds.parse(axes), framework, top, simulate=simulate)
+    return PlanSet.merged(
+        [
+            plan_scenario(scenario, Bounds.parse(axes), framework, top, simulate=simulate)
+            for scenario, axes in asked
+        ]
+    )
 
 
 def estimate(
@@ -108,10 +120,10 @@ def sweep(
     model: str,
     cluster: str,
     *,
-    seq_lens: Sequence[int | str],
-    global_batches: Sequence[int],
-    gpus: Sequence[int] | None = None,
-    networks: Sequence[float] = (1.0,),
+    seq_lens: int | str | Sequence[int | str],
+    global_batches: int | str | Sequence[int | str],
+    gpus: int | Sequence[int] | None = None,
+    networks: float | Sequence[float] = 1.0,
     framework: str = "any",
     **options: object,
 ) -> list[SweepPoint]:
@@ -120,7 +132,7 @@ def sweep(
     Parameters
     ----------
     seq_lens, global_batches, gpus, networks
-        Values to try; `networks` are factors on every scale-out link.
+        The value or the values to try; `networks` are factors on every scale-out link.
 
     Raises
     ------
@@ -128,22 +140,23 @@ def sweep(
         If a point cannot be.
     """
     found = Collected()
-    lengths = [found.attempt(partial(_count, length, "seq_lens")) for length in seq_lens]
+    lengths = _counts(found, seq_lens, "seq_lens")
+    batches = _counts(found, global_batches, "global_batches")
+    sizes = [] if gpus is None else _counts(found, gpus, "gpus")
     grid = Grid(
         seq_lens=lengths,
-        gpus=[1] if gpus is None else gpus,
-        global_batches=global_batches,
-        networks=networks,
+        gpus=[1] if gpus is None else sizes,
+        global_batches=batches,
+        networks=_several(networks),
     )
     found.attempt(grid.check)
-    first = next(iter(lengths), None)
     base, axes = _asked(
         found,
         model,
         cluster,
-        LONGEST_SEQUENCE if first is None else first,
-        next(iter(global_batches), 1),
-        next(iter(gpus or ()), None),
+        next(iter(lengths), None) or LONGEST_SEQUENCE,
+        next(iter(batches), None) or 1,
+        next(iter(sizes), None),
         options,
     )
     found.attempt(lambda: check_choices("train", framework))
@@ -238,20 +251,21 @@ def _asked(
     cluster: str,
     seq_len: int | str,
     global_batch: int | str,
-    gpus: int | None,
+    gpus: int | str | None,
     options: Mapping[str, object],
 ) -> tuple[Scenario, dict[str, object]]:
     """Return the scenario and the axes of some arguments; what is wrong with either is noted."""
     choices, axes = Choices.among(options)
     length = found.attempt(lambda: _count(seq_len, "seq_len"))
     batch = found.attempt(lambda: _count(global_batch, "global_batch"))
+    size = found.attempt(lambda: None if gpus is None else _count(gpus, "gpus"))
     scenario = found.attempt(
         lambda: Scenario.asked(
             model,
             cluster,
             seq_len=LONGEST_SEQUENCE if length is None else length,
             global_batch=1 if batch is None else batch,
-            gpus=gpus,
+            gpus=size,
             choices=choices,
         )
     )
@@ -262,6 +276,18 @@ def _asked(
 def _count(value: int | str, field: str) -> int:
     if isinstance(value, str):
         return parse_count(value, field)
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, Integral):  # NumPy's too
         raise SpecError([Problem(field, value, "a whole number, or text such as 256k")])
-    return value
+    return int(value)
+
+
+def _counts(found: Collected, values: object, field: str) -> list[int]:
+    """Return the numbers that are given; what is wrong with any is noted."""
+    return [found.attempt(partial(_count, value, field)) for value in _several(values)]
+
+
+def _several(values: object) -> list[Any]:
+    """Return values as a list; one stands for itself."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        return [values]
+    return list(values)

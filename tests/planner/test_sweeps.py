@@ -75,6 +75,8 @@ def test_no_layout_is_cut_in_two_ways() -> None:
         ({"networks": []}, ["networks = []"]),
         ({"seq_lens": [], "global_batches": []}, ["seq_lens = []", "global_batches = []"]),
         ({"seq_lens": ["4q"], "no_axis": 3}, ["seq_lens = 4q", "--no-axis = 3"]),
+        ({"gpus": [8.5, "x"]}, ["gpus = 8.5", "gpus = x"]),
+        ({"global_batches": "no"}, ["global_batches = no"]),
         ({"framework": "megaton"}, ["--framework = megaton"]),
     ],
     ids=str,
@@ -106,3 +108,24 @@ def test_a_factor_that_is_none_is_named_where_it_was_written(text: str) -> None:
     assert network_factor("0.5", "points") == 0.5
     with pytest.raises(SpecError, match=r"points = .*: a factor from 0\.001 to 1000"):
         network_factor(text, "points")
+
+
+def test_one_value_stands_for_a_list_of_one() -> None:
+    pins: dict[str, Any] = {"pp": 1, "tp": 2, "zero": 1}
+    several = planner.sweep(
+        *("llama-3.2-1b", "h100-dgx"),
+        seq_lens=[8192],
+        global_batches=["8"],
+        gpus=[4],
+        networks=[2.0],
+        **pins,
+    )
+    one = planner.sweep(
+        *("llama-3.2-1b", "h100-dgx"),
+        seq_lens="8k",
+        global_batches=8,
+        gpus=np.int64(4),
+        networks=2.0,
+        **pins,
+    )
+    assert [point.to_dict() for point in one] == [point.to_dict() for point in several]
