@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from planner.simulated import Simulated
     from planner.sweeps import SweepPoint
 
+#: Axes that tables and labels of layouts write in short.
+LABELS = {"mb": "micro_batch"}
+
 
 def plan(
     model: str,
@@ -227,19 +230,25 @@ def check_choices(task: str, framework: str) -> None:
 
 
 def parse_layout(text: str) -> dict[str, object]:
-    """Return the axes of a layout written as ``tp=4,ulysses=4,pp=2``.
+    """Return the axes of a layout written as ``tp=4,ulysses=4,mb=2``.
 
     Raises
     ------
     SpecError
         If a part is not of that form.
+
+    Examples
+    --------
+    >>> parse_layout("tp=4,zero=3,mb=2")
+    {'tp': '4', 'zero': '3', 'micro_batch': '2'}
     """
     pairs = [part.partition("=") for part in text.split(",") if part.strip()]
     wrong = [name for name, equals, value in pairs if not equals or not value]
     if wrong or not pairs:
         mend = "axes with values, such as tp=4,ulysses=4,pp=2,dp=8"
         raise SpecError([Problem("--beside", text, mend)])
-    names = [name.strip().replace("-", "_") for name, _, _ in pairs]
+    written = [name.strip().replace("-", "_") for name, _, _ in pairs]
+    names = [LABELS.get(name, name) for name in written]
     twice = sorted({name for name in names if names.count(name) > 1})
     raise_if_any([Problem("--beside", text, f"give {name} once") for name in twice])
     return {name: value.strip() for name, (_, _, value) in zip(names, pairs, strict=True)}

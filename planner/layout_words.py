@@ -40,7 +40,7 @@ def details(layout: Layout) -> str:
         parts.append(f"x{layout.dp_replicate} replicas")
     if layout.tp_sp:
         parts.append("tp-sp")
-    if layout.pp > 1 and layout.schedule not in _USUAL_SCHEDULES:
+    if layout.schedule not in _USUAL_SCHEDULES:  # of one rank too: gpipe keeps every micro-batch
         parts.append(layout.schedule.label)
     if layout.pp > 1 and layout.stage_split == StageSplit.BALANCED:
         parts.append("balanced")

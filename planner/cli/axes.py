@@ -11,6 +11,12 @@ from planner.cli.signature import with_options
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+#: What a layout takes where an axis is not named.
+USUAL = (
+    "ZeRO-1, micro-batch 1, tp_sp with tp, 1F1B, fused kernels, no recomputation, and as much data "
+    "parallelism as is left"
+)
+
 #: Axis, and what its option means.
 AXIS_HELP: dict[str, str] = {
     "tp": "Tensor-parallel ranks.",

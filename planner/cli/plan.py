@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from planner.cli.axes import given, with_axes
+from planner.cli.axes import USUAL, given, with_axes
 from planner.cli.job_options import (
     ClusterName,
     FrameworkName,
@@ -22,7 +22,10 @@ from planner.cli.job_options import (
 
 Beside = Annotated[
     list[str] | None,
-    typer.Option("--beside", help="A layout to set beside the best: tp=4,ulysses=4,pp=2,dp=8."),
+    typer.Option(
+        "--beside",
+        help=f"A layout to set beside the best: tp=4,ulysses=4,pp=2,dp=8. Axes not named: {USUAL}.",
+    ),
 ]
 Simulate = Annotated[
     bool,
@@ -61,6 +64,7 @@ def plan(
     from planner.cli import output, report
     from planner.compare import why_better
     from planner.job_block import job_block
+    from planner.layout_words import label
     from planner.plans import PlanSet
     from planner.ranking import plan_scenario
     from topologies.errors import Collected
@@ -116,6 +120,6 @@ def plan(
         if best is not None:
             slower = other.step_time_s / best.step_time_s
             screen.print(
-                f"{other.layout} {fits} and takes {slower:.2f} times as long as the first; the "
-                f"first has {why_better(best, other)}."
+                f"{label(other.layout)} {fits} and takes {slower:.2f} times as long as the first; "
+                f"the first has {why_better(best, other)}."
             )
