@@ -10,7 +10,6 @@ from models.workload import format_count
 from planner.bounds import Bounds, flag
 from planner.choices import USUAL_CHANCE
 from planner.compare import largest_line, largest_part, why_better
-from planner.layout_words import label
 from planner.search import first_fit
 from planner.space import Space
 from topologies.errors import SpecError
@@ -72,7 +71,7 @@ def surer(best: Plan, front: Sequence[Plan]) -> str:
         return f"Nothing looked at fits with a chance of {SURE:.0%}."
     slower = sure.step_time_s / best.step_time_s - 1.0
     return (
-        f"To be surer: {label(sure.layout)} fits with a chance of {likely(sure)} and takes "
+        f"To be surer: {sure.label} fits with a chance of {likely(sure)} and takes "
         f"{slower:.1%} longer; planning with --fit-chance {SURE:g} asks for that."
     )
 
@@ -95,12 +94,12 @@ def sequence_parallelism(with_cp: Plan | None, without_cp: Plan | None) -> str:
     slower = other.step_time_s / best.step_time_s - 1.0
     if best is with_cp:
         return (
-            f"{VERDICT}: recommended. The best layout without it ({label(other.layout)}) takes "
+            f"{VERDICT}: recommended. The best layout without it ({other.label}) takes "
             f"{slower:.1%} longer; cutting the sequence has {why_better(best, other)}."
         )
     return (
         f"{VERDICT}: not recommended. The model fits without it, and the best layout "
-        f"with it ({label(other.layout)}) takes {slower:.1%} longer; leaving it out has "
+        f"with it ({other.label}) takes {slower:.1%} longer; leaving it out has "
         f"{why_better(best, other)}."
     )
 
@@ -130,7 +129,7 @@ def nothing_fits(scenario: Scenario, smallest: Plan) -> str:
     chance, limit = scenario.fit_chance, scenario.limit_bytes / GIB
     sure = "" if chance == USUAL_CHANCE else f", or {limit:.1f} GiB for a chance of {chance:.0%}"
     return (
-        f"Nothing fits: the layout that needs the least memory ({label(smallest.layout)}) needs "
+        f"Nothing fits: the layout that needs the least memory ({smallest.label}) needs "
         f"{smallest.memory_least_bytes / GIB:.1f} GiB, and a rank has "
         f"{scenario.capacity_bytes / GIB:.1f} GiB{sure}. "
         f"What binds is {largest_line(smallest)}."

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from models.memory_bill import SUMS
 from models.training import P90
+from planner.layout_words import label
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,6 +123,11 @@ class Plan:
     power_W: float | None
     provenance: Provenances
     event_step_s: float | None = None
+
+    @property
+    def label(self) -> str:
+        """All of the layout that tells it from others, in words."""
+        return label(self.layout)
 
     @property
     def memory_total_bytes(self) -> float:

@@ -64,7 +64,6 @@ def plan(
     from planner.cli import output, report
     from planner.compare import why_better
     from planner.job_block import job_block
-    from planner.layout_words import label
     from planner.plans import PlanSet
     from planner.ranking import plan_scenario
     from topologies.errors import Collected
@@ -120,6 +119,6 @@ def plan(
         if best is not None:
             slower = other.step_time_s / best.step_time_s
             screen.print(
-                f"{label(other.layout)} {fits} and takes {slower:.2f} times as long as the first; "
+                f"{other.label} {fits} and takes {slower:.2f} times as long as the first; "
                 f"the first has {why_better(best, other)}."
             )

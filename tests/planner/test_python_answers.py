@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import planner
 from planner.cli import build
+from planner.layout_words import label
 from topologies.errors import SpecError
 
 MODEL = ("llama-3.2-1b", "h100-dgx")
@@ -66,11 +67,15 @@ def test_names_that_are_imported_on_first_use_are_listed():
     assert {"__doc__", "__all__"} <= set(dir(planner))
 
 
-def test_what_the_readme_writes_in_python_runs(tmp_path, monkeypatch):
+def test_what_the_readme_writes_in_python_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (lines,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     found: dict = {}
     exec(lines, found)
+    (words, *_) = capsys.readouterr().out.splitlines()
+    assert words.startswith(
+        f"{label(found['answer'].best.layout)} {found['answer'].best.step_time_s}"
+    )
     said = SimpleNamespace(**found)
     assert said.answer.best.fits
     assert [point.seq_len for point in said.points] == [8192, 32768]
