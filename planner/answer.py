@@ -171,10 +171,12 @@ def nearest_that_fits(
 
 
 def _more_gpus(scenario: Scenario) -> list[Scenario]:
+    # What would do is worth knowing beyond what a user says there is.
+    unbounded = replace(scenario.cluster, stated=None)
     grown = []
     for power in range(1, FARTHEST + 1):
         try:
-            cluster = scenario.cluster.take(scenario.cluster.accelerators * 2**power)
+            cluster = unbounded.take(unbounded.accelerators * 2**power)
         except SpecError:
             break
         grown.append(replace(scenario, cluster=cluster))
