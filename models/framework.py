@@ -30,6 +30,8 @@ class Framework(Strict):
     ----------
     title, source
         Name with version, and where the limits were read.
+    software
+        What times its jobs if nothing else is asked (:mod:`models.software`).
     values
         Allowed values per axis.
     precisions
@@ -64,6 +66,7 @@ class Framework(Strict):
     """
 
     title: str
+    software: str
     source: str
     values: dict[str, list[int | str]]
     precisions: list[str]

@@ -15,6 +15,7 @@ from models.model_states import USUAL_STATES
 from models.named_axes import RankOrder
 from models.precision import USUAL
 from models.recompute_modules import NOTHING, RecomputeModules
+from models.software import USUAL as USUAL_SOFTWARE
 from topologies.errors import SpecError, unknown_name
 from topologies.schema import checked
 from topologies.yaml_file import read_yaml
@@ -41,6 +42,18 @@ def frameworks() -> dict[str, Framework]:
 def framework_names() -> tuple[str, ...]:
     """Return what ``--framework`` accepts."""
     return (ANY, UNRESTRICTED, *frameworks())
+
+
+def own_software(choice: str, software: str) -> str:
+    """Return what runs a job: what was asked, or a framework's own where that is the usual.
+
+    >>> own_software("torchtitan", "usual"), own_software("torchtitan", "jax")
+    ('torch-fsdp-2026', 'jax')
+    >>> own_software("any", "usual")
+    'usual'
+    """
+    framework = frameworks().get(choice)
+    return software if framework is None or software != USUAL_SOFTWARE else framework.software
 
 
 def runnable(

@@ -8,7 +8,7 @@ from functools import partial
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
-from models.framework_choice import framework_names
+from models.framework_choice import framework_names, own_software
 from models.layout import LayoutBatch
 from models.workload import LONGEST_SEQUENCE, parse_count
 from planner.bounds import Bounds
@@ -80,7 +80,8 @@ def plan(
     sizes = _several(gpus)
     if not sizes:
         found.problems.append(Problem("gpus", gpus, "one number or more"))
-    asked = [_asked(found, model, cluster, seq_len, global_batch, size, options) for size in sizes]
+    own = run_by(framework, options)
+    asked = [_asked(found, model, cluster, seq_len, global_batch, size, own) for size in sizes]
     found.attempt(lambda: check_choices("train", framework))
     if top < 1:
         found.problems.append(Problem("top", top, "at least 1"))
@@ -160,7 +161,7 @@ def sweep(
         next(iter(lengths), None) or LONGEST_SEQUENCE,
         next(iter(batches), None) or 1,
         next(iter(sizes), None),
-        options,
+        run_by(framework, options),
     )
     found.attempt(lambda: check_choices("train", framework))
     found.raise_if_any()
@@ -211,6 +212,20 @@ def simulate_scenario(
     from planner.simulated import simulate_layout
 
     return simulate_layout(scenario, legal_layout(scenario, axes), disturbances)
+
+
+def run_by(framework: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options with the software of a framework where they leave it at the usual.
+
+    Parameters
+    ----------
+    framework
+        What layouts are restricted to.
+    options
+        Choices, and pins of axes.
+    """
+    asked = options.get("software", Choices().software)
+    return {**options, "software": own_software(framework, asked)}
 
 
 def check_choices(task: str, framework: str) -> None:

@@ -38,7 +38,8 @@ class Choices:
     predict_depth
         Layers of multi-token prediction that are trained too.
     software
-        What runs the job (``megatron-2021``; see ``models/data/software.yaml``).
+        What runs the job (``megatron-2021``; see ``models/data/software.yaml``); ``usual`` is what
+        frameworks of today do, and of a framework that layouts are restricted to its own.
     packed_len
         Tokens of each of the sequences packed into one, all alike, which attend to themselves only
         (``500``, ``"1k"``); None where each is one.

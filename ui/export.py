@@ -8,6 +8,7 @@ import io
 import json
 from typing import TYPE_CHECKING, Any
 
+from models.framework_choice import own_software
 from models.workload import parse_count
 from planner.ask import parse_layout
 from ui.question import Question
@@ -73,6 +74,7 @@ def _call(name: str, question: Question, gpus: int, more: Mapping[str, object]) 
         "gpus": gpus,
     }
     chosen = {field: getattr(question, field) for field in _CHOICES}
+    chosen["software"] = own_software(question.framework, question.software)
     given |= {field: v for field, v in chosen.items() if v != getattr(usual, field)}
     if question.fit_chance != usual.fit_chance:
         given["fit_chance"] = float(question.fit_chance)

@@ -182,7 +182,7 @@ def _run(question: Question) -> Question:
             tuple(softwares()),
             "software",
             "What it does beside the layout: its attention, what it hides, its host's pace. "
-            "usual: what frameworks of today do.",
+            "usual: the framework's own, or what frameworks of today do.",
         )
     packed_len = row[2].text_input(
         INPUT_TITLES["packed_len"],

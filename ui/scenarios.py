@@ -7,6 +7,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from models.catalogue import load_architecture, model_names
+from models.framework_choice import own_software
 from models.workload import parse_count
 from planner.ask import check_choices, parse_layout
 from planner.bounds import Bounds
@@ -196,7 +197,7 @@ def _scenario(
                 optimizer=question.optimizer,
                 gradients=question.gradients,
                 reduce=question.reduce,
-                software=question.software,
+                software=own_software(question.framework, question.software),
                 packed_len=question.packed_len or None,
                 fit_chance=fit_chance,
                 profile=path,

@@ -99,8 +99,8 @@ SoftwareName = Annotated[
     str,
     typer.Option(
         "--software",
-        help="What runs it: usual (frameworks of today), or software of another time such as "
-        "megatron-2021.",
+        help="What runs it: usual (the --framework's own, else what frameworks of today do), or "
+        "software of another time such as megatron-2021.",
     ),
 ]
 PackedLen = Annotated[

@@ -68,6 +68,7 @@ def plan(
     from planner.ranking import plan_scenario
     from topologies.errors import Collected
 
+    options = ask.run_by(framework, options)
     found = Collected()
     sizes = gpus.split(",") if gpus is not None else [None]
     scenarios = [

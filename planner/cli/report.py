@@ -12,6 +12,7 @@ from models.framework_choice import why_not
 from models.model_states import USUAL_STATES
 from models.precision import USUAL
 from models.routing import BALANCED
+from models.software import USUAL as USUAL_SOFTWARE
 from models.workload import format_count
 from planner.answer import likely
 from planner.choices import USUAL_CHANCE
@@ -63,6 +64,7 @@ def model_and_cluster(screen: Console, scenario: Scenario, job: str = "") -> Non
     job += "" if routing == BALANCED else f", {routing}"
     packed = work.packed_len
     job += "" if packed is None else f", packed of sequences of {format_count(packed)} tokens"
+    job += "" if work.software == USUAL_SOFTWARE else f", run by {work.software}"
     chance = scenario.fit_chance
     job += "" if chance == USUAL_CHANCE else f", to fit with a chance of {chance:.0%}"
     screen.print(f"[bold]{escape(model.title)}[/bold]  {model.params / 1e9:.1f} B parameters{job}")

@@ -53,6 +53,7 @@ def sweep(
     from planner.sweeps import Grid, run_sweep
     from topologies.errors import Collected, Problem
 
+    options = ask.run_by(framework, options)
     found = Collected()
     lengths = found.attempt(lambda: numbers(seq_len, "--seq-len")) or [1]
     batches = found.attempt(lambda: numbers(global_batch, "--global-batch")) or [1]
