@@ -25,9 +25,10 @@ pipeline runs both ways (DualPipe).
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from functools import reduce
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -42,8 +43,6 @@ from models.state_bytes import reduces_each_pass
 from topologies.collective import Collective
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from models.compute import Device
     from models.layout import Array
     from models.operation import Work
@@ -90,27 +89,13 @@ class DataParallelClock:
         self, prepared: Prepared, device: Device, fabric: Fabric, parts: RankParts
     ) -> None:
         self.prepared, self.device, self.states = prepared, device, prepared.workload.states
-        self.layers, self.parts = parts.layers, parts
         software = prepared.workload.runs_on
         self.hides_gradients = software.hides_gradients
         self.hides_parameters = software.hides_parameters
-        table, profile = prepared.parameters, device.profile
-        layers = self._of_layers(table.layers)
-        common = layers + sum(self._ends())
-        # A head tied to the embedding of the same rank goes with that.
-        together = prepared.architecture.tied * parts.first * parts.last
-        units = parts.layers + parts.first + parts.last - together
-        self.shared = Sharing.by_all(prepared, common, units, fabric, profile, layers)
-        self.sharings = [self.shared]
-        if table.has_experts:
-            experts = self._of_layers(table.experts)
-            mixed = self._of_layers([(each > 0) * 1.0 for each in table.experts])
-            # Where every rank has all experts they go with the rest of their layer.
-            mixed = np.where(prepared.batch.ep > 1, mixed, 1.0)
-            sharing = Sharing.of_experts(prepared, experts, mixed, fabric, profile)
-            self.sharings.append(sharing)
-        self.params: Array = reduce(np.add, (each.params for each in self.sharings))
-        self.first_share, self.layer_share = self._buckets()
+        profile, (common, *experts) = device.profile, self._held(parts)
+        self.shared = Sharing.by_all(prepared, fabric, profile, *common)
+        apart = [Sharing.of_experts(prepared, fabric, profile, *each) for each in experts]
+        self.take(parts, [self.shared, *apart])
         self.steal, self.steal_across = (
             steal(links, profile, states=True)[prepared.mesh_index]
             for links in (self.shared.shards, self.shared.replicas)
@@ -122,6 +107,43 @@ class DataParallelClock:
             (np.minimum(meshes.pp, 2) * 1.0, stride.pp * np.maximum(meshes.pp / 2, 1))
         )
         self.between = cost(Collective.ALL_REDUCE, ends, profile)
+
+    def of_rank(self, parts: RankParts) -> Self:
+        """Return the clock of another pipeline rank, over the same links."""
+        other, held = copy(self), self._held(parts)
+        pairs = zip(self.sharings, held, strict=True)
+        other.take(parts, [sharing.of_rank(*each) for sharing, each in pairs])
+        return other
+
+    def _held(self, parts: RankParts) -> list[tuple[Array, ...]]:
+        """Return what a rank shares with all, and of experts: parameters and parts of the model.
+
+        Of what all share the layers' parameters too.
+        """
+        prepared, table, shape = self.prepared, self.prepared.parameters, self.prepared.shape_index
+        layers = parts.sum_layers([each[shape] for each in table.layers])
+        common = layers + sum(self._ends(parts))
+        # A head tied to the embedding of the same rank goes with that.
+        together = prepared.architecture.tied * parts.first * parts.last
+        held: list[tuple[Array, ...]] = [
+            (common, parts.layers + parts.first + parts.last - together, layers)
+        ]
+        if table.has_experts:
+            experts = parts.sum_layers([each[shape] for each in table.experts])
+            mixed = parts.sum_layers([(each[shape] > 0) * 1.0 for each in table.experts])
+            # Where every rank has all experts they go with the rest of their layer.
+            held.append((experts, np.where(prepared.batch.ep > 1, mixed, 1.0)))
+        return held
+
+    def take(self, parts: RankParts, sharings: list[Sharing]) -> None:
+        """Be the clock of a rank of some parts, and of what it shares of them."""
+        self.parts, self.layers, self.sharings = parts, parts.layers, sharings
+        self.shared = sharings[0]
+        self.params: Array = reduce(np.add, (each.params for each in sharings))
+        embedding, head = self._ends(parts)
+        # The embedding's parameters are with the first layer's.
+        first = (self.params - embedding - head) / parts.layers + embedding
+        self.first_share = first / self.params
 
     def optimizer(self) -> Array:
         """Return the seconds of the optimizer's step."""
@@ -230,7 +252,7 @@ class DataParallelClock:
         """Return the layers of a rank that holds the whole model."""
         table, shape = self.prepared.parameters, self.prepared.shape_index
         wholes = (own + experts for own, experts in zip(table.layers, table.experts, strict=True))
-        embedding, head = self._ends()
+        embedding, head = self._ends(self.parts)
         shares = Parts(
             layers=tuple(whole[shape] / self.params for whole in wholes),
             embedding=embedding / self.params,
@@ -279,23 +301,8 @@ class DataParallelClock:
         nbytes: Array = reduce(np.add, (each.gathered_bytes() for each in self.sharings))
         return nbytes
 
-    def _of_layers(self, kinds: Sequence[Array]) -> Array:
-        """Return the rank's share of a column of the parameter table, one entry a kind of layer."""
-        shape = self.prepared.shape_index
-        return self.parts.sum_layers([each[shape] for each in kinds])
-
-    def _ends(self) -> tuple[Array, Array]:
-        """Return the parameters of the embedding and of the head, where the rank has them."""
+    def _ends(self, parts: RankParts) -> tuple[Array, Array]:
+        """Return the parameters of the embedding and of the head, where a rank has them."""
         table, shape = self.prepared.parameters, self.prepared.shape_index
         head = table.head[shape] + self.prepared.copied_head()
-        return self.parts.first * table.embedding[shape], self.parts.last * head
-
-    def _buckets(self) -> tuple[Array, Array]:
-        """Return the shares that the rank's first and any bucket have of its parameters.
-
-        A bucket is a layer's; the embedding's parameters are in the first, the head's in the last.
-        """
-        embedding, head = self._ends()
-        total = self.params
-        each = (total - embedding - head) / self.layers
-        return (each + embedding) / total, each / total
+        return parts.first * table.embedding[shape], parts.last * head

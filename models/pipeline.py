@@ -100,11 +100,11 @@ class PipelineClock:
         batch, many = self.prepared.batch, self.prepared.micro_batches
         both = passes.both
         slowest = both.max(axis=0)
-        once = self._over_ranks(both, slice(None))
+        once = self.over_ranks(both)
         steady: Array = many * slowest + (once - slowest) / batch.vp
         steady += slowest * self.uneven
         if (alone := batch.schedule == Schedule.ONE_F_ONE_B).any():
-            steady = np.where(alone, self._one_f_one_b(passes), steady)
+            steady = np.where(alone, self._one_f_one_b(passes, once), steady)
         gpipe = batch.schedule == Schedule.GPIPE
         if gpipe.any():
             apart = passes.forward.max(axis=0) + passes.backward.max(axis=0)
@@ -118,8 +118,8 @@ class PipelineClock:
                 steady[rows] = self._ending(schedule, rows, passes)
         return steady
 
-    def _one_f_one_b(self, passes: PassSeconds) -> Array:
-        """Return the time of every layout's pipeline if it is one of 1F1B.
+    def _one_f_one_b(self, passes: PassSeconds, once: Array) -> Array:
+        """Return the time of every layout's pipeline if it is one of 1F1B, given all ranks' passes.
 
         A rank waits for all ranks before it at either end. While its first micro-batch is with
         those behind it, it runs as many more forward as they are, and at last as many more
@@ -127,7 +127,7 @@ class PipelineClock:
         """
         stages, cut = self.prepared.stages, self.prepared.stage_index
         many, behind, ranks = self.prepared.micro_batches, np.zeros(len(cut)), np.zeros(len(cut))
-        once, latest = self._over_ranks(passes.both, slice(None)), np.zeros(len(cut))
+        latest = np.zeros(len(cut))
         for kind in reversed(range(stages.width)):  # kinds are in the order of their first ranks
             both, those = passes.both[kind], stages.look_up(stages.multiplicity, cut, kind)
             ahead = np.minimum(ranks, many - 1.0)
@@ -146,7 +146,7 @@ class PipelineClock:
         kinds = slowest, np.arange(len(rows))
 
         def others(column: Array) -> Array:
-            mean: Array = (self._over_ranks(column, rows) - column[kinds]) / (pp - 1.0)
+            mean: Array = (self.over_ranks(column, rows) - column[kinds]) / (pp - 1.0)
             return mean
 
         turn = Turn(
@@ -162,7 +162,7 @@ class PipelineClock:
         beyond: Array = longer + waiting if loop else np.hypot(longer, waiting)
         return many * others(both) + beyond
 
-    def _over_ranks(self, column: Array, rows: NDArray[np.intp] | slice) -> Array:
+    def over_ranks(self, column: Array, rows: NDArray[np.intp] | slice = slice(None)) -> Array:
         """Return a quantity of kinds of rank summed over the ranks of a pipeline."""
         stages, cut = self.prepared.stages, self.prepared.stage_index[rows]
         total: Array = np.zeros_like(column[0])

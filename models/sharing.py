@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from copy import copy
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -63,23 +64,34 @@ class Sharing:
         profile: Profile,
         layers: Array | None = None,
     ) -> None:
-        self.prepared, self.params, self.ranks = prepared, params, ranks
-        self.layers = params if layers is None else layers
-        # In how many messages they are gathered or reduced: ZeRO-3's parts each have their own.
-        self.messages = np.where(prepared.batch.zero == 3, np.maximum(units, 1.0), 1.0)
+        self.prepared, self.ranks = prepared, ranks
+        self.hold(params, units, layers)
         self.states, self.recipe = prepared.workload.states, prepared.workload.recipe
         self.shards, self.replicas = shards, replicas
         self.costs = {kind: cost(kind, shards, profile) for kind in _KINDS}
         self.across = cost(Collective.ALL_REDUCE, replicas, profile)
 
+    def hold(self, params: Array, units: Array, layers: Array | None = None) -> None:
+        """Take parameters of a pipeline rank; see the class."""
+        self.params = params
+        self.layers = params if layers is None else layers
+        # In how many messages they are gathered or reduced: ZeRO-3's parts each have their own.
+        self.messages = np.where(self.prepared.batch.zero == 3, np.maximum(units, 1.0), 1.0)
+
+    def of_rank(self, params: Array, units: Array, layers: Array | None = None) -> Self:
+        """Return the same of another pipeline rank, over the same links."""
+        other = copy(self)
+        other.hold(params, units, layers)
+        return other
+
     @classmethod
     def by_all(
         cls,
         prepared: Prepared,
-        params: Array,
-        units: Array,
         fabric: Fabric,
         profile: Profile,
+        params: Array,
+        units: Array,
         layers: Array,
     ) -> Sharing:
         """Return the parameters that all data- and context-parallel ranks share."""
@@ -93,7 +105,7 @@ class Sharing:
 
     @classmethod
     def of_experts(
-        cls, prepared: Prepared, params: Array, units: Array, fabric: Fabric, profile: Profile
+        cls, prepared: Prepared, fabric: Fabric, profile: Profile, params: Array, units: Array
     ) -> Sharing:
         """Return the parameters of experts, which fewer ranks hold."""
         meshes = prepared.meshes

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from models.pipeline import PassSeconds
     from models.training import StepClock
 
+#: So many times the parameters of the first rank another must have to be looked at.
+MUCH_MORE = 1.25
+
 
 @dataclass(frozen=True, slots=True)
 class Ends:
@@ -93,30 +96,30 @@ class StepEnds:
         The first rank starts first and ends last. Another counts where it has so much more to send
         and to update that it is later all the same.
         """
-        first = self._of(0)
-        behind = self.prepared.batch.pp - 1.0
+        parts = RankParts.of(self.prepared, 0)
+        clock = DataParallelClock(self.prepared, self.clock.device, self.clock.fabric, parts)
+        first, back = self._of(clock, 0), passes.backward
+        # Reductions take the more of a pass the longer it is.
+        behind = self.clock.pipeline.over_ranks(back) - back[0]
         fullest = self._fullest()
         if not fullest.any():
-            return first.after(behind * first.slowed)
+            return first.after(first.slowed * behind / back[0])
+        other = self._of(clock.of_rank(RankParts.of(self.prepared, fullest)), fullest)
         stages, cut = self.prepared.stages, self.prepared.stage_index
-        ahead, many = (
-            stages.look_up(column, cut, fullest)
-            for column in (stages.position, stages.multiplicity)
-        )
-        other = self._of(fullest)
-        many = np.where(ahead > 0, many, 0.0)
-        slowed = many * other.slowed + (behind - many) * first.slowed
+        ahead = stages.look_up(stages.position, cut, fullest)
+        slowed = other.slowed * behind / back[fullest, np.arange(len(cut))]
         return first.or_later(other, *self._slack(passes, ahead)).after(slowed)
 
-    def _of(self, rank: int | NDArray[np.intp]) -> Ends:
+    def _of(self, clock: DataParallelClock, rank: int | NDArray[np.intp]) -> Ends:
         """Return what one kind of rank adds: the same for all layouts, or one each."""
-        parts = RankParts.of(self.prepared, rank)
-        clock = DataParallelClock(self.prepared, self.clock.device, self.clock.fabric, parts)
-        exposed = clock.exposed(*self.beside_gradients(parts, rank), self.computing)
-        return Ends(*exposed, clock.optimizer(), clock.casting())
+        beside = self.beside_gradients(clock.parts, rank)
+        return Ends(*clock.exposed(*beside, self.computing), clock.optimizer(), clock.casting())
 
     def _fullest(self) -> NDArray[np.intp]:
-        """Return the kind of rank with most parameters, the first of all where it has as many."""
+        """Return the kind of rank with most parameters, the first where that has about as many.
+
+        A rank behind it ends a pass or more earlier, which makes up for a little.
+        """
         table, shape = self.prepared.parameters, self.prepared.shape_index
         wholes = [own + experts for own, experts in zip(table.layers, table.experts, strict=True)]
         layers = [whole[shape] for whole in wholes]
@@ -126,7 +129,8 @@ class StepEnds:
             RankParts.of(self.prepared, rank).sum(layers, table.embedding[shape], head)
             for rank in kinds
         ]
-        fullest: NDArray[np.intp] = np.argmax(params, axis=0)
+        much_more = np.max(params, axis=0) > MUCH_MORE * params[0]
+        fullest: NDArray[np.intp] = np.where(much_more, np.argmax(params, axis=0), 0)
         return fullest
 
     def _slack(self, passes: PassSeconds, ahead: Array) -> tuple[Array, Array]:
