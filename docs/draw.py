@@ -11,9 +11,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from planner.ranking import plan_scenario
 from planner.bounds import Bounds
 from planner.cli import report, sweep_report
+from planner.ranking import plan_scenario
 from planner.scenario import Scenario
 from planner.sweeps import Grid, run_sweep
 
