@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from models.interval import widening
 from models.named_axes import Recompute
 from models.operation import Axis
 from models.part_times import PartClock, Spent
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from models.layout import Array
     from models.prepared import Prepared
     from topologies.fabric import Fabric
-
-#: Standard normal deviate of the 90th percentile: intervals run from the 10th to the 90th.
-P90 = 1.2816
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,8 +156,10 @@ class StepClock:
             "optimizer": data.optimizer,
             "overhead": prepared.host_s(self.device.profile),
         }
-        low, high = self._interval(spent)
-        return StepTime(**spent, low=low, high=high)
+        total = sum(spent.values(), start=np.zeros(len(prepared)))
+        sent = spent["tp"] + spent["cp"] + spent["ep"] + spent["pp"] + spent["dp"]
+        wider = widening(total - sent, sent, self.device.profile)
+        return StepTime(**spent, low=total / wider, high=total * wider)
 
     def _passes(self) -> PassSeconds:
         """Return one micro-batch's passes through every kind of rank, sends included."""
@@ -221,12 +221,3 @@ class StepClock:
             again.append(parts.sum_layers(repeated) * repeats)
         waits = (own + repeated for own, repeated in zip(spent[1:], again[1:], strict=True))
         return (spent[0], again[0], *waits)
-
-    def _interval(self, parts: dict[str, Array]) -> tuple[Array, Array]:
-        """Return the 10th and 90th percentile: compute and communication err apart."""
-        profile = self.device.profile
-        sent = parts["tp"] + parts["cp"] + parts["ep"] + parts["pp"] + parts["dp"]
-        total = sum(parts.values(), start=np.zeros_like(sent))
-        computed = (total - sent) * profile.compute_spread.value
-        spread = np.hypot(computed, sent * profile.communication_spread.value) / total
-        return total * np.exp(-P90 * spread), total * np.exp(P90 * spread)

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
+from models.interval import P90
 from models.memory_bill import SUMS
-from models.training import P90
 from planner.layout_words import label
 
 if TYPE_CHECKING:

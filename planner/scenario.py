@@ -13,6 +13,7 @@ import numpy as np
 from models.catalogue import load_architecture
 from models.compute import Device
 from models.framework_choice import runs_in
+from models.interval import P90
 from models.legality import problems
 from models.memory import capacity_bytes, memory_bill
 from models.memory_bill import LINES
@@ -27,7 +28,7 @@ from models.rules.experts import mixtures
 from models.rules.rule import Job
 from models.rules.sequence import window_problems
 from models.stages import stage_sizes
-from models.training import P90, PARTS, step_time
+from models.training import PARTS, step_time
 from models.workload import Workload, parse_count
 from planner.choices import USUAL_CHANCE, Choices
 from planner.placement import Placement

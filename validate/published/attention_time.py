@@ -8,6 +8,7 @@ import numpy as np
 
 from models.attention_kernels import architecture_of, attention_kernels
 from models.compute import Device
+from models.interval import widening
 from models.layout import LayoutBatch
 from models.mixers.core_attention import CoreAttention
 from models.named_axes import Kernels
@@ -17,7 +18,6 @@ from models.profile import load_profile
 from models.sequence_parallel import even_blocks
 from models.sequence_parallel.sent import CORE_ATTENTION
 from models.shape import Shapes
-from models.training import P90
 from topologies.fabric import Fabric
 from topologies.figure import Figure, Provenance
 
@@ -56,12 +56,8 @@ def attention_seconds(job: AttentionJob) -> tuple[float, tuple[float, float]]:
     waited = sum(_first(spent.total - spent.compute) for spent in phases)
     hosted = HOST_CALL_S.value * _calls(job, work) if _from_python(job) else 0.0
     found = max(computed + waited, hosted) / job.over
-    profile = device.profile
-    spread = np.hypot(
-        profile.compute_spread.value * computed, profile.communication_spread.value * waited
-    ) / (computed + waited)
-    wide = float(np.exp(P90 * spread))
-    return found, (found / wide, found * wide)
+    wider = float(widening(computed, waited, device.profile))
+    return found, (found / wider, found * wider)
 
 
 def _work(job: AttentionJob, shapes: Shapes) -> Work:
