@@ -76,20 +76,25 @@ def surer(best: Plan, front: Sequence[Plan]) -> str:
     )
 
 
-def sequence_parallelism(with_cp: Plan | None, without_cp: Plan | None) -> str:
+def sequence_parallelism(
+    with_cp: Plan | None, without_cp: Plan | None, evenly: int | None = None
+) -> str:
     """Return whether to cut the sequence over ranks, and why.
 
     Parameters
     ----------
     with_cp, without_cp
         The fastest plans with and without context parallelism; None where nothing fits.
+    evenly
+        The next longer sequence that all ranks could share; None where this one can be.
     """
     if with_cp is None and without_cp is None:
         return ""
     if without_cp is None:
         return f"{VERDICT}: needed. No layout without it fits in memory."
     if with_cp is None:
-        return f"{VERDICT}: not possible here. No layout with it is legal and fits."
+        longer = f" Padded to {evenly:,} tokens, sequences can be cut." if evenly else ""
+        return f"{VERDICT}: not possible here. No layout with it is legal and fits.{longer}"
     best, other = sorted((with_cp, without_cp), key=lambda plan: plan.step_time_s)
     slower = other.step_time_s / best.step_time_s - 1.0
     if best is with_cp:
@@ -183,11 +188,19 @@ def _more_gpus(scenario: Scenario) -> list[Scenario]:
     return grown
 
 
+def shared_evenly(scenario: Scenario) -> int | None:
+    """Return the next length that all ranks could share, a zigzag ring too; None if this is one."""
+    seq_len, cut = scenario.workload.seq_len, 2 * scenario.cluster.accelerators
+    longer = -(-seq_len // cut) * cut
+    return longer if longer > seq_len else None
+
+
 def _padded(scenario: Scenario) -> list[Scenario]:
-    """Return the job with sequences that all ranks could share, a zigzag ring too."""
-    work, cut = scenario.workload, 2 * scenario.cluster.accelerators
-    seq_len = -(-work.seq_len // cut) * cut
-    return [replace(scenario, workload=replace(work, seq_len=seq_len))] * (seq_len > work.seq_len)
+    """Return the job with sequences that all ranks could share, if it has none."""
+    longer = shared_evenly(scenario)
+    if longer is None:
+        return []
+    return [replace(scenario, workload=replace(scenario.workload, seq_len=longer))]
 
 
 def _shorter(scenario: Scenario) -> list[Scenario]:

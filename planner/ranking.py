@@ -82,11 +82,12 @@ def _notes(
     pinned = {"cp", "ulysses", "ring"} & set(bounds.axes)
     if scenario.cluster.accelerators > 1 and not pinned:  # a pin leaves nothing to judge
         with_cp = found.best.cp > 1
-        fastest = [
+        cut, whole = (
             scenario.evaluate(found.best.take(mask.nonzero()[0][:1]))[0] if mask.any() else None
             for mask in (with_cp, ~with_cp)
-        ]
-        notes.append(answer.sequence_parallelism(*fastest))
+        )
+        evenly = answer.shared_evenly(scenario)
+        notes.append(answer.sequence_parallelism(cut, whole, evenly))
     longest = scenario.architecture.max_positions
     if longest is not None and scenario.workload.seq_len > longest:
         notes.append(

@@ -66,6 +66,18 @@ def test_lengths_that_nothing_divides_are_padded() -> None:
     assert planner.plan("llama-3.1-70b", "h100-dgx:8", seq_len=131_200, **job).best is not None
 
 
+@pytest.mark.parametrize(("seq_len", "padded"), [(131_071, True), (131_072, False)])
+def test_where_nothing_fits_with_a_cut_sequence_padding_is_named(
+    seq_len: int, padded: bool
+) -> None:
+    """An odd length cannot be shared by any ranks; of the others some layout can."""
+    found = planner.plan(
+        "llama-3.1-8b", "h100-dgx:4", seq_len=seq_len, global_batch=32, top=1, simulate=False
+    )
+    (said,) = [note for note in found.notes if note.startswith("Sequence parallelism")]
+    assert ("Padded to 131,072 tokens, sequences can be cut." in said) == padded
+
+
 @pytest.mark.parametrize(
     ("short", "long"),
     [
