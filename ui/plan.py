@@ -11,6 +11,7 @@ from models.workload import format_count
 from planner.answer import likely
 from planner.cli.report import money
 from planner.durations import interval, seconds
+from planner.job_block import job_block
 from planner.layout_words import details
 from planner.pareto import unbeaten_plans
 from ui import inputs, session, tables
@@ -240,6 +241,11 @@ def _table(every: list[Plan], unbeaten: tuple[Plan, ...], shown: Plan) -> int | 
     return int(chosen[0]) if chosen else None
 
 
+def _whole(question: Question, found: PlanSet) -> str:
+    """Return what the command line's ``--json`` writes of an answer, less layouts beside it."""
+    return json_text({"job": job_block(scenarios(question))} | found.to_dict())
+
+
 def _take_away(question: Question, found: PlanSet, every: list[Plan], shown: Plan) -> None:
     fits = "fits" if shown.fits else "does not fit"
     cost = shown.cost_usd_per_step
@@ -258,7 +264,7 @@ def _take_away(question: Question, found: PlanSet, every: list[Plan], shown: Pla
                 "This plan, JSON": _json("plan", shown),
                 "This plan, Python call": ("meshwright_plan.py", plan_call(question, shown)),
                 "The table, CSV": ("meshwright-plans.csv", csv_text(tables.ranked(every))),
-                "The whole answer, JSON": ("meshwright-answer.json", json_text(found.to_dict())),
+                "The whole answer, JSON": ("meshwright-answer.json", _whole(question, found)),
                 "The search, Python call": (
                     "meshwright_search.py",
                     search_call(question, scenarios(question)[-1].cluster.accelerators),
