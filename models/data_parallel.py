@@ -245,8 +245,11 @@ class DataParallelClock:
         """
         batch = self.prepared.batch
         room = np.maximum(beyond.busy_s / batch.vp - beyond.edge_s, 0.0)
-        slowed = steal * np.minimum(time / batch.vp, room / (1.0 - steal))
-        return np.where(APART.take(batch.schedule), 0.0, slowed)
+        beside, left = time / batch.vp, 1.0 - steal
+        # The pass gets longer by what is taken of it, and more of the reduction is beside it.
+        more = beside * left > room
+        beside = np.divide(room, left, out=beside, where=more)
+        return np.where(APART.take(batch.schedule), 0.0, steal * beside)
 
     def _chain(self) -> LayerChain:
         """Return the layers of a rank that holds the whole model."""

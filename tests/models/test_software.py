@@ -234,7 +234,7 @@ def test_each_rank_in_turn_starts_a_broadcast_of_its_own():
             for name in (IN_TURN, OLD)
         )
         in_turn, at_once = (
-            Sharing.by_all(each, params, np.ones_like(params), fabric, DEVICE.profile, params)
+            Sharing.by_all(each, fabric, DEVICE.profile, params, np.ones_like(params), params)
             for each in (work, together)
             for params in [each.parameters.embedding]
         )

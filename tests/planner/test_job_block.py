@@ -52,7 +52,8 @@ def test_choices_and_sizes_of_the_job_are_those_asked():
 
 
 def test_what_is_asked_at_several_sizes_is_a_list():
-    found = answer("plan", "--gpus", "4,8,16", "--top", "1", "--no-simulate")["job"]
+    sizes = ["--cluster", "h100-dgx", "--gpus", "4,8,16"]
+    found = answer("plan", *sizes, "--top", "1", "--no-simulate")["job"]
     assert found == ONE | {"gpus": [4, 8, 16], "nodes": [1, 1, 2]}
     swept = ["--seq-len", "2k,4k", "--global-batch", "8,16", "--network", "0.5,1", "--pp", "1"]
     found = answer("sweep", *swept)["job"]
