@@ -241,7 +241,7 @@ def _table(every: list[Plan], unbeaten: tuple[Plan, ...], shown: Plan) -> int | 
     return int(chosen[0]) if chosen else None
 
 
-def _whole(question: Question, found: PlanSet) -> str:
+def whole_answer(question: Question, found: PlanSet) -> str:
     """Return what the command line's ``--json`` writes of an answer, less layouts beside it."""
     return json_text({"job": job_block(scenarios(question))} | found.to_dict())
 
@@ -264,7 +264,7 @@ def _take_away(question: Question, found: PlanSet, every: list[Plan], shown: Pla
                 "This plan, JSON": _json("plan", shown),
                 "This plan, Python call": ("meshwright_plan.py", plan_call(question, shown)),
                 "The table, CSV": ("meshwright-plans.csv", csv_text(tables.ranked(every))),
-                "The whole answer, JSON": ("meshwright-answer.json", _whole(question, found)),
+                "The whole answer, JSON": ("meshwright-answer.json", whole_answer(question, found)),
                 "The search, Python call": (
                     "meshwright_search.py",
                     search_call(question, scenarios(question)[-1].cluster.accelerators),

@@ -52,3 +52,22 @@ def test_ranks_hold_what_the_order_of_their_passes_makes_them_hold(
         held = found.in_flight(np.array([float(rank)])) * stages
         assert held == pytest.approx(most_held(order[rank]))
     assert found.head == max(most_held(steps, pp * vp - 1) for steps in order)
+
+
+@pytest.mark.parametrize(
+    ("layout", "many", "all_held"),
+    [
+        (Layout(pp=4, schedule=Schedule.GPIPE), 64, [True] * 4),
+        (Layout(pp=4), 64, [False] * 4),
+        (Layout(pp=4), 3, [True, True, False, False]),
+        # One round: the first ranks run all forward passes before one backward.
+        (Layout(pp=4, vp=2, schedule=Schedule.INTERLEAVED), 4, [True, True, False, False]),
+        (Layout(pp=4, vp=2, schedule=Schedule.INTERLEAVED), 8, [False] * 4),
+    ],
+    ids=str,
+)
+def test_which_ranks_hold_all_micro_batches_of_a_step(
+    layout: Layout, many: int, all_held: list[bool]
+) -> None:
+    found = WarmUp.of(LayoutBatch.of([layout]), np.array([float(many)]))
+    assert [bool(found.all_held(np.array([float(rank)]))[0]) for rank in range(4)] == all_held

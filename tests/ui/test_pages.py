@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from models.model_states import GRADIENT_DTYPES, KEPT_GRADIENTS
+from planner import plan
 from tests.ui import apptest
 from topologies.catalogue import DATA
 from ui.permalink import to_query
@@ -452,3 +453,16 @@ def test_every_other_layout_is_taken_one_after_the_other():
         next(each for each in at.text_input if each.label == "The other layout").set_value(text)
         settled(at.run())
         assert at.session_state["state"].beside == text
+
+
+def test_the_whole_answer_says_what_was_asked():
+    from ui.plan import whole_answer
+
+    question = Question(model="llama-3.2-1b", gpus="8", seq_len="8k", global_batch="8")
+    found = plan("llama-3.2-1b", "h100-dgx", seq_len="8k", global_batch=8, simulate=False)
+    told = json.loads(whole_answer(question, found))
+    assert told["job"]["model"]["name"] == "llama-3.2-1b"
+    assert (told["job"]["gpus"], told["job"]["seq_len"]) == (8, 8192)
+    assert {name: told[name] for name in ("plans", "notes")} == {
+        name: json.loads(json.dumps(found.to_dict()))[name] for name in ("plans", "notes")
+    }

@@ -14,6 +14,7 @@ from ui.export import csv_text, plan_call, search_call
 from ui.presets import PRESETS
 from ui.question import Question
 from ui.scenarios import bounds_of, layout_text, pins_of, read_layout, scenarios
+from ui.tables import ranked
 
 SMALL = Question(model="llama-3.1-8b", gpus="64", seq_len="32k", global_batch="64")
 
@@ -92,6 +93,24 @@ def test_calls_make_the_same_plan(asked):
     space: dict[str, object] = {}
     exec(plan_call(small, plan), space)
     assert space["answer"].to_dict() == plan.to_dict()
+
+
+def test_a_framework_is_taken_with_its_own_software():
+    asked = replace(SMALL, framework="torchtitan")
+    (found,) = scenarios(asked)
+    assert found.workload.software == "torch-fsdp-2026"
+    plan = estimate(asked, "dp=8,ring=8,zero=3,kernels=eager").plan
+    space: dict[str, object] = {}
+    exec(plan_call(asked, plan), space)
+    assert space["answer"].to_dict() == plan.to_dict()
+
+
+def test_tables_name_all_degrees_of_a_layout():
+    layout = "tp=2,pp=2,vp=2,dp=16,ep=4,etp=2,schedule=interleaved,stage_split=balanced"
+    plan = estimate(replace(SMALL, model="mixtral-8x7b"), layout).plan
+    (row,) = ranked([plan])
+    assert (row["tp"], row["pp"], row["ep"]) == (2, 2, 4)
+    assert row["and"].startswith("vp2 etp2 zero1")
 
 
 def test_what_is_packed_and_what_runs_it_change_a_plan():
