@@ -39,7 +39,7 @@ from models.muon import newton_schulz
 from models.overlap import beside
 from models.schedule import APART, BOTH_WAYS
 from models.sharing import Sharing
-from models.state_bytes import reduces_each_pass
+from models.state_bytes import gathers_each_pass, reduces_each_pass
 from topologies.collective import Collective
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class DataParallelClock:
 
     def take(self, parts: RankParts, sharings: list[Sharing]) -> None:
         """Be the clock of a rank of some parts, and of what it shares of them."""
-        self.parts, self.layers, self.sharings = parts, parts.layers, sharings
+        self.parts, self.sharings = parts, sharings
         self.shared = sharings[0]
         self.params: Array = reduce(np.add, (each.params for each in sharings))
         embedding, head = self._ends(parts)
@@ -201,7 +201,7 @@ class DataParallelClock:
         weight = np.where(reducing > 0, reducing, 1.0)
         near = self.steal * computing
         steal = near + (self.steal_across - self.steal) * computing * across / weight
-        every = (batch.zero == 3) & (batch.pp == 1)
+        every = gathers_each_pass(batch)
         left = np.where(batch.zero >= 1, self._once(gather, forward, near), 0.0)
         reduced = self._once(reducing, backward, steal)
         if not self.hides_parameters:
@@ -245,19 +245,16 @@ class DataParallelClock:
         """
         batch = self.prepared.batch
         room = np.maximum(beyond.busy_s / batch.vp - beyond.edge_s, 0.0)
-        beside, left = time / batch.vp, 1.0 - steal
+        hidden, left = time / batch.vp, 1.0 - steal
         # The pass gets longer by what is taken of it, and more of the reduction is beside it.
-        more = beside * left > room
-        beside = np.divide(room, left, out=beside, where=more)
-        return np.where(APART.take(batch.schedule), 0.0, steal * beside)
+        hidden = np.divide(room, left, out=hidden, where=hidden * left > room)
+        return np.where(APART.take(batch.schedule), 0.0, steal * hidden)
 
     def _chain(self) -> LayerChain:
         """Return the layers of a rank that holds the whole model."""
-        table, shape = self.prepared.parameters, self.prepared.shape_index
-        wholes = (own + experts for own, experts in zip(table.layers, table.experts, strict=True))
         embedding, head = self._ends(self.parts)
         shares = Parts(
-            layers=tuple(whole[shape] / self.params for whole in wholes),
+            layers=tuple(whole / self.params for whole in self._wholes()),
             embedding=embedding / self.params,
             head=head / self.params,
         )
@@ -303,6 +300,16 @@ class DataParallelClock:
         """Return the bytes of the rank's parameters as they are gathered."""
         nbytes: Array = reduce(np.add, (each.gathered_bytes() for each in self.sharings))
         return nbytes
+
+    def params_of(self, parts: RankParts) -> Array:
+        """Return how many parameters another pipeline rank has."""
+        return parts.sum_layers(self._wholes()) + sum(self._ends(parts))
+
+    def _wholes(self) -> list[Array]:
+        """Return the parameters of a layer of each kind, its experts' too."""
+        table, shape = self.prepared.parameters, self.prepared.shape_index
+        pairs = zip(table.layers, table.experts, strict=True)
+        return [(own + experts)[shape] for own, experts in pairs]
 
     def _ends(self, parts: RankParts) -> tuple[Array, Array]:
         """Return the parameters of the embedding and of the head, where a rank has them."""

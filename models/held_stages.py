@@ -32,7 +32,7 @@ def _order(schedule: Schedule, pp: int) -> Order:
     return ordered(schedule, pp, int(fewest_micro_batches(schedule, pp)) + 2 * pp, vp)[0]
 
 
-def held_most(
+def most_held_of_two(
     schedule: Schedule, pp: int, rank: int, layers: Mapping[int, int], last: int
 ) -> tuple[dict[int, int], int]:
     """Return how many micro-batches of each stage a rank holds when it holds most.
@@ -59,7 +59,7 @@ def held_most(
     A V's first rank runs seven micro-batches through the first stage before the last one's begins:
 
     >>> from models.named_axes import Schedule
-    >>> held_most(Schedule.ZB_V, 4, 0, {0: 5, 7: 1}, last=7)
+    >>> most_held_of_two(Schedule.ZB_V, 4, 0, {0: 5, 7: 1}, last=7)
     ({0: 7, 7: 1}, 8)
     """
     held: Counter[int] = Counter()

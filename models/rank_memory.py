@@ -12,7 +12,7 @@ from models.memory_bill import MemoryBill
 from models.named_axes import Recompute, RecomputeMethod
 from models.pass_peak import PassPeak
 from models.rank_parts import RankParts
-from models.schedule import ALWAYS_APART, HOLDS_STAGES_APART
+from models.schedule import ALWAYS_APART
 from models.standing import Standing
 from models.state_bytes import (
     end_bytes,
@@ -69,9 +69,8 @@ class RankMemory:
         self.communicators = communicator_bytes(prepared, profile)
         fixed = profile.context_bytes.value + profile.workspace_bytes.value
         self.beside = fixed + self.communicators
-        several = HOLDS_STAGES_APART.take(batch.schedule)
         apart = (prepared.stages.held != prepared.stages.counts).any(axis=(1, 2))
-        uneven = several & apart[prepared.stage_index]
+        uneven = apart[prepared.stage_index]
         self.uneven = uneven if uneven.any() else None
         # Gradients of one micro-batch are there from its backward pass on.
         fresh = ~np.isin(batch.zero, prepared.workload.runs_on.gradient_buffers)

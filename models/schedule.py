@@ -50,8 +50,6 @@ PAIRED = _those(Schedule.DUALPIPE, Schedule.DUALPIPE_V)
 WAITING = _those(Schedule.GPIPE, Schedule.ONE_F_ONE_B)
 #: For each schedule one that holds micro-batches of a rank's stages in the same order.
 HOLDS_LIKE = np.where(VEE | BOTH_WAYS, [*Schedule], Schedule.INTERLEAVED)
-#: Of a rank's several stages other numbers of micro-batches are held (looped BFS holds all).
-HOLDS_STAGES_APART = _those(Schedule.INTERLEAVED) | VEE | BOTH_WAYS
 #: The :class:`Path` of each schedule.
 PATHS = np.where(VEE, Path.VEE, np.where(BOTH_WAYS, Path.BOTH_WAYS, Path.LOOP))
 

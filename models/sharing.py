@@ -11,7 +11,7 @@ from models.collectives import cost
 from models.dtype import BF16
 from models.expert_mesh import expert_data_ranks, expert_stride
 from models.layout import strides
-from models.state_bytes import expert_shard_ranks, shard_ranks
+from models.state_bytes import expert_shard_ranks, gathers_each_pass, shard_ranks
 from topologies.collective import Collective
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class Sharing:
         where they are gathered anew or not kept; others as shards, and transposed once gathered.
         """
         batch, recipe = self.prepared.batch, self.recipe
-        anew = (batch.zero == 3) & (batch.pp == 1) & (self.ranks > 1)
+        anew = gathers_each_pass(batch) & (self.ranks > 1)
         anew |= recipe.kept_bytes.value <= recipe.gathered_bytes.value
         times = np.where(anew, self.prepared.micro_batches, 1.0)
         whole = times * recipe.cast_bytes

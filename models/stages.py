@@ -12,11 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import accumulate
+from operator import mul
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.held_stages import held_most
+from models.held_stages import most_held_of_two
 from models.inventory import head_work, layer_work
 from models.layer_cuts import split_layers
 from models.named_axes import Schedule
@@ -214,13 +215,7 @@ def _as_held(
         passes = passes_ahead(pp, vp, rank) + 1.0
         return tuple(vp * kind for kind in chunks[0]), passes * layers[0]
     often = most_held(layers, pp, rank)
-    each = vp / sum(often)
-    held = (
-        sum(many * one for many, one in zip(often, kind, strict=True))
-        for kind in zip(*chunks, strict=True)
-    )
-    most = sum(many * one for many, one in zip(often, layers, strict=True))
-    return tuple(kind * each for kind in held), float(most)
+    return _weighed(chunks, often, sum(often))
 
 
 def _as_held_of_two(
@@ -233,13 +228,17 @@ def _as_held_of_two(
 ) -> tuple[tuple[float, ...], float]:
     """Return the same of a rank with a stage on the way out and one on the way back."""
     layers = {stage: sum(chunk) for stage, chunk in zip(stages, chunks, strict=True)}
-    often, passes = held_most(schedule, pp, rank, layers, last)
-    times = [often[stage] * len(chunks) / passes for stage in stages]
-    held = (
-        sum(many * one for many, one in zip(times, kind, strict=True))
-        for kind in zip(*chunks, strict=True)
-    )
-    return tuple(held), float(sum(often[stage] * each for stage, each in layers.items()))
+    often, passes = most_held_of_two(schedule, pp, rank, layers, last)
+    return _weighed(chunks, [often[stage] for stage in stages], passes)
+
+
+def _weighed(
+    chunks: Sequence[tuple[int, ...]], often: Sequence[int], passes: int
+) -> tuple[tuple[float, ...], float]:
+    """Return layers of each kind as often as chunks are held of so many passes, and all in all."""
+    each = len(chunks) / passes
+    held = tuple(each * sum(map(mul, often, kind)) for kind in zip(*chunks, strict=True))
+    return held, float(sum(map(mul, often, map(sum, chunks))))
 
 
 def _stages(rank: int, pp: int, vp: int, path: int) -> list[int]:

@@ -28,6 +28,15 @@ def expert_shard_ranks(prepared: Prepared) -> Array:
     return expert_data_ranks(prepared.batch) / prepared.batch.dp_replicate
 
 
+def gathers_each_pass(batch: LayoutBatch) -> Bools:
+    """Return where parameters are gathered for every pass: ZeRO-3 without pipeline stages.
+
+    With stages all that a rank has stays gathered (torchtitan's default with pipelining).
+    """
+    found: Bools = (batch.zero == 3) & (batch.pp == 1)
+    return found
+
+
 def reduces_each_pass(batch: LayoutBatch) -> Bools:
     """Return where the gradients of every micro-batch are reduced, and only shards of them kept.
 
@@ -66,9 +75,9 @@ def _held(prepared: Prepared) -> tuple[Array, Array]:
     optimizer's.
     """
     batch, work = prepared.batch, prepared.workload
-    sharded = batch.zero == 3
-    beside = not (work.runs_on.shards_masters and work.states.has_masters)
-    return np.where(sharded & (batch.pp == 1), 0.0, 1.0), np.where(sharded & beside, 1.0, 0.0)
+    copies = not (work.runs_on.shards_masters and work.states.has_masters)
+    whole = np.where(gathers_each_pass(batch), 0.0, 1.0)
+    return whole, np.where((batch.zero == 3) & copies, 1.0, 0.0)
 
 
 def weight_bytes(prepared: Prepared, shards: Array) -> Array:

@@ -101,7 +101,7 @@ class StepEnds:
         first, back = self._of(clock, 0), passes.backward
         # Reductions take the more of a pass the longer it is.
         behind = self.clock.pipeline.over_ranks(back) - back[0]
-        fullest = self._fullest()
+        fullest = self._fullest(clock)
         if not fullest.any():
             return first.after(first.slowed * behind / back[0])
         other = self._of(clock.of_rank(RankParts.of(self.prepared, fullest)), fullest)
@@ -115,20 +115,13 @@ class StepEnds:
         beside = self.beside_gradients(clock.parts, rank)
         return Ends(*clock.exposed(*beside, self.computing), clock.optimizer(), clock.casting())
 
-    def _fullest(self) -> NDArray[np.intp]:
+    def _fullest(self, clock: DataParallelClock) -> NDArray[np.intp]:
         """Return the kind of rank with most parameters, the first where that has about as many.
 
         A rank behind it ends a pass or more earlier, which makes up for a little.
         """
-        table, shape = self.prepared.parameters, self.prepared.shape_index
-        wholes = [own + experts for own, experts in zip(table.layers, table.experts, strict=True)]
-        layers = [whole[shape] for whole in wholes]
-        head = table.head[shape] + self.prepared.copied_head()
         kinds = range(self.prepared.stages.width)
-        params = [
-            RankParts.of(self.prepared, rank).sum(layers, table.embedding[shape], head)
-            for rank in kinds
-        ]
+        params = [clock.params_of(RankParts.of(self.prepared, rank)) for rank in kinds]
         much_more = np.max(params, axis=0) > MUCH_MORE * params[0]
         fullest: NDArray[np.intp] = np.where(much_more, np.argmax(params, axis=0), 0)
         return fullest

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.state_bytes import expert_shard_ranks, shard_ranks
+from models.state_bytes import expert_shard_ranks, gathers_each_pass, shard_ranks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,8 +27,7 @@ def regathers(prepared: Prepared) -> Bools:
 
     With pipeline stages all parameters stay gathered and are billed as parameters.
     """
-    batch = prepared.batch
-    found: Bools = (batch.zero == 3) & (shard_ranks(prepared) > 1) & (batch.pp == 1)
+    found: Bools = gathers_each_pass(prepared.batch) & (shard_ranks(prepared) > 1)
     return found
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from models.simulation.passes import ALONE, Company
 from models.simulation.pipeline_order import Pass
-from models.state_bytes import reduces_each_pass
+from models.state_bytes import gathers_each_pass, reduces_each_pass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -176,8 +176,7 @@ class StepRuns:
     @property
     def _every(self) -> bool:
         """Whether parameters are gathered for every pass."""
-        batch = self.prepared.batch
-        return bool(batch.zero[0] == 3 and batch.pp[0] == 1)
+        return bool(gathers_each_pass(self.prepared.batch)[0])
 
     @property
     def _waits_for_gradients(self) -> bool:

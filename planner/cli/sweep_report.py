@@ -87,7 +87,7 @@ def _row(point: SweepPoint, varied: Sequence[str], ways: Sequence[str]) -> dict[
     nothing = "nothing fits" if point.legal else "nothing is legal"
     return {
         **{QUANTITIES[name]: _written(point, name) for name in varied},
-        LAYOUT: nothing if best is None else label(best.layout),
+        LAYOUT: nothing if best is None else best.label,
         **figures,
         **{name: seconds(plans[name].step_time_s) if name in plans else "" for name in ways},
     }

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import planner
-from models.held_stages import held_most
+from models.held_stages import most_held_of_two
 from models.layer_cuts import stage_weights
 from models.layout import Layout
 from models.named_axes import Schedule, StageSplit
@@ -190,7 +190,7 @@ def test_ranks_of_two_stages_hold_what_their_order_holds_at_most(
             most = max(most, sum(many * weights[stage] for stage, many in held.items()))
         for act in _actions(step):
             held[act.stage] -= act.kind in (Pass.BACKWARD, Pass.WEIGHT_GRADIENT)
-    often, together = held_most(schedule, pp, rank, weights, last)
+    often, together = most_held_of_two(schedule, pp, rank, weights, last)
     assert together == passes
     assert sum(many * weights[stage] for stage, many in often.items()) == most
 
